@@ -1,0 +1,121 @@
+"""The compiled core. Private: its checks are what memory safety needs, no more; `fastmlp.Net` is the public face."""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+def build_info() -> dict[str, str]:
+    """Version, compiler and OpenMP the extension was built with."""
+
+def cpu_name() -> str:
+    """Name of this machine's processor."""
+
+def compiled_instruction_sets() -> list[str]:
+    """Names of the instruction sets compiled in, slowest first: e.g. baseline, avx2, avx512."""
+
+def supported_instruction_sets() -> list[str]:
+    """Those of `compiled_instruction_sets` that this machine can run."""
+
+def selected_instruction_set() -> tuple[str, str]:
+    """Name of the set a new Network uses, and why; RuntimeError if FASTMLP_ISA names one this machine lacks."""
+
+def philox_permutation(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.int64]:
+    """A uniform permutation of range(n); depends on (seed, purpose, stream, n) alone."""
+
+def philox_uniform(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.float64]:
+    """n numbers uniform in (0, 1); element i depends on (seed, purpose, stream, i) alone."""
+
+def philox_normal(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.float64]:
+    """n standard normal numbers; element i depends on (seed, purpose, stream, i) alone."""
+
+@final
+class Network:
+    """A net's parameters, and the forward pass. Safe to use from several threads at once."""
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        activations: Sequence[str],
+        *,
+        mixed_bfloat16: bool = False,
+        instruction_set: str = "",
+    ) -> None: ...
+    @property
+    def instruction_set(self) -> str: ...
+    def weights(self, layer: int) -> NDArray[np.float32]:
+        """Copy of a layer's weights, (n_inputs, n_outputs)."""
+
+    def biases(self, layer: int) -> NDArray[np.float32]:
+        """Copy of a layer's biases, (n_outputs,)."""
+
+    def set_parameters(self, weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]) -> None:
+        """Assign all layers at once; ValueError, and nothing changed, if any shape differs."""
+
+    def forward(self, X: NDArray[np.uint8] | NDArray[np.float32], n_layers: int, threads: int) -> NDArray[np.float32]:
+        """Output of the first n_layers layers, (n_samples, layer_sizes[n_layers]).
+
+        Hidden layers end in their activation, the last one in logits. X is C-contiguous (n_samples, n_features).
+        threads: 0 leaves the number to the size of the work and the machine; a positive number is the limit.
+        Raises NonFiniteInput (ValueError) with the row if X holds a non-finite value.
+        """
+
+    def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
+        """Class probabilities, (n_samples, n_classes)."""
+
+    def evaluate(
+        self,
+        X: NDArray[np.uint8] | NDArray[np.float32],
+        targets: NDArray[np.int64] | NDArray[np.float32],
+        threads: int,
+    ) -> tuple[float, NDArray[np.int64]]:
+        """Sum of the samples' losses in nats, and the predicted class of each sample.
+
+        targets: int64 class indices (n_samples,), or float32 class probabilities (n_samples, n_classes).
+        """
+
+@final
+class TrainerState:
+    """An opaque copy of everything a Trainer changes: parameters, moments, step count."""
+
+@final
+class RunResult:
+    """What one call of Trainer.run did."""
+
+    losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
+    stopped: str  # "" if every step was done; "loss": the next step's loss is not finite; "input": its X is not
+    bad_sample: int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
+    team_size: int  # threads that really ran
+    tasks_per_thread: list[int]  # how many pieces of work each of them did
+
+@final
+class Trainer:
+    """Optimiser state of one network, and the training step."""
+
+    def __init__(self, network: Network) -> None: ...
+    def set_adam(self, *, beta_1: float, beta_2: float, epsilon: float) -> None:
+        """Use Adam. Moments and step count are kept if Adam was in use before, else start from zero."""
+
+    def set_sgd(self, *, momentum: float) -> None:
+        """Use SGD with momentum. Velocities are kept if SGD was in use before, else start from zero."""
+
+    def run(
+        self,
+        X: NDArray[np.uint8] | NDArray[np.float32],
+        targets: NDArray[np.int64] | NDArray[np.float32],
+        order: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        threads: int,
+        threads_are_required: bool,
+    ) -> RunResult:
+        """Train one step per batch; step s uses the samples order[offsets[s]:offsets[s + 1]] and learning_rates[s].
+
+        The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
+        Everything is checked before any work: indices in order and targets, offsets rising from 0 to len(order).
+        Stops before the update of a step whose loss or input is not finite.
+        """
+
+    def snapshot(self) -> TrainerState: ...
+    def restore(self, state: TrainerState) -> None: ...
