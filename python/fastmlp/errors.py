@@ -1,0 +1,65 @@
+"""The errors that fastmlp raises beyond Python's own."""
+
+from __future__ import annotations
+
+
+class IdxFormatError(ValueError):
+    """A file is not a valid IDX file; the message names the file and says what is wrong with it."""
+
+
+class ModelFileError(ValueError):
+    """A file is not a valid fastmlp model; the message names the file and says what is wrong with it."""
+
+
+class DownloadError(OSError):
+    """A data set could be had from none of its addresses; the message says what was tried."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss of a training step is infinite or not a number; that step's update was not made.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do about it.
+    step : int
+        The step whose loss is not finite, counted from 1 over the net's life.
+    epoch : int
+        The epoch it belongs to, counted from 1 over the net's life.
+    learning_rate : float
+        The learning rate in force at that step.
+    """
+
+    def __init__(self, message: str, *, step: int, epoch: int, learning_rate: float) -> None:
+        super().__init__(message)
+        self.step = step
+        self.epoch = epoch
+        self.learning_rate = learning_rate
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the attributes too, so that the error survives the way back from a worker process."""
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
+
+
+class NonFiniteInputError(ValueError):
+    """X holds an infinite value or one that is not a number.
+
+    Parameters
+    ----------
+    message : str
+        What was found where, and what to do about it.
+    row : int
+        Index into X of the first sample, in the order of training, that holds such a value.
+    """
+
+    def __init__(self, message: str, *, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the attribute too, so that the error survives the way back from a worker process."""
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
+
+
+def _rebuild(kind: type[Exception], message: str, attributes: dict[str, object]) -> Exception:
+    return kind(message, **attributes)
