@@ -1,0 +1,97 @@
+"""Files that appear whole or not at all: a temporary name in the same folder, flushed to disk, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open `path` for writing such that it changes only if the block ends without an exception.
+
+    A reader, or a second writer in another process, sees the old file or a new one, each of them whole. A
+    symbolic link stays and the file it leads to is replaced, with the permissions it had. What is not a
+    regular file (a named pipe, /dev/stdout) cannot be replaced and is written to directly.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file's name; its folder must exist.
+
+    Yields
+    ------
+    typing.BinaryIO
+        A file opened for writing; it need not be seekable.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written (no such folder, no permission, disk full, `path` is a folder). The
+        error names `path`, the old file is whole and nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> name = Path(tempfile.mkdtemp()) / "greeting"
+    >>> with atomic_writer(name) as file:
+    ...     _ = file.write(b"hello")
+    >>> name.read_bytes()
+    b'hello'
+    """
+    target = Path(os.path.realpath(path))  # a link's target is replaced, not the link
+    mode = _mode_of(target)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if mode is not None and not stat.S_ISREG(mode):
+        with target.open("wb") as special_file:
+            yield special_file
+        return
+
+    # Not named after the target, whose name may already be as long as the file system allows.
+    temporary = target.with_name(f".fastmlp-{os.urandom(8).hex()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            if mode is not None:
+                temporary.chmod(stat.S_IMODE(mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        _remove(temporary)
+        # A full disk names no file and a failed rename names the temporary one; the user knows `path`.
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+    _flush_folder(target.parent)
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename survive a power cut; not every file system can, and the file is whole in any case."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
