@@ -1,0 +1,56 @@
+// The Python face of the core: one file per topic, each adding itself to the module. Here is checked what memory
+// safety needs; messages for people are the Python layer's.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "../core/data.h"
+#include "../core/network.h"
+
+namespace fastmlp::bindings {
+
+namespace py = pybind11;
+
+void bind_machine(py::module_& m);
+void bind_random(py::module_& m);
+void bind_network(py::module_& m);
+void bind_trainer(py::module_& m);
+void bind_kernels(py::module_& m);
+
+// The array itself, used in place: of exactly this element type, native, aligned, C-contiguous, n_dims-dimensional.
+// Throws ValueError otherwise.
+template <class Element>
+const Element* in_place(const py::array& array, py::ssize_t n_dims, const char* name) {
+    const bool usable = py::isinstance<py::array_t<Element>>(array) && array.ndim() == n_dims &&
+                        (array.flags() & py::array::c_style) != 0 &&
+                        (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+    if (!usable)
+        throw py::value_error(std::string(name) + " must be an aligned, C-contiguous array of " +
+                              py::str(py::dtype::of<Element>()).cast<std::string>() + " with " +
+                              std::to_string(n_dims) + " dimension(s)");
+    return static_cast<const Element*>(array.data());
+}
+
+inline std::size_t extent(const py::array& array, py::ssize_t dim) {
+    return static_cast<std::size_t>(array.shape(dim));
+}
+
+// X: uint8 or float32 (n_samples, n_features).
+Inputs inputs_of(const py::array& X, std::size_t n_features);
+
+// int64 labels (n_samples,), every one a class, or float32 (n_samples, n_classes).
+Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_classes);
+
+// 0 stands for the number of processors.
+std::size_t thread_limit(py::ssize_t threads);
+
+// Raises _core.NonFiniteInput for the sample.
+[[noreturn]] void raise_non_finite_input(std::size_t sample);
+
+template <class Element>
+py::array_t<Element> new_array(std::vector<std::size_t> shape) {
+    return py::array_t<Element>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+}
+
+}  // namespace fastmlp::bindings

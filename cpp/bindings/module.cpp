@@ -1,0 +1,98 @@
+#include "bindings.h"
+
+#include <pybind11/stl.h>
+
+#include <thread>
+
+#include "../core/parallel.h"
+#include "../dispatch/dispatch.h"
+
+namespace fastmlp::bindings {
+
+Inputs inputs_of(const py::array& X, std::size_t n_features) {
+    Inputs inputs;
+    if (py::isinstance<py::array_t<std::uint8_t>>(X))
+        inputs.pixels = in_place<std::uint8_t>(X, 2, "X");
+    else
+        inputs.values = in_place<float>(X, 2, "X");
+    inputs.n_samples = extent(X, 0);
+    inputs.n_features = extent(X, 1);
+    if (inputs.n_features != n_features) throw py::value_error("X has the wrong number of features");
+    return inputs;
+}
+
+Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_classes) {
+    Targets result;
+    if (targets.ndim() == 2) {
+        result.probabilities = in_place<float>(targets, 2, "targets");
+        if (extent(targets, 1) != n_classes) throw py::value_error("targets have the wrong number of classes");
+    } else {
+        result.labels = in_place<std::int64_t>(targets, 1, "targets");
+    }
+    if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");
+    if (result.labels != nullptr)
+        for (std::size_t i = 0; i < n_samples; ++i)
+            if (result.labels[i] < 0 || static_cast<std::size_t>(result.labels[i]) >= n_classes)
+                throw py::value_error("a target is not a class");
+    return result;
+}
+
+std::size_t thread_limit(py::ssize_t threads) {
+    if (threads < 0 || threads > 1'000'000) throw py::value_error("threads must be 0 to 1,000,000");
+    if (threads == 0) return std::max(1u, std::thread::hardware_concurrency());
+    return static_cast<std::size_t>(threads);
+}
+
+void bind_machine(py::module_& m) {
+    m.def(
+        "build_info",
+        [] {
+            py::dict info;
+            info["version"] = FASTMLP_VERSION;
+#if defined(__clang__)
+            info["compiler"] = "clang " __clang_version__;
+#else
+            info["compiler"] = "g++ " __VERSION__;
+#endif
+            info["threading"] = parallel_runtime();
+            return info;
+        },
+        "Version, compiler and threading the extension was built with.");
+    m.def("cpu_name", &cpu_name, "Name of this machine's processor.");
+    m.def(
+        "compiled_instruction_sets",
+        [] {
+            std::vector<std::string> names;
+            for (const InstructionSet& set : instruction_sets()) names.emplace_back(set.kernels->name);
+            return names;
+        },
+        "Names of the instruction sets compiled in, slowest first.");
+    m.def(
+        "supported_instruction_sets",
+        [] {
+            std::vector<std::string> names;
+            for (const InstructionSet& set : instruction_sets())
+                if (set.supported) names.emplace_back(set.kernels->name);
+            return names;
+        },
+        "Those of compiled_instruction_sets that this machine can run.");
+    m.def(
+        "selected_instruction_set",
+        [] {
+            const Selection selection = select_instruction_set();
+            return py::make_tuple(selection.kernels->name, selection.reason);
+        },
+        "Name of the set a new Network uses, and why.");
+}
+
+}  // namespace fastmlp::bindings
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+    using namespace fastmlp::bindings;
+    m.doc() = "The compiled core. Private: fastmlp.Net is the public face.";
+    bind_machine(m);
+    bind_random(m);
+    bind_network(m);
+    bind_trainer(m);
+    bind_kernels(m);
+}

@@ -1,0 +1,163 @@
+#include "../core/network.h"
+
+#include <pybind11/stl.h>
+
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <shared_mutex>
+
+#include "../core/floating_point.h"
+#include "../core/predictor.h"
+#include "../dispatch/dispatch.h"
+#include "bindings.h"
+
+namespace fastmlp::bindings {
+
+namespace {
+
+py::handle non_finite_input_type;
+
+Activation activation_named(const std::string& name) {
+    static const std::map<std::string, Activation> activations = {
+        {"identity", Activation::kIdentity}, {"relu", Activation::kRelu},       {"leaky_relu", Activation::kLeakyRelu},
+        {"tanh", Activation::kTanh},         {"sigmoid", Activation::kSigmoid}, {"gelu", Activation::kGelu}};
+    const auto found = activations.find(name);
+    if (found == activations.end()) throw py::value_error("unknown activation '" + name + "'");
+    return found->second;
+}
+
+std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_sizes,
+                                      const std::vector<std::string>& activations, bool mixed_bfloat16,
+                                      const std::string& instruction_set) {
+    if (layer_sizes.size() < 2) throw py::value_error("a net has at least two layer sizes");
+    if (activations.size() != layer_sizes.size() - 2) throw py::value_error("one activation per hidden layer");
+    for (const std::size_t size : layer_sizes)
+        if (size == 0) throw py::value_error("layer sizes are at least 1");
+    std::vector<Activation> kinds;
+    for (const std::string& name : activations) kinds.push_back(activation_named(name));
+    const KernelTable& kernels = instruction_set.empty() ? *select_instruction_set().kernels
+                                                         : instruction_set_named(instruction_set, "instruction_set");
+    return std::make_unique<Network>(layer_sizes, kinds, mixed_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone,
+                                     kernels);
+}
+
+const Layer& layer_at(const Network& network, std::size_t layer) {
+    if (layer >= network.layers().size()) throw py::index_error("no such layer");
+    return network.layers()[layer];
+}
+
+std::pair<py::array_t<float>, py::array_t<float>> read_layer(const Network& network, std::size_t index) {
+    const Layer& layer = layer_at(network, index);
+    auto weights = new_array<float>({layer.n_inputs, layer.n_outputs});
+    auto biases = new_array<float>({layer.n_outputs});
+    float* weights_data = weights.mutable_data();
+    float* biases_data = biases.mutable_data();
+    const py::gil_scoped_release release;
+    const std::shared_lock lock(network.mutex());
+    network.read_layer(layer, weights_data, biases_data);
+    return {std::move(weights), std::move(biases)};
+}
+
+void set_parameters(Network& network, const std::vector<py::array>& weights, const std::vector<py::array>& biases) {
+    const std::size_t n_layers = network.layers().size();
+    if (weights.size() != n_layers || biases.size() != n_layers)
+        throw py::value_error("one array of weights and one of biases per layer");
+    std::vector<const float*> weights_data, biases_data;
+    for (std::size_t l = 0; l < n_layers; ++l) {
+        const Layer& layer = network.layers()[l];
+        weights_data.push_back(in_place<float>(weights[l], 2, "weights"));
+        biases_data.push_back(in_place<float>(biases[l], 1, "biases"));
+        if (extent(weights[l], 0) != layer.n_inputs || extent(weights[l], 1) != layer.n_outputs ||
+            extent(biases[l], 0) != layer.n_outputs)
+            throw py::value_error("weights or biases of layer " + std::to_string(l) + " have the wrong shape");
+    }
+    const py::gil_scoped_release release;
+    const std::unique_lock lock(network.mutex());
+    for (std::size_t l = 0; l < n_layers; ++l) network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
+    network.refresh_rounded_operands();
+}
+
+py::array_t<float> call_forward(const Network& network, const py::array& X, std::size_t n_layers,
+                                py::ssize_t threads) {
+    if (n_layers == 0) throw py::index_error("no such layer");
+    const Layer& last = layer_at(network, n_layers - 1);
+    const Inputs inputs = inputs_of(X, network.n_features());
+    const std::size_t limit = thread_limit(threads);
+    auto out = new_array<float>({inputs.n_samples, last.n_outputs});
+    float* data = out.mutable_data();
+    const py::gil_scoped_release release;
+    forward(network, inputs, n_layers, limit, data);
+    return out;
+}
+
+py::array_t<float> call_softmax(const Network& network, const py::array& X, py::ssize_t threads) {
+    const Inputs inputs = inputs_of(X, network.n_features());
+    const std::size_t limit = thread_limit(threads);
+    auto out = new_array<float>({inputs.n_samples, network.n_classes()});
+    float* data = out.mutable_data();
+    const py::gil_scoped_release release;
+    softmax(network, inputs, limit, data);
+    return out;
+}
+
+py::tuple call_evaluate(const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads) {
+    const Inputs inputs = inputs_of(X, network.n_features());
+    const Targets checked = targets_of(targets, inputs.n_samples, network.n_classes());
+    const std::size_t limit = thread_limit(threads);
+    auto predictions = new_array<std::int64_t>({inputs.n_samples});
+    std::int64_t* data = predictions.mutable_data();
+    double sum = 0.0;
+    {
+        const py::gil_scoped_release release;
+        std::vector<float> losses(inputs.n_samples);
+        evaluate(network, inputs, checked, limit, losses.data(), data);
+        for (const float loss : losses) sum += static_cast<double>(loss);
+    }
+    return py::make_tuple(sum, std::move(predictions));
+}
+
+}  // namespace
+
+void raise_non_finite_input(std::size_t sample) {
+    PyErr_SetObject(non_finite_input_type.ptr(), py::int_(sample).ptr());
+    throw py::error_already_set();
+}
+
+void bind_network(py::module_& m) {
+    using namespace pybind11::literals;
+    static py::exception<NonFiniteInput> non_finite_input(m, "NonFiniteInput", PyExc_ValueError);
+    non_finite_input_type = non_finite_input;
+    py::register_exception_translator([](std::exception_ptr error) {
+        try {
+            if (error) std::rethrow_exception(error);
+        } catch (const NonFiniteInput& e) {
+            PyErr_SetObject(non_finite_input_type.ptr(), py::int_(e.sample).ptr());
+        } catch (const std::length_error& e) {
+            PyErr_SetString(PyExc_MemoryError, e.what());
+        }
+    });
+
+    py::class_<Network, std::shared_ptr<Network>>(m, "Network", py::is_final(),
+                                                  "A net's parameters, and the forward pass.")
+        .def(py::init([](const std::vector<std::size_t>& layer_sizes, const std::vector<std::string>& activations,
+                         bool mixed_bfloat16, const std::string& instruction_set) {
+                 return std::shared_ptr<Network>(
+                     make_network(layer_sizes, activations, mixed_bfloat16, instruction_set));
+             }),
+             "layer_sizes"_a, "activations"_a, py::kw_only(), "mixed_bfloat16"_a = false, "instruction_set"_a = "")
+        .def_property_readonly("instruction_set", [](const Network& network) { return network.kernels().name; })
+        .def(
+            "weights", [](const Network& network, std::size_t layer) { return read_layer(network, layer).first; },
+            "layer"_a, "Copy of a layer's weights, (n_inputs, n_outputs).")
+        .def(
+            "biases", [](const Network& network, std::size_t layer) { return read_layer(network, layer).second; },
+            "layer"_a, "Copy of a layer's biases, (n_outputs,).")
+        .def("set_parameters", &set_parameters, "weights"_a, "biases"_a, "Assign all layers at once.")
+        .def("forward", &call_forward, "X"_a, "n_layers"_a, "threads"_a, "Output of the first n_layers layers.")
+        .def("softmax", &call_softmax, "X"_a, "threads"_a, "Class probabilities, (n_samples, n_classes).")
+        .def("evaluate", &call_evaluate, "X"_a, "targets"_a, "threads"_a,
+             "Sum of the samples' losses in nats, and the predicted class of each sample.");
+}
+
+}  // namespace fastmlp::bindings

@@ -1,0 +1,36 @@
+// Views of the caller's arrays. Nothing here owns memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+
+namespace fastmlp {
+
+// Row-major (n_samples, n_features): pixels (p / 255) or floats; exactly one pointer is set.
+struct Inputs {
+    const std::uint8_t* pixels = nullptr;
+    const float* values = nullptr;
+    std::size_t n_samples = 0;
+    std::size_t n_features = 0;
+
+    // What a product of the stored numbers must be multiplied by.
+    float scale() const { return pixels != nullptr ? 1.0f / 255.0f : 1.0f; }
+};
+
+// Class indices (n_samples,) or row-major class probabilities (n_samples, n_classes); exactly one pointer is set.
+struct Targets {
+    const std::int64_t* labels = nullptr;
+    const float* probabilities = nullptr;
+};
+
+class NonFiniteInput : public std::runtime_error {
+public:
+    explicit NonFiniteInput(std::size_t sample) : std::runtime_error("X holds a non-finite value"), sample(sample) {}
+    std::size_t sample;
+};
+
+// Index of the first of these samples (all if index is null) that holds a non-finite value; count if none does.
+std::size_t first_non_finite(const Inputs& inputs, const std::int64_t* index, std::size_t count);
+
+}  // namespace fastmlp

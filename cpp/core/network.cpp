@@ -1,0 +1,61 @@
+#include "network.h"
+
+#include <stdexcept>
+
+namespace fastmlp {
+
+namespace {
+
+// a * b + c, or std::length_error: sizes come from users.
+std::size_t checked(std::size_t a, std::size_t b, std::size_t c) {
+    std::size_t product, sum;
+    if (__builtin_mul_overflow(a, b, &product) || __builtin_add_overflow(product, c, &sum) || sum > SIZE_MAX / 16)
+        throw std::length_error("the net's parameters do not fit into memory");
+    return sum;
+}
+
+}  // namespace
+
+Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations,
+                 Rounding rounding, const KernelTable& kernels)
+    : kernels_(kernels), rounding_(rounding) {
+    std::size_t size = 0;
+    for (std::size_t l = 0; l + 1 < layer_sizes.size(); ++l) {
+        const bool last = l + 2 == layer_sizes.size();
+        Layer layer{layer_sizes[l], layer_sizes[l + 1], last ? Activation::kIdentity : activations[l], 0, 0};
+        checked(layer.n_inputs, 1, kPanel * kPanel);
+        checked(layer.n_outputs, 1, kPanel * kPanel);
+        layer.weights = size;
+        layer.biases = checked(layer.panels(), layer.weights_stride(), size);
+        size = checked(layer.panels(), kPanel, layer.biases);
+        layers_.push_back(layer);
+    }
+    parameters_ = AlignedBuffer(size);
+    if (rounding != Rounding::kNone) rounded_ = AlignedBuffer(size);
+}
+
+double Network::forward_work() const {
+    double work = 0.0;
+    for (const Layer& layer : layers_) work += static_cast<double>(layer.n_inputs) * static_cast<double>(layer.n_outputs);
+    return work;
+}
+
+void Network::refresh_rounded_operands() {
+    if (rounding_ != Rounding::kNone)
+        kernels_.round_to_bfloat16(parameters_.data(), rounded_.data(), parameters_.size());
+}
+
+void Network::read_layer(const Layer& layer, float* weights, float* biases) const {
+    kernels_.unpack(parameters_.data() + layer.weights, layer.weights_stride(), layer.n_inputs, layer.n_outputs,
+                    weights, layer.n_outputs);
+    kernels_.unpack(parameters_.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
+}
+
+void Network::write_layer(const Layer& layer, const float* weights, const float* biases) {
+    kernels_.pack_float(weights, layer.n_outputs, nullptr, layer.n_inputs, layer.n_outputs, Rounding::kNone,
+                        parameters_.data() + layer.weights, layer.weights_stride());
+    kernels_.pack_float(biases, layer.n_outputs, nullptr, 1, layer.n_outputs, Rounding::kNone,
+                        parameters_.data() + layer.biases, kPanel);
+}
+
+}  // namespace fastmlp

@@ -1,0 +1,70 @@
+// A net's shape and parameters.
+#pragma once
+
+#include <cstddef>
+#include <shared_mutex>
+#include <vector>
+
+#include "../kernels/kernel_table.h"
+#include "aligned_buffer.h"
+
+namespace fastmlp {
+
+// Where a layer lies in an arena. Weights are an (n_inputs x n_outputs) panel matrix, biases one line per panel.
+struct Layer {
+    std::size_t n_inputs;
+    std::size_t n_outputs;
+    Activation activation;  // identity for the last layer: it ends in logits
+    std::size_t weights;    // offsets
+    std::size_t biases;
+
+    std::size_t panels() const { return n_panels(n_outputs); }
+    std::size_t weights_stride() const { return panel_stride(n_inputs); }
+};
+
+class Network {
+public:
+    // activations: one per hidden layer. Sizes are at least 1; throws std::bad_alloc or std::length_error if the
+    // parameters do not fit into memory.
+    Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations, Rounding rounding,
+            const KernelTable& kernels);
+
+    const KernelTable& kernels() const { return kernels_; }
+    const std::vector<Layer>& layers() const { return layers_; }
+    Rounding rounding() const { return rounding_; }
+    std::size_t n_features() const { return layers_.front().n_inputs; }
+    std::size_t n_classes() const { return layers_.back().n_outputs; }
+    std::size_t arena_size() const { return parameters_.size(); }
+    // Multiply-adds of one sample's forward pass.
+    double forward_work() const;
+
+    AlignedBuffer& parameters() { return parameters_; }
+    const AlignedBuffer& parameters() const { return parameters_; }
+
+    // What products multiply by: the weights, or their copy rounded to bfloat16.
+    const float* weight_operand(const Layer& layer) const { return operands().data() + layer.weights; }
+    // Where an update must write that copy for the parameters at this offset; null if there is none.
+    float* rounded_operand(std::size_t offset) {
+        return rounding_ == Rounding::kNone ? nullptr : rounded_.data() + offset;
+    }
+    void refresh_rounded_operands();
+
+    // Row-major, unaligned.
+    void read_layer(const Layer& layer, float* weights, float* biases) const;
+    void write_layer(const Layer& layer, const float* weights, const float* biases);
+
+    // Readers of the parameters hold it shared, writers alone.
+    std::shared_mutex& mutex() const { return mutex_; }
+
+private:
+    const AlignedBuffer& operands() const { return rounding_ == Rounding::kNone ? parameters_ : rounded_; }
+
+    const KernelTable& kernels_;
+    Rounding rounding_;
+    std::vector<Layer> layers_;
+    AlignedBuffer parameters_;
+    AlignedBuffer rounded_;
+    mutable std::shared_mutex mutex_;
+};
+
+}  // namespace fastmlp

@@ -1,0 +1,28 @@
+#include "optimizer.h"
+
+namespace fastmlp {
+
+void StepCount::advance(const OptimizerSettings& settings) {
+    beta_1_power *= settings.beta_1;
+    beta_2_power *= settings.beta_2;
+}
+
+Update make_update(const OptimizerSettings& settings, const StepCount& count, double learning_rate) {
+    Update update{};
+    update.gradient_scale = 1.0f;
+    if (settings.kind == OptimizerSettings::Kind::kSgd) {
+        update.rate = static_cast<float>(learning_rate);
+        update.beta_1 = static_cast<float>(settings.momentum);
+        return update;
+    }
+    update.rate = static_cast<float>(learning_rate / (1.0 - count.beta_1_power));
+    update.beta_1 = static_cast<float>(settings.beta_1);
+    update.beta_2 = static_cast<float>(settings.beta_2);
+    update.one_minus_beta_1 = static_cast<float>(1.0 - settings.beta_1);
+    update.one_minus_beta_2 = static_cast<float>(1.0 - settings.beta_2);
+    update.second_correction = static_cast<float>(1.0 / (1.0 - count.beta_2_power));
+    update.epsilon = static_cast<float>(settings.epsilon);
+    return update;
+}
+
+}  // namespace fastmlp

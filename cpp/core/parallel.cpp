@@ -1,0 +1,103 @@
+#include "parallel.h"
+
+#include <algorithm>
+#include <thread>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#include <pthread.h>
+#endif
+
+namespace fastmlp {
+
+namespace {
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+// About 20 microseconds: longer than the tail of a phase, shorter than a time slice.
+constexpr unsigned kSpins = 1000;
+
+#if defined(_OPENMP) && (_OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__)))
+// (g++ has had this call since version 9, while it still calls itself OpenMP 4.5.)
+// A child of fork() has none of its parent's OpenMP threads, yet g++'s runtime would wait for them. Ending them
+// before a fork leaves parent and child with a runtime that starts anew.
+void end_threads_before_fork() {
+    omp_pause_resource_all(omp_pause_hard);
+}
+const int fork_handler = pthread_atfork(end_threads_before_fork, nullptr, nullptr);
+#endif
+
+}  // namespace
+
+Team::Team(std::size_t most_threads) : most_threads_(most_threads), slots_(new Slot[most_threads]) {}
+
+void Team::set_size(std::size_t size) {
+    size_ = size;
+    // More threads than processors: whoever spins keeps another from its work.
+    spins_ = size <= std::thread::hardware_concurrency() ? kSpins : 0;
+}
+
+std::vector<std::size_t> Team::tasks_per_thread() const {
+    std::vector<std::size_t> tasks;
+    for (std::size_t rank = 0; rank < size_; ++rank) tasks.push_back(slots_[rank].tasks_done);
+    return tasks;
+}
+
+void Team::barrier() {
+    const unsigned generation = generation_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+        for (std::size_t rank = 0; rank < size_; ++rank) slots_[rank].taken.store(1, std::memory_order_relaxed);
+        arrived_.store(0, std::memory_order_relaxed);
+        generation_.store(generation + 1, std::memory_order_release);
+        return;
+    }
+    for (unsigned spin = 0; generation_.load(std::memory_order_acquire) == generation; ++spin) {
+        if (spin < spins_)
+            pause_briefly();
+        else
+            std::this_thread::yield();
+    }
+}
+
+void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context) {
+    threads = std::clamp<std::size_t>(threads, 1, team.most_threads_);
+#if defined(_OPENMP)
+    if (threads > 1) {
+#pragma omp parallel num_threads(static_cast<int>(threads))
+        {
+#pragma omp single
+            team.set_size(static_cast<std::size_t>(omp_get_num_threads()));
+            // `single` ends in a barrier: every thread sees the size.
+            body(context, static_cast<std::size_t>(omp_get_thread_num()));
+        }
+        return;
+    }
+#endif
+    team.set_size(1);
+    body(context, 0);
+}
+
+std::size_t threads_worth(double work, std::size_t limit) {
+    constexpr double kWorkOfOneThread = 5e5;  // about 10 microseconds, many times what its barriers cost
+    const double worth = work / kWorkOfOneThread;
+    if (worth >= static_cast<double>(limit)) return std::max<std::size_t>(limit, 1);
+    return std::max<std::size_t>(static_cast<std::size_t>(worth), 1);
+}
+
+const char* parallel_runtime() {
+#if defined(_OPENMP)
+#define FASTMLP_TEXT_OF(x) #x
+#define FASTMLP_TEXT(x) FASTMLP_TEXT_OF(x)
+    return "OpenMP " FASTMLP_TEXT(_OPENMP);
+#else
+    return "none";
+#endif
+}
+
+}  // namespace fastmlp

@@ -1,0 +1,82 @@
+// Threads. All of OpenMP is behind this header.
+//
+// run_team opens one parallel region; inside it every thread runs the same code (SPMD) and meets the others in
+// Team::for_each, which shares out numbered tasks and ends in a barrier. Which thread runs a task must not change
+// what the task computes.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace fastmlp {
+
+class Team {
+public:
+    explicit Team(std::size_t most_threads);
+
+    std::size_t size() const { return size_; }
+    std::vector<std::size_t> tasks_per_thread() const;
+
+    // Runs body(task) for each task in [0, n_tasks), then waits for all threads. Called by every thread of the team
+    // with its rank and the same n_tasks. Each thread starts with a range of its own, the same every time, so that
+    // data stay in its cache; whoever finishes early takes over tasks from others. The first task of a range is
+    // never taken over: with as many tasks as threads, every thread has work.
+    template <class Body>
+    void for_each(std::size_t rank, std::size_t n_tasks, Body&& body) {
+        for (std::size_t offset = 0; offset < size_; ++offset) {
+            const std::size_t owner = rank + offset < size_ ? rank + offset : rank + offset - size_;
+            const std::size_t begin = n_tasks * owner / size_;
+            const std::size_t end = n_tasks * (owner + 1) / size_;
+            if (begin == end) continue;
+            if (owner == rank) {
+                body(begin);
+                ++slots_[rank].tasks_done;
+            }
+            while (slots_[owner].taken.load(std::memory_order_relaxed) < end - begin) {
+                const std::size_t task = begin + slots_[owner].taken.fetch_add(1, std::memory_order_relaxed);
+                if (task >= end) break;
+                body(task);
+                ++slots_[rank].tasks_done;
+            }
+        }
+        barrier();
+    }
+
+private:
+    friend void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
+
+    struct alignas(64) Slot {
+        std::atomic<std::size_t> taken{1};  // of this thread's range; the first is its owner's
+        std::size_t tasks_done = 0;
+    };
+
+    void set_size(std::size_t size);
+    void barrier();
+
+    std::size_t size_ = 1;
+    std::size_t most_threads_;
+    std::unique_ptr<Slot[]> slots_;
+    unsigned spins_ = 0;
+    alignas(64) std::atomic<std::size_t> arrived_{0};
+    alignas(64) std::atomic<unsigned> generation_{0};
+};
+
+void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
+
+// Runs body(rank) on every thread of a team of up to `threads`; the team's size is known inside. With one thread no
+// parallel region is opened. body must not throw.
+template <class Body>
+void run_team(Team& team, std::size_t threads, Body&& body) {
+    run_region(
+        team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
+}
+
+// Threads that `work` multiply-adds are worth, at least 1 and at most `limit`.
+std::size_t threads_worth(double work, std::size_t limit);
+
+// "OpenMP 201511", or "none" in a serial build.
+const char* parallel_runtime();
+
+}  // namespace fastmlp

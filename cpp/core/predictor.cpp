@@ -1,0 +1,145 @@
+#include "predictor.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <shared_mutex>
+#include <vector>
+
+#include "floating_point.h"
+#include "gemm.h"
+#include "parallel.h"
+
+namespace fastmlp {
+
+namespace {
+
+// What one thread needs to take a block of rows through the net.
+struct Scratch {
+    Scratch(const Network& network, std::size_t n_layers, std::size_t rows)
+        : stride(panel_stride(rows)), input(n_panels(network.kernels().depth_block) * stride) {
+        std::size_t panels = 0;
+        for (std::size_t l = 0; l < n_layers; ++l) panels = std::max(panels, network.layers()[l].panels());
+        current = AlignedBuffer(panels * stride);
+        next = AlignedBuffer(n_layers > 1 ? panels * stride : 0);
+    }
+
+    std::size_t stride;
+    AlignedBuffer input;  // one depth block of packed input
+    AlignedBuffer current, next;
+};
+
+// The first layer's product: the input is packed block by block, so that a wide one needs no wide buffer. Returns
+// whether all input was finite.
+bool multiply_input(const Network& network, const Inputs& inputs, Range rows, Scratch& scratch) {
+    const KernelTable& kernels = network.kernels();
+    const Layer& layer = network.layers().front();
+    const ConstPanels weights{network.weight_operand(layer), layer.weights_stride()};
+    bool finite = true;
+    for (std::size_t k = 0; k < layer.n_inputs; k += kernels.depth_block) {
+        const std::size_t size = std::min(kernels.depth_block, layer.n_inputs - k);
+        const std::size_t first = rows.begin * inputs.n_features + k;
+        if (inputs.pixels != nullptr)
+            kernels.pack_uint8(inputs.pixels + first, inputs.n_features, nullptr, rows.size(), size,
+                               scratch.input.data(), scratch.stride);
+        else
+            finite &= kernels.pack_float(inputs.values + first, inputs.n_features, nullptr, rows.size(), size,
+                                         network.rounding(), scratch.input.data(), scratch.stride);
+        kernels.multiply({scratch.input.data(), scratch.stride, weights.at(k, 0), weights.stride,
+                          scratch.current.data(), scratch.stride, rows.size(), layer.panels(), size, k > 0});
+    }
+    return finite;
+}
+
+// Leaves the output of n_layers layers in scratch.current.
+bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch) {
+    const KernelTable& kernels = network.kernels();
+    bool finite = true;
+    for (std::size_t l = 0; l < n_layers; ++l) {
+        const Layer& layer = network.layers()[l];
+        if (l == 0) {
+            finite = multiply_input(network, inputs, rows, scratch);
+        } else {
+            multiply(kernels, {scratch.current.data(), scratch.stride},
+                     {network.weight_operand(layer), layer.weights_stride()}, {scratch.next.data(), scratch.stride},
+                     {0, rows.size()}, {0, layer.panels()}, layer.n_inputs);
+            std::swap(scratch.current, scratch.next);
+        }
+        kernels.bias_activation({scratch.current.data(), scratch.stride, rows.size(), layer.panels(),
+                                 network.parameters().data() + layer.biases, l == 0 ? inputs.scale() : 1.0f,
+                                 layer.activation, l + 1 < n_layers ? network.rounding() : Rounding::kNone, nullptr});
+    }
+    return finite;
+}
+
+// Calls sink(rows, panels) with the output of n_layers layers for blocks of rows, on several threads.
+template <class Sink>
+void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads,
+                    Sink sink) {
+    if (inputs.n_samples == 0) return;
+    const KernelTable& kernels = network.kernels();
+    const std::size_t block = std::min(kernels.row_block, inputs.n_samples);
+    const std::size_t n_blocks = (inputs.n_samples + block - 1) / block;
+    threads = threads_worth(network.forward_work() * static_cast<double>(inputs.n_samples), threads);
+    threads = std::min(threads, n_blocks);
+
+    std::vector<Scratch> scratch;
+    scratch.reserve(threads);
+    for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(network, n_layers, block);
+
+    const std::shared_lock lock(network.mutex());
+    std::atomic<bool> finite{true};
+    Team team(threads);
+    run_team(team, threads, [&](std::size_t rank) {
+        const FloatingPointScope scope(kernels);
+        team.for_each(rank, n_blocks, [&](std::size_t task) {
+            const Range rows = even_part(inputs.n_samples, task, n_blocks);
+            if (!forward_rows(network, inputs, n_layers, rows, scratch[rank])) finite = false;
+            sink(rows, Panels{scratch[rank].current.data(), scratch[rank].stride});
+        });
+    });
+    if (!finite) throw NonFiniteInput(first_non_finite(inputs, nullptr, inputs.n_samples));
+}
+
+void find_largest(ConstPanels logits, std::size_t rows, std::size_t n_classes, std::int64_t* predictions) {
+    for (std::size_t i = 0; i < rows; ++i) {
+        std::size_t largest = 0;
+        for (std::size_t c = 1; c < n_classes; ++c)
+            if (logits.at(i, c / kPanel)[c % kPanel] > logits.at(i, largest / kPanel)[largest % kPanel]) largest = c;
+        predictions[i] = static_cast<std::int64_t>(largest);
+    }
+}
+
+}  // namespace
+
+void forward(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads, float* out) {
+    const std::size_t n_outputs = network.layers()[n_layers - 1].n_outputs;
+    for_each_block(network, inputs, n_layers, threads, [&](Range rows, Panels output) {
+        network.kernels().unpack(output.data, output.stride, rows.size(), n_outputs, out + rows.begin * n_outputs,
+                                 n_outputs);
+    });
+}
+
+void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out) {
+    const std::size_t n_classes = network.n_classes();
+    for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
+        network.kernels().softmax(logits.data, logits.stride, rows.size(), n_classes);
+        network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
+                                 n_classes);
+    });
+}
+
+void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,
+              std::int64_t* predictions) {
+    const std::size_t n_classes = network.n_classes();
+    for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
+        find_largest({logits.data, logits.stride}, rows.size(), n_classes, predictions + rows.begin);
+        network.kernels().softmax_cross_entropy(
+            {logits.data, logits.stride, rows.size(), n_classes,
+             targets.labels == nullptr ? nullptr : targets.labels + rows.begin,
+             targets.probabilities == nullptr ? nullptr : targets.probabilities + rows.begin * n_classes, nullptr, 1.0f,
+             Rounding::kNone, losses + rows.begin});
+    });
+}
+
+}  // namespace fastmlp

@@ -1,0 +1,25 @@
+// The forward pass of a finished net. Rows are independent: each thread takes blocks of rows through all layers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "data.h"
+#include "network.h"
+
+namespace fastmlp {
+
+// threads: the most to use, 0 for as many as there are processors; fewer if the work is small. All throw
+// NonFiniteInput with the first such sample, after which outputs are undefined.
+
+// out: row-major (n_samples, n_outputs of layer n_layers - 1), the output of the first n_layers layers.
+void forward(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads, float* out);
+
+// out: row-major (n_samples, n_classes).
+void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out);
+
+// losses: one per sample, in nats; predictions: the class of the largest logit, the first of equals.
+void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,
+              std::int64_t* predictions);
+
+}  // namespace fastmlp

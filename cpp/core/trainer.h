@@ -1,0 +1,70 @@
+// Training steps: forward pass, loss, backward pass and update of one batch after another, by one team of threads
+// in one parallel region.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "data.h"
+#include "network.h"
+#include "optimizer.h"
+
+namespace fastmlp {
+
+// Step s trains on the samples order[offsets[s]] to order[offsets[s + 1] - 1].
+struct Batches {
+    const std::int64_t* order;
+    const std::int64_t* offsets;
+    const double* learning_rates;
+    std::size_t n_steps;
+};
+
+struct RunResult {
+    enum class Stop { kFinished, kNonFiniteLoss, kNonFiniteInput };
+    Stop stop = Stop::kFinished;
+    std::vector<float> losses;       // mean loss of each step done, in nats per sample
+    std::int64_t bad_sample = -1;    // for kNonFiniteInput
+    std::size_t team_size = 0;
+    std::vector<std::size_t> tasks_per_thread;
+};
+
+class Workspace;
+
+class Trainer {
+public:
+    explicit Trainer(Network& network);
+    ~Trainer();
+    Trainer(const Trainer&) = delete;
+    Trainer& operator=(const Trainer&) = delete;
+
+    // Moments start from zero, unless the same kind of optimiser was in use.
+    void set_optimizer(const OptimizerSettings& settings);
+
+    // Indices and targets must have been checked. If threads_are_required, a team of `threads` is asked for, else at
+    // most that many, as the work is worth. Stops before the update of a step whose input or loss is not finite.
+    RunResult run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
+                  bool threads_are_required);
+
+    // Everything that run changes.
+    struct State {
+        AlignedBuffer parameters, first_moment, second_moment;
+        StepCount count;
+    };
+    State snapshot() const;
+    void restore(const State& state);  // of a trainer of the same net and kind of optimiser
+
+    Network& network() { return network_; }
+
+private:
+    void prepare(std::size_t batch_size, std::size_t threads);
+
+    Network& network_;
+    OptimizerSettings settings_;
+    StepCount count_;
+    AlignedBuffer first_moment_;   // in the layout of the network's parameters
+    AlignedBuffer second_moment_;  // empty for SGD
+    std::unique_ptr<Workspace> workspace_;
+};
+
+}  // namespace fastmlp

@@ -1,0 +1,101 @@
+#include "dispatch.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+#include <array>
+#include <cstring>
+#else
+#include <fstream>
+#endif
+
+namespace fastmlp {
+
+#if defined(__x86_64__)
+extern const KernelTable kBaselineKernels;
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+#elif defined(__aarch64__)
+extern const KernelTable kNeonKernels;
+#else
+#error "fastmlp has kernels for x86-64 and aarch64 only"
+#endif
+
+namespace {
+
+std::vector<InstructionSet> detect() {
+#if defined(__x86_64__)
+    // These ask the operating system's state (XCR0) too.
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return {{&kBaselineKernels, true}, {&kAvx2Kernels, avx2}, {&kAvx512Kernels, avx512}};
+#else
+    return {{&kNeonKernels, true}};  // part of the architecture
+#endif
+}
+
+std::string names(bool supported_only) {
+    std::string list;
+    for (const InstructionSet& set : instruction_sets()) {
+        if (supported_only && !set.supported) continue;
+        if (!list.empty()) list += ", ";
+        list += set.kernels->name;
+    }
+    return list;
+}
+
+}  // namespace
+
+const std::vector<InstructionSet>& instruction_sets() {
+    static const std::vector<InstructionSet> sets = detect();
+    return sets;
+}
+
+const KernelTable& instruction_set_named(const std::string& name, const std::string& asked_by) {
+    for (const InstructionSet& set : instruction_sets()) {
+        if (name != set.kernels->name) continue;
+        if (set.supported) return *set.kernels;
+        throw std::runtime_error(asked_by + " asks for the instruction set " + name +
+                                 ", which this machine lacks; it has " + names(true) + ".");
+    }
+    throw std::runtime_error(asked_by + " asks for the instruction set '" + name +
+                             "', which this build does not know; it has " + names(false) + ".");
+}
+
+Selection select_instruction_set() {
+    const char* forced = std::getenv("FASTMLP_ISA");
+    if (forced != nullptr && *forced != '\0')
+        return {&instruction_set_named(forced, "FASTMLP_ISA"), "FASTMLP_ISA asks for it"};
+    const KernelTable* best = nullptr;
+    for (const InstructionSet& set : instruction_sets())
+        if (set.supported) best = set.kernels;
+    return {best, "the fastest that this machine supports"};
+}
+
+std::string cpu_name() {
+#if defined(__x86_64__)
+    std::array<unsigned, 12> words{};
+    for (unsigned leaf = 0; leaf < 3; ++leaf) {
+        unsigned* w = words.data() + 4 * leaf;
+        if (__get_cpuid(0x80000002u + leaf, w, w + 1, w + 2, w + 3) == 0) return "unknown";
+    }
+    std::array<char, sizeof(words) + 1> text{};
+    std::memcpy(text.data(), words.data(), sizeof(words));
+    const std::string name(text.data());
+    const std::size_t first = name.find_first_not_of(' ');
+    const std::size_t last = name.find_last_not_of(' ');
+    return first == std::string::npos ? "unknown" : name.substr(first, last - first + 1);
+#else
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);)
+        if (line.rfind("CPU implementer", 0) == 0) return "aarch64, " + line.substr(0, 15) + line.substr(line.find(':'));
+    return "unknown";
+#endif
+}
+
+}  // namespace fastmlp

@@ -1,0 +1,155 @@
+// The inner loops of one instruction set, behind one struct of function pointers, with the contract of each.
+//
+// Letters: m, n, k index the rows and columns of a product and the dimension summed over.
+//
+// One layout serves every matrix, be it a batch of inputs, weights, activations or gradients: the *panel
+// matrix*. Its columns are cut into panels of kPanel = 16; a panel stores its rows one after the other, 16 floats
+// (one cache line) each. Element (i, j) is at  panel_stride * (j / 16) + 16 * i + j % 16.  Panels start on a cache
+// line. panel_stride(rows) makes the distance between panels an odd number of cache lines, so that equal rows of
+// neighbouring panels fall into different cache sets. Columns beyond the last one ("padding") may be read as
+// vector lanes but never enter the sum of another element; padding of weights, moments and deltas is zero.
+//
+// All kernels: pointers to float are 64-byte aligned and do not alias unless said otherwise; sizes of 0 do nothing;
+// no kernel allocates, throws or keeps state. Each output element is one chain of multiply-adds over the summed
+// dimension in rising order, whatever the tile it falls into, so results do not depend on how work is divided; on
+// sets with fused multiply-add (all but baseline) the bits are the same on every set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastmlp {
+
+inline constexpr std::size_t kPanel = 16;
+
+constexpr std::size_t n_panels(std::size_t columns) { return (columns + kPanel - 1) / kPanel; }
+constexpr std::size_t panel_stride(std::size_t rows) { return (rows | 1) * kPanel; }
+constexpr std::size_t panel_matrix_size(std::size_t rows, std::size_t columns) {
+    return n_panels(columns) * panel_stride(rows);
+}
+
+enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
+
+inline constexpr float kLeakySlope = 0.01f;
+
+// Operands of matrix products are rounded to bfloat16 (to nearest, ties to even) where this says so.
+enum class Rounding { kNone, kBfloat16 };
+
+// c (rows x 16 panels)  =  [c +]  a (rows x depth) times b (depth x 16 panels).
+struct Product {
+    const float* a;
+    std::size_t a_panel_stride;
+    const float* b;
+    std::size_t b_panel_stride;
+    float* c;
+    std::size_t c_panel_stride;
+    std::size_t rows;
+    std::size_t panels;
+    std::size_t depth;
+    bool accumulate;
+};
+
+// One optimiser step on a run of parameters; see adam and sgd below.
+struct Update {
+    float gradient_scale;  // the gradient is multiplied by this first
+    float rate;            // Adam: learning rate / (1 - beta_1^t); SGD: learning rate
+    float beta_1;          // SGD: momentum
+    float beta_2;
+    float one_minus_beta_1;
+    float one_minus_beta_2;
+    float second_correction;  // 1 / (1 - beta_2^t)
+    float epsilon;
+};
+
+struct Parameters {
+    float* value;
+    float* first_moment;   // SGD: velocity
+    float* second_moment;  // SGD: unused, may be null
+    float* operand;        // receives the new value rounded to bfloat16; null when products use value itself
+};
+
+struct BiasActivation {
+    float* z;  // rows x panels; the product on entry, the activation on return
+    std::size_t panel_stride;
+    std::size_t rows;
+    std::size_t panels;
+    const float* bias;  // 16 per panel
+    float scale;        // z becomes f(scale * z + bias)
+    Activation activation;
+    Rounding rounding;  // of the activation
+    float* saved;       // same shape and stride: receives scale * z + bias, or null
+};
+
+struct ActivationBackward {
+    float* delta;  // rows x panels; d loss / d activation on entry, d loss / d z on return
+    const float* saved;  // the activation; for gelu z itself
+    std::size_t panel_stride;  // of both
+    std::size_t rows;
+    std::size_t panels;
+    Activation activation;
+    Rounding rounding;  // of delta
+};
+
+struct SoftmaxCrossEntropy {
+    float* logits;  // rows x n_classes; on return delta = (softmax - target) * delta_scale, padding 0
+    std::size_t panel_stride;
+    std::size_t rows;
+    std::size_t n_classes;
+    const std::int64_t* labels;  // target of row i: class labels[index[i]] ...
+    const float* probabilities;  // ... or, if labels is null, row index[i] of this row-major, unaligned matrix
+    const std::int64_t* index;   // null: index[i] = i
+    float delta_scale;
+    Rounding rounding;  // of delta
+    float* losses;      // one per row, unaligned; not finite if any logit of the row is not
+};
+
+struct KernelTable {
+    const char* name;
+
+    // Sums run over the whole depth in one call at most this long, so that the operands stay in the L1 cache.
+    std::size_t depth_block;
+    // Rows of a batch that one task should carry at most; chosen so that rows x depth_block stay in the L2 cache.
+    std::size_t row_block;
+
+    // Sets the floating-point state of this thread: rounding to nearest, denormals flushed. Returns the old state.
+    std::uint64_t (*enter)();
+    void (*leave)(std::uint64_t state);
+
+    // Row index[i] (i if index is null) of a row-major (. x columns) matrix becomes row i of the panel matrix out;
+    // padding is zero. data is unaligned. The uint8 kernel converts values, 0 to 255. The float kernel returns
+    // whether all values read are finite.
+    void (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                       std::size_t columns, float* out, std::size_t out_panel_stride);
+    bool (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                       std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride);
+    // The reverse: panel matrix to row-major, unaligned.
+    void (*unpack)(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
+                   std::size_t row_stride);
+    // out (columns x 16): out[16 * j + i] = element (i, j) of the rows x columns panel matrix w; rows <= 16,
+    // missing rows give zeros. out is one panel of the transposed matrix.
+    void (*transpose_panel)(const float* w, std::size_t w_panel_stride, std::size_t rows, std::size_t columns,
+                            float* out);
+
+    void (*multiply)(const Product& product);
+    // As multiply with a transposed: a is depth x rows. The forward pass uses multiply, gradients of weights this.
+    void (*multiply_transposed)(const Product& product);
+    // sums[0..16 panels) = sum over the rows of a panel matrix, in rising order.
+    void (*sum_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
+                     float* sums);
+
+    void (*bias_activation)(const BiasActivation& args);
+    void (*activation_backward)(const ActivationBackward& args);
+    void (*softmax_cross_entropy)(const SoftmaxCrossEntropy& args);
+    // In place on rows x n_classes panels; padding becomes 0.
+    void (*softmax)(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes);
+
+    // Kingma & Ba (2015), Algorithm 1: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+    // w -= rate m / (sqrt(second_correction v) + epsilon). count is a multiple of 16.
+    void (*adam)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
+    // v = momentum v + g; w -= rate v.
+    void (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
+    // operand = value rounded to bfloat16; count is a multiple of 16.
+    void (*round_to_bfloat16)(const float* value, float* operand, std::size_t count);
+};
+
+}  // namespace fastmlp

@@ -1,0 +1,46 @@
+// Optimiser updates, element by element.
+
+namespace fastmlp {
+namespace {
+
+FASTMLP_INLINE void store_parameter(const Parameters& p, std::size_t at, const Line& value) {
+    store_line(p.value + at, value);
+    if (p.operand != nullptr) store_line(p.operand + at, rounded(value, Rounding::kBfloat16));
+}
+
+void adam(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
+    const Line scale = splat_line(u.gradient_scale);
+    const Line rate = splat_line(u.rate);
+    const Line beta_1 = splat_line(u.beta_1), one_minus_beta_1 = splat_line(u.one_minus_beta_1);
+    const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
+    const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
+    for (std::size_t at = 0; at < count; at += kPanel) {
+        const Line g = scale * load_line(gradient + at);
+        const Line m = fma(beta_1, load_line(p.first_moment + at), one_minus_beta_1 * g);
+        const Line v = fma(beta_2, load_line(p.second_moment + at), one_minus_beta_2 * g * g);
+        const Line root = map([](Vec x) { return square_root(x); }, correction * v);
+        store_line(p.first_moment + at, m);
+        store_line(p.second_moment + at, v);
+        store_parameter(p, at, load_line(p.value + at) - rate * m / (root + epsilon));
+    }
+}
+
+void sgd(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
+    const Line scale = splat_line(u.gradient_scale);
+    const Line rate = splat_line(u.rate);
+    const Line momentum = splat_line(u.beta_1);
+    for (std::size_t at = 0; at < count; at += kPanel) {
+        const Line g = scale * load_line(gradient + at);
+        const Line v = fma(momentum, load_line(p.first_moment + at), g);
+        store_line(p.first_moment + at, v);
+        store_parameter(p, at, load_line(p.value + at) - rate * v);
+    }
+}
+
+void round_to_bfloat16(const float* value, float* operand, std::size_t count) {
+    for (std::size_t at = 0; at < count; at += kPanel)
+        store_line(operand + at, rounded(load_line(value + at), Rounding::kBfloat16));
+}
+
+}  // namespace
+}  // namespace fastmlp

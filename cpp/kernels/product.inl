@@ -1,0 +1,124 @@
+// The matrix products. A tile of the result stays in registers while the summed dimension runs; rows and panels
+// that do not divide into full tiles are shared out evenly, so that no tile is left too small to hide latency.
+
+namespace fastmlp {
+namespace {
+
+// How the left operand a is read. By rows: tile row i is row i of a, k runs along its columns. Transposed: tile row
+// i is column i of one panel of a, k runs down its rows.
+enum class LeftOperand { kByRows, kTransposed };
+
+template <int kRows, int kPanels>
+struct Tile {
+    Line sum[kRows][kPanels];
+
+    FASTMLP_INLINE void start(const Product& p, const float* c) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+            for (int j = 0; j < kPanels; ++j)
+                sum[i][j] = p.accumulate ? load_line(c + j * p.c_panel_stride + i * kPanel) : splat_line(0.0f);
+    }
+
+    // Adds column k of the left operand (one element per tile row, `stride` apart) times row k of the right one.
+    FASTMLP_INLINE void add(const float* a, std::size_t stride, const float* b, std::size_t b_panel_stride) {
+        Line right[kPanels];
+#pragma GCC unroll 4
+        for (int j = 0; j < kPanels; ++j) right[j] = load_line(b + j * b_panel_stride);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+            const Vec left = splat(a[i * stride]);
+#pragma GCC unroll 4
+            for (int j = 0; j < kPanels; ++j)
+#pragma GCC unroll 4
+                for (int v = 0; v < kVecs; ++v)
+                    sum[i][j].part[v] = fma(left, right[j].part[v], sum[i][j].part[v]);
+        }
+    }
+
+    FASTMLP_INLINE void finish(const Product& p, float* c) const {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+            for (int j = 0; j < kPanels; ++j) store_line(c + j * p.c_panel_stride + i * kPanel, sum[i][j]);
+    }
+};
+
+// a, b and c point at the tile's own first elements.
+template <LeftOperand kLeft, int kRows, int kPanels>
+void multiply_tile(const Product& p, const float* a, const float* b, float* c) {
+    Tile<kRows, kPanels> tile;
+    tile.start(p, c);
+    if constexpr (kLeft == LeftOperand::kTransposed) {
+        for (std::size_t k = 0; k < p.depth; ++k) tile.add(a + k * kPanel, 1, b + k * kPanel, p.b_panel_stride);
+    } else {
+        for (std::size_t k = 0; k < p.depth; k += kPanel, a += p.a_panel_stride) {
+            const std::size_t columns = p.depth - k < kPanel ? p.depth - k : kPanel;
+            for (std::size_t kk = 0; kk < columns; ++kk, b += kPanel) tile.add(a + kk, kPanel, b, p.b_panel_stride);
+        }
+    }
+    tile.finish(p, c);
+}
+
+// Calls multiply_tile<kLeft, rows, panels> for run-time rows and panels, at most kRows and kPanels.
+template <LeftOperand kLeft, int kRows, int kPanels>
+FASTMLP_INLINE void multiply_tile_of(std::size_t rows, std::size_t panels, const Product& p, const float* a,
+                                     const float* b, float* c) {
+    if (panels < kPanels) {
+        if constexpr (kPanels > 1) multiply_tile_of<kLeft, kRows, kPanels - 1>(rows, panels, p, a, b, c);
+    } else if (rows < kRows) {
+        if constexpr (kRows > 1) multiply_tile_of<kLeft, kRows - 1, kPanels>(rows, panels, p, a, b, c);
+    } else {
+        multiply_tile<kLeft, kRows, kPanels>(p, a, b, c);
+    }
+}
+
+// Calls f(begin, size) for as few parts of [0, n) as parts of at most kMost allow, as even as they come.
+template <int kMost, class F>
+FASTMLP_INLINE void for_even_parts(std::size_t n, F f) {
+    const std::size_t parts = (n + kMost - 1) / kMost;
+    for (std::size_t part = 0, begin = 0; part < parts; ++part) {
+        const std::size_t size = n / parts + (part < n % parts ? 1 : 0);
+        f(begin, size);
+        begin += size;
+    }
+}
+
+void multiply(const Product& p) {
+    for_even_parts<kTilePanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+        const float* b = p.b + panel * p.b_panel_stride;
+        float* c = p.c + panel * p.c_panel_stride;
+        for_even_parts<kTileRows>(p.rows, [&](std::size_t row, std::size_t rows) {
+            multiply_tile_of<LeftOperand::kByRows, kTileRows, kTilePanels>(rows, panels, p, p.a + row * kPanel, b,
+                                                                         c + row * kPanel);
+        });
+    });
+}
+
+void multiply_transposed(const Product& p) {
+    for (std::size_t first = 0; first < p.rows; first += kPanel) {
+        const float* a = p.a + first / kPanel * p.a_panel_stride;
+        const std::size_t rows_here = p.rows - first < kPanel ? p.rows - first : kPanel;
+        for_even_parts<kTilePanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+            const float* b = p.b + panel * p.b_panel_stride;
+            float* c = p.c + panel * p.c_panel_stride + first * kPanel;
+            for_even_parts<kTileRows>(rows_here, [&](std::size_t row, std::size_t rows) {
+                multiply_tile_of<LeftOperand::kTransposed, kTileRows, kTilePanels>(rows, panels, p, a + row, b,
+                                                                                 c + row * kPanel);
+            });
+        });
+    }
+}
+
+void sum_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
+              float* sums) {
+    for (std::size_t panel = 0; panel < panels; ++panel) {
+        const float* line = matrix + panel * matrix_panel_stride;
+        Line sum = splat_line(0.0f);
+        for (std::size_t row = 0; row < rows; ++row, line += kPanel) sum = sum + load_line(line);
+        store_line(sums + panel * kPanel, sum);
+    }
+}
+
+}  // namespace
+}  // namespace fastmlp

@@ -1,0 +1,311 @@
+// One thin vector type per instruction set: Vec holds kLanes floats, and the functions below are all that kernels
+// may use of the hardware. The unit that kernels are written in is Line: the 16 floats of one panel row, held in
+// 16 / kLanes vectors. Where a result could differ between sets, the comment says how it is made the same.
+//
+// Included once per translation unit, inside which FASTMLP_TARGET names the set; everything has internal linkage,
+// so that no code compiled for one set can be linked into another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(FASTMLP_TARGET_NEON)
+#include <arm_neon.h>
+#else
+#include <immintrin.h>
+#endif
+
+#include "kernel_table.h"
+
+#define FASTMLP_INLINE inline __attribute__((always_inline))
+
+namespace fastmlp {
+namespace {
+
+#if defined(FASTMLP_TARGET_AVX512)
+
+struct Vec {
+    __m512 v;
+};
+struct IntVec {
+    __m512i v;
+};
+constexpr int kLanes = 16;
+
+FASTMLP_INLINE Vec load(const float* p) { return {_mm512_load_ps(p)}; }
+FASTMLP_INLINE Vec load_unaligned(const float* p) { return {_mm512_loadu_ps(p)}; }
+FASTMLP_INLINE void store(float* p, Vec a) { _mm512_store_ps(p, a.v); }
+FASTMLP_INLINE void store_unaligned(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+FASTMLP_INLINE Vec splat(float x) { return {_mm512_set1_ps(x)}; }
+FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+FASTMLP_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec square_root(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm512_max_ps(bound.v, x.v)}; }
+FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
+}
+FASTMLP_INLINE IntVec bits(Vec a) { return {_mm512_castps_si512(a.v)}; }
+FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm512_castsi512_ps(a.v)}; }
+FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm512_and_si512(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {_mm512_or_si512(a.v, b.v)}; }
+template <int kCount>
+FASTMLP_INLINE IntVec shift_left(IntVec a) {
+    return {_mm512_slli_epi32(a.v, kCount)};
+}
+template <int kCount>
+FASTMLP_INLINE IntVec shift_right(IntVec a) {
+    return {_mm512_srli_epi32(a.v, kCount)};
+}
+FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
+FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+
+#elif defined(FASTMLP_TARGET_AVX2)
+
+struct Vec {
+    __m256 v;
+};
+struct IntVec {
+    __m256i v;
+};
+constexpr int kLanes = 8;
+
+FASTMLP_INLINE Vec load(const float* p) { return {_mm256_load_ps(p)}; }
+FASTMLP_INLINE Vec load_unaligned(const float* p) { return {_mm256_loadu_ps(p)}; }
+FASTMLP_INLINE void store(float* p, Vec a) { _mm256_store_ps(p, a.v); }
+FASTMLP_INLINE void store_unaligned(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+FASTMLP_INLINE Vec splat(float x) { return {_mm256_set1_ps(x)}; }
+FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+FASTMLP_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec square_root(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
+FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm256_max_ps(bound.v, x.v)}; }
+FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
+    return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
+}
+FASTMLP_INLINE IntVec bits(Vec a) { return {_mm256_castps_si256(a.v)}; }
+FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm256_castsi256_ps(a.v)}; }
+FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm256_set1_epi32(x)}; }
+FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm256_add_epi32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm256_and_si256(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {_mm256_or_si256(a.v, b.v)}; }
+template <int kCount>
+FASTMLP_INLINE IntVec shift_left(IntVec a) {
+    return {_mm256_slli_epi32(a.v, kCount)};
+}
+template <int kCount>
+FASTMLP_INLINE IntVec shift_right(IntVec a) {
+    return {_mm256_srli_epi32(a.v, kCount)};
+}
+FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm256_cvtepi32_ps(a.v)}; }
+FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
+
+#elif defined(FASTMLP_TARGET_NEON)
+
+struct Vec {
+    float32x4_t v;
+};
+struct IntVec {
+    uint32x4_t v;
+};
+constexpr int kLanes = 4;
+
+FASTMLP_INLINE Vec load(const float* p) { return {vld1q_f32(p)}; }
+FASTMLP_INLINE Vec load_unaligned(const float* p) { return {vld1q_f32(p)}; }
+FASTMLP_INLINE void store(float* p, Vec a) { vst1q_f32(p, a.v); }
+FASTMLP_INLINE void store_unaligned(float* p, Vec a) { vst1q_f32(p, a.v); }
+FASTMLP_INLINE Vec splat(float x) { return {vdupq_n_f32(x)}; }
+FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+FASTMLP_INLINE Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
+FASTMLP_INLINE Vec square_root(Vec a) { return {vsqrtq_f32(a.v)}; }
+FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {vmaxq_f32(bound.v, x.v)}; }
+FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
+    return {vbslq_f32(vcltq_f32(a.v, b.v), yes.v, no.v)};
+}
+FASTMLP_INLINE IntVec bits(Vec a) { return {vreinterpretq_u32_f32(a.v)}; }
+FASTMLP_INLINE Vec from_bits(IntVec a) { return {vreinterpretq_f32_u32(a.v)}; }
+FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {vdupq_n_u32(static_cast<std::uint32_t>(x))}; }
+FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {vaddq_u32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {vsubq_u32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {vandq_u32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {vorrq_u32(a.v, b.v)}; }
+template <int kCount>
+FASTMLP_INLINE IntVec shift_left(IntVec a) {
+    return {vshlq_n_u32(a.v, kCount)};
+}
+template <int kCount>
+FASTMLP_INLINE IntVec shift_right(IntVec a) {
+    return {vshrq_n_u32(a.v, kCount)};
+}
+FASTMLP_INLINE Vec to_float(IntVec a) { return {vcvtq_f32_s32(vreinterpretq_s32_u32(a.v))}; }
+FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
+    const std::uint32_t words[4] = {p[0], p[1], p[2], p[3]};
+    return {vcvtq_f32_u32(vld1q_u32(words))};
+}
+
+#elif defined(FASTMLP_TARGET_BASELINE)  // x86-64: SSE2, no fused multiply-add
+
+struct Vec {
+    __m128 v;
+};
+struct IntVec {
+    __m128i v;
+};
+constexpr int kLanes = 4;
+
+FASTMLP_INLINE Vec load(const float* p) { return {_mm_load_ps(p)}; }
+FASTMLP_INLINE Vec load_unaligned(const float* p) { return {_mm_loadu_ps(p)}; }
+FASTMLP_INLINE void store(float* p, Vec a) { _mm_store_ps(p, a.v); }
+FASTMLP_INLINE void store_unaligned(float* p, Vec a) { _mm_storeu_ps(p, a.v); }
+FASTMLP_INLINE Vec splat(float x) { return {_mm_set1_ps(x)}; }
+FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm_add_ps(_mm_mul_ps(a.v, b.v), c.v)}; }
+FASTMLP_INLINE Vec operator+(Vec a, Vec b) { return {_mm_add_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator-(Vec a, Vec b) { return {_mm_sub_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {_mm_mul_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {_mm_div_ps(a.v, b.v)}; }
+FASTMLP_INLINE Vec square_root(Vec a) { return {_mm_sqrt_ps(a.v)}; }
+FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm_max_ps(bound.v, x.v)}; }
+FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
+    const __m128 mask = _mm_cmplt_ps(a.v, b.v);
+    return {_mm_or_ps(_mm_and_ps(mask, yes.v), _mm_andnot_ps(mask, no.v))};
+}
+FASTMLP_INLINE IntVec bits(Vec a) { return {_mm_castps_si128(a.v)}; }
+FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm_castsi128_ps(a.v)}; }
+FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm_set1_epi32(x)}; }
+FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm_add_epi32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm_sub_epi32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm_and_si128(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {_mm_or_si128(a.v, b.v)}; }
+template <int kCount>
+FASTMLP_INLINE IntVec shift_left(IntVec a) {
+    return {_mm_slli_epi32(a.v, kCount)};
+}
+template <int kCount>
+FASTMLP_INLINE IntVec shift_right(IntVec a) {
+    return {_mm_srli_epi32(a.v, kCount)};
+}
+FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm_cvtepi32_ps(a.v)}; }
+FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
+    return {_mm_cvtepi32_ps(_mm_set_epi32(p[3], p[2], p[1], p[0]))};
+}
+
+#else
+#error "define one FASTMLP_TARGET_<set>"
+#endif
+
+// max_keep_nan(bound, x) is NaN where x is (x86 returns its second operand then). Its zero has no promised sign.
+
+constexpr int kVecs = static_cast<int>(kPanel) / kLanes;  // vectors per line
+
+struct Line {
+    Vec part[kVecs];
+};
+
+// f applied to the vectors of one, two or three lines.
+template <class F>
+FASTMLP_INLINE Line map(F f, const Line& a) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = f(a.part[i]);
+    return out;
+}
+template <class F>
+FASTMLP_INLINE Line map(F f, const Line& a, const Line& b) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = f(a.part[i], b.part[i]);
+    return out;
+}
+template <class F>
+FASTMLP_INLINE Line map(F f, const Line& a, const Line& b, const Line& c) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = f(a.part[i], b.part[i], c.part[i]);
+    return out;
+}
+
+FASTMLP_INLINE Line load_line(const float* p) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = load(p + i * kLanes);
+    return out;
+}
+FASTMLP_INLINE Line load_line_unaligned(const float* p) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = load_unaligned(p + i * kLanes);
+    return out;
+}
+FASTMLP_INLINE Line load_line_uint8(const std::uint8_t* p) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = load_uint8(p + i * kLanes);
+    return out;
+}
+FASTMLP_INLINE void store_line(float* p, const Line& a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) store(p + i * kLanes, a.part[i]);
+}
+FASTMLP_INLINE void store_line_unaligned(float* p, const Line& a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) store_unaligned(p + i * kLanes, a.part[i]);
+}
+FASTMLP_INLINE Line splat_line(float x) {
+    Line out;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) out.part[i] = splat(x);
+    return out;
+}
+
+FASTMLP_INLINE Line operator+(const Line& a, const Line& b) {
+    return map([](Vec x, Vec y) { return x + y; }, a, b);
+}
+FASTMLP_INLINE Line operator-(const Line& a, const Line& b) {
+    return map([](Vec x, Vec y) { return x - y; }, a, b);
+}
+FASTMLP_INLINE Line operator*(const Line& a, const Line& b) {
+    return map([](Vec x, Vec y) { return x * y; }, a, b);
+}
+FASTMLP_INLINE Line operator/(const Line& a, const Line& b) {
+    return map([](Vec x, Vec y) { return x / y; }, a, b);
+}
+FASTMLP_INLINE Line fma(const Line& a, const Line& b, const Line& c) {
+    return map([](Vec x, Vec y, Vec z) { return fma(x, y, z); }, a, b, c);
+}
+FASTMLP_INLINE Line max_keep_nan(const Line& bound, const Line& x) {
+    return map([](Vec b, Vec y) { return max_keep_nan(b, y); }, bound, x);
+}
+
+// Sum of the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves added lane by lane.
+FASTMLP_INLINE float sum_lanes(const Line& a) {
+    alignas(64) float lane[kPanel];
+    store_line(lane, a);
+    for (std::size_t width = kPanel / 2; width > 0; width /= 2)
+        for (std::size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
+    return lane[0];
+}
+FASTMLP_INLINE float max_lane(const Line& a) {
+    alignas(64) float lane[kPanel];
+    store_line(lane, a);
+    float max = lane[0];
+    for (std::size_t i = 1; i < kPanel; ++i) max = lane[i] > max ? lane[i] : max;
+    return max;
+}
+
+}  // namespace
+}  // namespace fastmlp

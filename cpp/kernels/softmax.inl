@@ -1,0 +1,135 @@
+// Softmax and cross-entropy, fused: losses, probabilities and the gradient of the logits while a row is in registers
+// or the L1 cache. The largest logit is subtracted first, so no exponential overflows.
+
+namespace fastmlp {
+namespace {
+
+alignas(64) constexpr float kLaneIndex[kPanel] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+FASTMLP_INLINE std::size_t classes_in_panel(std::size_t panel, std::size_t n_classes) {
+    const std::size_t rest = n_classes - panel * kPanel;
+    return rest < kPanel ? rest : kPanel;
+}
+
+// Lanes that hold classes stay, padding becomes `fill`.
+FASTMLP_INLINE Line keep_classes(const Line& a, std::size_t panel, std::size_t n_classes, float fill) {
+    const Vec end = splat(static_cast<float>(classes_in_panel(panel, n_classes)));
+    return map([&](Vec lane, Vec x) { return where_less(lane, end, x, splat(fill)); }, load_line(kLaneIndex), a);
+}
+
+// One row of logits, n_classes wide, lines `stride` apart.
+struct Row {
+    float* first;
+    std::size_t stride;
+    std::size_t n_classes;
+
+    std::size_t panels() const { return n_panels(n_classes); }
+    float* line(std::size_t panel) const { return first + panel * stride; }
+    float* element(std::size_t column) const { return line(column / kPanel) + column % kPanel; }
+};
+
+struct Extent {
+    float max;
+    float not_finite;  // 0, or NaN if any logit is not finite
+};
+
+FASTMLP_INLINE Extent extent_of(const Row& row) {
+    const Line zero = splat_line(0.0f);
+    Line max = splat_line(-__builtin_inff());
+    Line not_finite = zero;
+    for (std::size_t panel = 0; panel < row.panels(); ++panel) {
+        const Line z = load_line(row.line(panel));
+        not_finite = fma(keep_classes(z, panel, row.n_classes, 0.0f), zero, not_finite);
+        max = max_keep_nan(max, keep_classes(z, panel, row.n_classes, -__builtin_inff()));
+    }
+    return {max_lane(max), sum_lanes(not_finite)};
+}
+
+// Replaces the logits by exp(logit - max), padding by 0; returns the sum.
+FASTMLP_INLINE float exponentiate(const Row& row, float max) {
+    const Line shift = splat_line(max);
+    Line sum = splat_line(0.0f);
+    for (std::size_t panel = 0; panel < row.panels(); ++panel) {
+        const Line z = load_line(row.line(panel)) - shift;
+        const Line e = map([](Vec x) { return exp_nonpositive(x); }, z);
+        const Line kept = keep_classes(e, panel, row.n_classes, 0.0f);
+        sum = sum + kept;
+        store_line(row.line(panel), kept);
+    }
+    return sum_lanes(sum);
+}
+
+void softmax(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes) {
+    for (std::size_t i = 0; i < rows; ++i) {
+        const Row row{logits + i * kPanel, logits_panel_stride, n_classes};
+        const Extent extent = extent_of(row);
+        const Line sum = splat_line(exponentiate(row, extent.max) + extent.not_finite);
+        for (std::size_t panel = 0; panel < row.panels(); ++panel) {
+            const Line probability = load_line(row.line(panel)) / sum;
+            store_line(row.line(panel), keep_classes(probability, panel, n_classes, 0.0f));
+        }
+    }
+}
+
+FASTMLP_INLINE Line target_line(const float* target, std::size_t panel, std::size_t n_classes) {
+    return load_line_padded(target + panel * kPanel, classes_in_panel(panel, n_classes));
+}
+
+// sum of target * (max - logit). With targets that sum to 1, the loss is this plus log(sum exp(logit - max)).
+FASTMLP_INLINE float linear_loss(const Row& row, const float* target, float max) {
+    Line sum = splat_line(0.0f);
+    for (std::size_t panel = 0; panel < row.panels(); ++panel) {
+        const Line z = keep_classes(load_line(row.line(panel)), panel, row.n_classes, max);
+        sum = fma(target_line(target, panel, row.n_classes), splat_line(max) - z, sum);
+    }
+    return sum_lanes(sum);
+}
+
+FASTMLP_INLINE float sum_of_target(const Row& row, const float* target) {
+    Line sum = splat_line(0.0f);
+    for (std::size_t panel = 0; panel < row.panels(); ++panel)
+        sum = sum + target_line(target, panel, row.n_classes);
+    return sum_lanes(sum);
+}
+
+// losses[i] += log(sums[i]), 16 rows at once.
+FASTMLP_INLINE void add_logs(const float* sums, std::size_t count, float* losses) {
+    alignas(64) float lane[kPanel];
+    for (std::size_t i = 0; i < kPanel; ++i) lane[i] = i < count ? sums[i] : 1.0f;
+    store_line(lane, map([](Vec x) { return log_at_least_one(x); }, load_line(lane)));
+    for (std::size_t i = 0; i < count; ++i) losses[i] += lane[i];
+}
+
+void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
+    const Line delta_scale = splat_line(args.delta_scale);
+    float sums[kPanel];
+    for (std::size_t i = 0; i < args.rows; ++i) {
+        const Row row{args.logits + i * kPanel, args.panel_stride, args.n_classes};
+        const std::size_t sample = source_row(args.index, i);
+        const Extent extent = extent_of(row);
+        float& sum = sums[i % kPanel];
+        if (args.labels != nullptr) {
+            float* true_class = row.element(static_cast<std::size_t>(args.labels[sample]));
+            args.losses[i] = (extent.max - *true_class) + extent.not_finite;
+            sum = exponentiate(row, extent.max);
+            for (std::size_t panel = 0; panel < row.panels(); ++panel)
+                store_line(row.line(panel), load_line(row.line(panel)) / splat_line(sum));
+            *true_class -= 1.0f;
+        } else {
+            const float* target = args.probabilities + sample * args.n_classes;
+            args.losses[i] = linear_loss(row, target, extent.max) + extent.not_finite;
+            sum = exponentiate(row, extent.max);
+            const Line to_probability = splat_line(sum_of_target(row, target) / sum);
+            for (std::size_t panel = 0; panel < row.panels(); ++panel)
+                store_line(row.line(panel), load_line(row.line(panel)) * to_probability -
+                                                target_line(target, panel, row.n_classes));
+        }
+        for (std::size_t panel = 0; panel < row.panels(); ++panel)
+            store_line(row.line(panel), rounded(load_line(row.line(panel)) * delta_scale, args.rounding));
+        if (i % kPanel == kPanel - 1 || i + 1 == args.rows)
+            add_logs(sums, i % kPanel + 1, args.losses + i / kPanel * kPanel);
+    }
+}
+
+}  // namespace
+}  // namespace fastmlp
