@@ -1,0 +1,234 @@
+"""The oracle: a naive multilayer perceptron in float64 NumPy, against which the compiled core is held.
+
+Nothing here is fast, blocked, fused or threaded, so that a reader can check each line against the paper it
+comes from. Shapes: X (n, n_features), weights (n_inputs, n_outputs), biases (n_outputs,); a "pre-activation"
+z is what an activation is applied to, dZ the loss's gradient with respect to it.
+
+With ``mixed_bfloat16`` the operands of every matrix product (inputs, weights, dZ) are rounded to bfloat16
+first, as precision="mixed_bfloat16" does. Sums stay in float64 here and are float32 in the core. Give such a
+net float32 weights: parameters and an optimiser's moments are kept in the dtype of the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+LEAKY_SLOPE = 0.01
+erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+# Activations: the function of z, and its derivative at z, given also the output a = f(z) that the backward
+# pass has kept (in mixed precision a is rounded, and derivatives that are functions of a see the rounded one).
+
+
+@dataclass(frozen=True)
+class Activation:
+    function: Callable[[Float], Float]
+    derivative: Callable[[Float, Float], Float]
+
+
+def sigmoid(z: Float) -> Float:
+    # Both forms equal 1 / (1 + exp(-z)); the exponent is never positive, so neither overflows.
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def normal_distribution(z: Float) -> Float:
+    return (1 + erf(z / math.sqrt(2))) / 2
+
+
+def normal_density(z: Float) -> Float:
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+ACTIVATIONS = {
+    "identity": Activation(lambda z: z, lambda z, a: np.ones_like(z)),
+    "relu": Activation(lambda z: np.maximum(z, 0), lambda z, a: np.where(a > 0, 1.0, 0.0)),
+    "leaky_relu": Activation(
+        lambda z: np.where(z > 0, z, LEAKY_SLOPE * z), lambda z, a: np.where(a > 0, 1.0, LEAKY_SLOPE)
+    ),
+    "tanh": Activation(np.tanh, lambda z, a: 1 - a * a),
+    "sigmoid": Activation(sigmoid, lambda z, a: a * (1 - a)),
+    # Hendrycks & Gimpel, "Gaussian error linear units" (2016), the exact form.
+    "gelu": Activation(
+        lambda z: z * normal_distribution(z), lambda z, a: normal_distribution(z) + z * normal_density(z)
+    ),
+}
+
+
+def round_to_bfloat16(x: NDArray[np.floating]) -> Float:
+    """Round to the nearest bfloat16, ties to even. A bfloat16 is the upper half of a float32."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    kept_is_odd = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = (bits + np.uint32(0x7FFF) + kept_is_odd) & np.uint32(0xFFFF0000)
+    return rounded.view(np.float32).astype(np.float64)
+
+
+# The loss: softmax and cross-entropy.
+
+
+def log_softmax(logits: Float) -> Float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax(logits: Float) -> Float:
+    return np.exp(log_softmax(logits))
+
+
+def target_rows(targets: NDArray[np.int64] | NDArray[np.floating], n_classes: int) -> Float:
+    """Class probabilities (n, n_classes) of targets given as such or as class indices (n,)."""
+    if targets.ndim == 2:
+        return targets.astype(np.float64)
+    return np.eye(n_classes)[targets]
+
+
+def cross_entropy(logits: Float, targets: NDArray[np.int64] | NDArray[np.floating]) -> Float:
+    """Loss of each sample, in nats: -sum over the classes of target * log(probability)."""
+    return -(target_rows(targets, logits.shape[1]) * log_softmax(logits)).sum(axis=1)
+
+
+# The net.
+
+
+@dataclass
+class ForwardPass:
+    inputs: list[Float]  # of each layer, as the product sees them: pixels are 0..255; rounded if mixed
+    input_scales: list[
+        float
+    ]  # of each layer: its product is to be multiplied by this; 1/255 for pixels, else 1
+    pre_activations: list[Float]  # z of each layer; the last one's are the logits
+    outputs: list[Float]  # f(z), before any rounding; the last layer has no activation
+
+    @property
+    def logits(self) -> Float:
+        return self.pre_activations[-1]
+
+
+@dataclass
+class Gradients:
+    losses: Float  # of each sample, in nats
+    weights: list[Float]  # gradients of the mean loss
+    biases: list[Float]
+
+
+@dataclass
+class ReferenceNet:
+    weights: list[NDArray[np.floating]]
+    biases: list[NDArray[np.floating]]
+    activations: Sequence[str]  # one per hidden layer
+    mixed_bfloat16: bool = False
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.weights)
+
+    @property
+    def parameters(self) -> list[NDArray[np.floating]]:
+        return [*self.weights, *self.biases]
+
+    def operand(self, x: NDArray[np.floating]) -> Float:
+        """Return x as a matrix product sees it."""
+        return round_to_bfloat16(x) if self.mixed_bfloat16 else x.astype(np.float64)
+
+    def activation(self, layer: int) -> Activation:
+        return ACTIVATIONS[(*self.activations, "identity")[layer]]
+
+    def forward(self, X: NDArray[np.uint8] | NDArray[np.floating]) -> ForwardPass:
+        # A uint8 p means p/255. The division follows the product, which sees integers, exact in bfloat16.
+        is_pixels = X.dtype == np.uint8
+        a, scale = (X.astype(np.float64), 1 / 255) if is_pixels else (self.operand(X), 1.0)
+        result = ForwardPass([], [], [], [])
+        for layer in range(self.n_layers):
+            z = scale * (a @ self.operand(self.weights[layer])) + self.biases[layer]
+            output = self.activation(layer).function(z)
+            result.inputs.append(a)
+            result.input_scales.append(scale)
+            result.pre_activations.append(z)
+            result.outputs.append(output)
+            a, scale = self.operand(output), 1.0
+        return result
+
+    def gradients(
+        self, X: NDArray[np.uint8] | NDArray[np.floating], targets: NDArray[np.int64] | NDArray[np.floating]
+    ) -> Gradients:
+        """Gradients of the mean loss by backpropagation: Rumelhart, Hinton & Williams (1986)."""
+        forward = self.forward(X)
+        T = target_rows(targets, forward.logits.shape[1])
+        result = Gradients(cross_entropy(forward.logits, T), [], [])
+
+        # d(-sum t log p)/dz = p sum(t) - t, and the mean over n samples divides by n.
+        dZ = self.operand((softmax(forward.logits) * T.sum(axis=1, keepdims=True) - T) / len(X))
+        for layer in reversed(range(self.n_layers)):
+            a = forward.inputs[layer]
+            result.weights.insert(0, forward.input_scales[layer] * (a.T @ dZ))
+            result.biases.insert(0, dZ.sum(axis=0))
+            if layer > 0:
+                dA = dZ @ self.operand(self.weights[layer]).T
+                slope = self.activation(layer - 1).derivative(forward.pre_activations[layer - 1], a)
+                dZ = self.operand(dA * slope)
+        return result
+
+
+# Optimisers. `step` changes parameters in place; a state array has the dtype of its parameter.
+
+
+class ReferenceAdam:
+    """Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1, in its notation."""
+
+    def __init__(self, *, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> None:
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.t = 0
+        self.m: list[NDArray[np.floating]] = []
+        self.v: list[NDArray[np.floating]] = []
+
+    def step(
+        self, parameters: Sequence[NDArray[np.floating]], gradients: Sequence[Float], alpha: float
+    ) -> None:
+        if self.t == 0:
+            self.m = [np.zeros_like(theta) for theta in parameters]
+            self.v = [np.zeros_like(theta) for theta in parameters]
+        self.t += 1
+        for theta, m, v, g in zip(parameters, self.m, self.v, gradients, strict=True):
+            m[...] = self.beta_1 * m + (1 - self.beta_1) * g
+            v[...] = self.beta_2 * v + (1 - self.beta_2) * g**2
+            m_hat = m / (1 - self.beta_1**self.t)
+            v_hat = v / (1 - self.beta_2**self.t)
+            theta[...] = theta - alpha * m_hat / (np.sqrt(v_hat) + self.epsilon)
+
+
+class ReferenceSGD:
+    """v = momentum * v + g; w -= learning_rate * v."""
+
+    def __init__(self, *, momentum: float = 0.0) -> None:
+        self.momentum = momentum
+        self.v: list[NDArray[np.floating]] = []
+
+    def step(
+        self, parameters: Sequence[NDArray[np.floating]], gradients: Sequence[Float], learning_rate: float
+    ) -> None:
+        if not self.v:
+            self.v = [np.zeros_like(w) for w in parameters]
+        for w, v, g in zip(parameters, self.v, gradients, strict=True):
+            v[...] = self.momentum * v + g
+            w[...] = w - learning_rate * v
+
+
+def train_step(
+    net: ReferenceNet,
+    optimizer: ReferenceAdam | ReferenceSGD,
+    X: NDArray[np.uint8] | NDArray[np.floating],
+    targets: NDArray[np.int64] | NDArray[np.floating],
+    learning_rate: float,
+) -> float:
+    """Train on one batch and return its mean loss before the update."""
+    gradients = net.gradients(X, targets)
+    optimizer.step(net.parameters, [*gradients.weights, *gradients.biases], learning_rate)
+    return float(gradients.losses.mean())
