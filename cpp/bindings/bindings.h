@@ -42,11 +42,11 @@ Inputs inputs_of(const py::array& X, std::size_t n_features);
 // int64 labels (n_samples,), every one a class, or float32 (n_samples, n_classes).
 Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_classes);
 
+// ValueError for an unknown name.
+Activation activation_named(const std::string& name);
+
 // 0 stands for the number of processors.
 std::size_t thread_limit(py::ssize_t threads);
-
-// Raises _core.NonFiniteInput for the sample.
-[[noreturn]] void raise_non_finite_input(std::size_t sample);
 
 template <class Element>
 py::array_t<Element> new_array(std::vector<std::size_t> shape) {

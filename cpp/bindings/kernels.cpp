@@ -2,9 +2,12 @@
 
 #include "../kernels/kernel_table.h"
 
+#include <pybind11/stl.h>
+
 #include "../core/aligned_buffer.h"
 #include "../core/floating_point.h"
 #include "../core/gemm.h"
+#include "../core/optimizer.h"
 #include "../dispatch/dispatch.h"
 #include "bindings.h"
 
@@ -12,86 +15,226 @@ namespace fastmlp::bindings {
 
 namespace {
 
-// A panel matrix made of a row-major array.
+// The kernels of one set, and the floating-point state they expect while this lives.
+struct Kernels {
+    explicit Kernels(const std::string& name) : table(instruction_set_named(name, "instruction_set")), scope(table) {}
+    const KernelTable& table;
+    FloatingPointScope scope;
+};
+
 struct PanelMatrix {
-    PanelMatrix(std::size_t rows, std::size_t columns)
-        : rows(rows), columns(columns), stride(panel_stride(rows)), buffer(panel_matrix_size(rows, columns)) {}
-    PanelMatrix(const KernelTable& kernels, const py::array& array)
-        : PanelMatrix(extent(array, 0), extent(array, 1)) {
-        kernels.pack_float(in_place<float>(array, 2, "matrix"), columns, nullptr, rows, columns, Rounding::kNone,
-                           buffer.data(), stride);
+    PanelMatrix(std::size_t n_rows, std::size_t n_columns)
+        : rows(n_rows),
+          columns(n_columns),
+          stride(panel_stride(n_rows)),
+          buffer(panel_matrix_size(n_rows, n_columns)) {}
+    PanelMatrix(const KernelTable& table, const py::array& array)
+        : PanelMatrix(extent_of(array, 0), extent_of(array, 1)) {
+        table.pack_float(in_place<float>(array, 2, "a matrix"), columns, nullptr, rows, columns, Rounding::kNone,
+                         buffer.data(), stride);
     }
-    py::array_t<float> to_array(const KernelTable& kernels) const {
+    py::array_t<float> to_array(const KernelTable& table) const {
         auto out = new_array<float>({rows, columns});
-        kernels.unpack(buffer.data(), stride, rows, columns, out.mutable_data(), columns);
+        table.unpack(buffer.data(), stride, rows, columns, out.mutable_data(), columns);
         return out;
     }
     Panels panels() { return {buffer.data(), stride}; }
     ConstPanels panels() const { return {buffer.data(), stride}; }
+    float* data() { return buffer.data(); }
+    std::size_t n_panels_of_columns() const { return n_panels(columns); }
 
     std::size_t rows, columns, stride;
     AlignedBuffer buffer;
+
+ private:
+    static std::size_t extent_of(const py::array& array, py::ssize_t dim) {
+        if (array.ndim() != 2) throw py::value_error("a matrix has two dimensions");
+        return extent(array, dim);
+    }
 };
 
-const KernelTable& table(const std::string& name) { return instruction_set_named(name, "instruction_set"); }
+void require(bool condition, const char* message) {
+    if (!condition) throw py::value_error(message);
+}
+
+Rounding rounding_of(bool to_bfloat16) { return to_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone; }
+
+py::array_t<float> call_multiply(const std::string& set, const py::array& a, const py::array& b) {
+    const Kernels k(set);
+    const PanelMatrix left(k.table, a), right(k.table, b);
+    require(left.columns == right.rows, "inner dimensions differ");
+    PanelMatrix c(left.rows, right.columns);
+    multiply(k.table, left.panels(), right.panels(), c.panels(), {0, c.rows}, {0, c.n_panels_of_columns()},
+             left.columns);
+    return c.to_array(k.table);
+}
+
+py::array_t<float> call_multiply_transposed(const std::string& set, const py::array& a, const py::array& b) {
+    const Kernels k(set);
+    const PanelMatrix left(k.table, a), right(k.table, b);
+    require(left.rows == right.rows, "inner dimensions differ");
+    PanelMatrix c(left.columns, right.columns);
+    multiply_transposed(k.table, left.panels(), right.panels(), c.panels(), {0, left.n_panels_of_columns()},
+                        {0, right.n_panels_of_columns()}, left.columns, left.rows);
+    return c.to_array(k.table);
+}
+
+py::array_t<float> call_multiply_by_transposed(const std::string& set, const py::array& a, const py::array& w) {
+    const Kernels k(set);
+    const PanelMatrix left(k.table, a), right(k.table, w);
+    require(left.columns == right.columns, "inner dimensions differ");
+    PanelMatrix c(left.rows, right.rows);
+    AlignedBuffer scratch(transposed_scratch_size(k.table));
+    multiply_by_transposed(k.table, left.panels(), right.panels(), right.rows, c.panels(), {0, c.rows},
+                           {0, c.n_panels_of_columns()}, left.columns, scratch.data());
+    return c.to_array(k.table);
+}
+
+py::array_t<float> call_sum_rows(const std::string& set, const py::array& a) {
+    const Kernels k(set);
+    const PanelMatrix matrix(k.table, a);
+    PanelMatrix sums(1, matrix.columns);
+    // One row of a panel matrix has its panels one line apart, as the kernel writes them.
+    k.table.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(), sums.data());
+    return sums.to_array(k.table);
+}
+
+py::array_t<float> call_pack_uint8(const std::string& set, const py::array& a, const py::array& index) {
+    const Kernels k(set);
+    const auto* data = in_place<std::uint8_t>(a, 2, "a matrix");
+    const auto* rows = in_place<std::int64_t>(index, 1, "index");
+    for (std::size_t i = 0; i < extent(index, 0); ++i)
+        require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < extent(a, 0), "index holds no row");
+    PanelMatrix out(extent(index, 0), extent(a, 1));
+    k.table.pack_uint8(data, out.columns, rows, out.rows, out.columns, out.data(), out.stride);
+    return out.to_array(k.table);
+}
+
+// The matrix after packing, and whether all of it is finite.
+std::pair<py::array_t<float>, bool> call_pack_float(const std::string& set, const py::array& a, bool to_bfloat16) {
+    const Kernels k(set);
+    const auto* data = in_place<float>(a, 2, "a matrix");
+    PanelMatrix out(extent(a, 0), extent(a, 1));
+    const bool finite = k.table.pack_float(data, out.columns, nullptr, out.rows, out.columns, rounding_of(to_bfloat16),
+                                           out.data(), out.stride);
+    return {out.to_array(k.table), finite};
+}
+
+// The activation of scale * z + bias, and scale * z + bias itself.
+std::pair<py::array_t<float>, py::array_t<float>> call_bias_activation(const std::string& set,
+                                                                       const std::string& activation,
+                                                                       const py::array& z, const py::array& bias,
+                                                                       float scale, bool to_bfloat16) {
+    const Kernels k(set);
+    PanelMatrix value(k.table, z);
+    const PanelMatrix line(k.table, bias);
+    require(line.rows == 1 && line.columns == value.columns, "bias must be one row as wide as z");
+    PanelMatrix saved(value.rows, value.columns);
+    k.table.bias_activation({value.data(), value.stride, value.rows, value.n_panels_of_columns(), line.buffer.data(),
+                             scale, activation_named(activation), rounding_of(to_bfloat16), saved.data()});
+    return {value.to_array(k.table), saved.to_array(k.table)};
+}
+
+py::array_t<float> call_activation_backward(const std::string& set, const std::string& activation,
+                                            const py::array& delta, const py::array& saved, bool to_bfloat16) {
+    const Kernels k(set);
+    PanelMatrix result(k.table, delta);
+    const PanelMatrix forward(k.table, saved);
+    require(forward.rows == result.rows && forward.columns == result.columns, "shapes differ");
+    k.table.activation_backward({result.data(), forward.buffer.data(), result.stride, result.rows,
+                                 result.n_panels_of_columns(), activation_named(activation), rounding_of(to_bfloat16)});
+    return result.to_array(k.table);
+}
+
+py::array_t<float> call_softmax(const std::string& set, const py::array& logits) {
+    const Kernels k(set);
+    PanelMatrix matrix(k.table, logits);
+    if (matrix.columns > 0) k.table.softmax(matrix.data(), matrix.stride, matrix.rows, matrix.columns);
+    return matrix.to_array(k.table);
+}
+
+// Losses of the rows, and the gradient of the logits times delta_scale.
+std::pair<py::array_t<float>, py::array_t<float>> call_softmax_cross_entropy(const std::string& set,
+                                                                             const py::array& logits,
+                                                                             const py::array& targets,
+                                                                             float delta_scale, bool to_bfloat16) {
+    const Kernels k(set);
+    PanelMatrix matrix(k.table, logits);
+    require(matrix.columns > 0, "at least one class");
+    const Targets checked = targets_of(targets, matrix.rows, matrix.columns);
+    auto losses = new_array<float>({matrix.rows});
+    k.table.softmax_cross_entropy({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.labels,
+                                   checked.probabilities, nullptr, delta_scale, rounding_of(to_bfloat16),
+                                   losses.mutable_data()});
+    return {losses, matrix.to_array(k.table)};
+}
+
+// Parameters and moments after one update; count a multiple of 16.
+using Updated = std::tuple<py::array_t<float>, py::array_t<float>, py::array_t<float>>;
+
+Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const py::array& gradient,
+                     const py::array& value, const py::array& first, const py::array& second) {
+    const std::size_t count = extent(gradient, 0);
+    require(count % kPanel == 0, "the length must be a multiple of 16");
+    std::vector<AlignedBuffer> buffers;
+    for (const py::array* array : {&gradient, &value, &first, &second}) {
+        const float* data = in_place<float>(*array, 1, "an argument");
+        require(extent(*array, 0) == count, "lengths differ");
+        std::copy(data, data + count, buffers.emplace_back(count).data());
+    }
+    (is_adam ? k.table.adam : k.table.sgd)(update, buffers[0].data(),
+                                           {buffers[1].data(), buffers[2].data(), buffers[3].data(), nullptr}, count);
+    const auto out = [&](std::size_t i) {
+        return py::array_t<float>(static_cast<py::ssize_t>(count), buffers[i].data());
+    };
+    return {out(1), out(2), out(3)};
+}
 
 }  // namespace
 
 void bind_kernels(py::module_& m) {
     using namespace pybind11::literals;
     py::module_ kernels = m.def_submodule("kernels", "Single kernels of a chosen instruction set, for tests.");
-
+    kernels.def("multiply", &call_multiply, "instruction_set"_a, "a"_a, "b"_a, "a @ b.");
+    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a, "a.T @ b.");
+    kernels.def("multiply_by_transposed", &call_multiply_by_transposed, "instruction_set"_a, "a"_a, "w"_a, "a @ w.T.");
+    kernels.def("sum_rows", &call_sum_rows, "instruction_set"_a, "a"_a, "Sums of the columns, as one row.");
+    kernels.def("pack_uint8", &call_pack_uint8, "instruction_set"_a, "a"_a, "index"_a, "a[index] as float32.");
+    kernels.def("pack_float", &call_pack_float, "instruction_set"_a, "a"_a, "to_bfloat16"_a,
+                "a, rounded if asked for, and whether all of it is finite.");
+    kernels.def("bias_activation", &call_bias_activation, "instruction_set"_a, "activation"_a, "z"_a, "bias"_a,
+                "scale"_a, "to_bfloat16"_a, "The activation f(scale * z + bias), and its argument.");
+    kernels.def("activation_backward", &call_activation_backward, "instruction_set"_a, "activation"_a, "delta"_a,
+                "saved"_a, "to_bfloat16"_a, "delta times the slope at the saved activation (gelu: its argument).");
+    kernels.def("softmax", &call_softmax, "instruction_set"_a, "logits"_a, "Class probabilities.");
+    kernels.def("softmax_cross_entropy", &call_softmax_cross_entropy, "instruction_set"_a, "logits"_a, "targets"_a,
+                "delta_scale"_a, "to_bfloat16"_a, "Losses, and the gradient of the logits times delta_scale.");
     kernels.def(
-        "multiply",
-        [](const std::string& set, const py::array& a, const py::array& b) {
-            const KernelTable& k = table(set);
-            const FloatingPointScope scope(k);
-            const PanelMatrix left(k, a), right(k, b);
-            if (left.columns != right.rows) throw py::value_error("inner dimensions differ");
-            PanelMatrix c(left.rows, right.columns);
-            multiply(k, left.panels(), right.panels(), c.panels(), {0, c.rows}, {0, n_panels(c.columns)},
-                     left.columns);
-            return c.to_array(k);
+        "adam",
+        [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& first_moment,
+           const py::array& second_moment, int step, double learning_rate, double beta_1, double beta_2,
+           double epsilon) {
+            const Kernels k(set);
+            const OptimizerSettings settings{.beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon};
+            StepCount count;
+            for (int i = 0; i < step; ++i) count.advance(settings);
+            return apply_update(k, true, make_update(settings, count, learning_rate), gradient, value, first_moment,
+                                second_moment);
         },
-        "instruction_set"_a, "a"_a, "b"_a, "a @ b for float32 matrices.");
+        "instruction_set"_a, "gradient"_a, "value"_a, "first_moment"_a, "second_moment"_a, "step"_a, "learning_rate"_a,
+        "beta_1"_a, "beta_2"_a, "epsilon"_a, "Value and moments after step number `step`, from 1.");
     kernels.def(
-        "multiply_transposed",
-        [](const std::string& set, const py::array& a, const py::array& b) {
-            const KernelTable& k = table(set);
-            const FloatingPointScope scope(k);
-            const PanelMatrix left(k, a), right(k, b);
-            if (left.rows != right.rows) throw py::value_error("inner dimensions differ");
-            PanelMatrix c(left.columns, right.columns);
-            multiply_transposed(k, left.panels(), right.panels(), c.panels(), {0, n_panels(left.columns)},
-                                {0, n_panels(right.columns)}, left.columns, left.rows);
-            return c.to_array(k);
+        "sgd",
+        [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& velocity,
+           double learning_rate, double momentum) {
+            const Kernels k(set);
+            const OptimizerSettings settings{.kind = OptimizerSettings::Kind::kSgd, .momentum = momentum};
+            const Updated updated =
+                apply_update(k, false, make_update(settings, {}, learning_rate), gradient, value, velocity, velocity);
+            return std::make_pair(std::get<0>(updated), std::get<1>(updated));
         },
-        "instruction_set"_a, "a"_a, "b"_a, "a.T @ b for float32 matrices.");
-    kernels.def(
-        "multiply_by_transposed",
-        [](const std::string& set, const py::array& a, const py::array& w) {
-            const KernelTable& k = table(set);
-            const FloatingPointScope scope(k);
-            const PanelMatrix left(k, a), right(k, w);
-            if (left.columns != right.columns) throw py::value_error("inner dimensions differ");
-            PanelMatrix c(left.rows, right.rows);
-            AlignedBuffer scratch(transposed_scratch_size(k));
-            multiply_by_transposed(k, left.panels(), right.panels(), right.rows, c.panels(), {0, c.rows},
-                                   {0, n_panels(c.columns)}, left.columns, scratch.data());
-            return c.to_array(k);
-        },
-        "instruction_set"_a, "a"_a, "w"_a, "a @ w.T for float32 matrices.");
-    kernels.def(
-        "sum_rows",
-        [](const std::string& set, const py::array& a) {
-            const KernelTable& k = table(set);
-            const FloatingPointScope scope(k);
-            const PanelMatrix matrix(k, a);
-            PanelMatrix sums(1, matrix.columns);
-            k.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, n_panels(matrix.columns), sums.buffer.data());
-            return sums.to_array(k);
-        },
-        "instruction_set"_a, "a"_a, "Sums of the columns of a float32 matrix, as one row.");
+        "instruction_set"_a, "gradient"_a, "value"_a, "velocity"_a, "learning_rate"_a, "momentum"_a,
+        "Value and velocity after one step.");
 }
 
 }  // namespace fastmlp::bindings

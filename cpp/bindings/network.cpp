@@ -16,17 +16,6 @@ namespace fastmlp::bindings {
 
 namespace {
 
-py::handle non_finite_input_type;
-
-Activation activation_named(const std::string& name) {
-    static const std::map<std::string, Activation> activations = {
-        {"identity", Activation::kIdentity}, {"relu", Activation::kRelu},       {"leaky_relu", Activation::kLeakyRelu},
-        {"tanh", Activation::kTanh},         {"sigmoid", Activation::kSigmoid}, {"gelu", Activation::kGelu}};
-    const auto found = activations.find(name);
-    if (found == activations.end()) throw py::value_error("unknown activation '" + name + "'");
-    return found->second;
-}
-
 std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_sizes,
                                       const std::vector<std::string>& activations, bool mixed_bfloat16,
                                       const std::string& instruction_set) {
@@ -74,12 +63,12 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
     }
     const py::gil_scoped_release release;
     const std::unique_lock lock(network.mutex());
-    for (std::size_t l = 0; l < n_layers; ++l) network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
+    for (std::size_t l = 0; l < n_layers; ++l)
+        network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
     network.refresh_rounded_operands();
 }
 
-py::array_t<float> call_forward(const Network& network, const py::array& X, std::size_t n_layers,
-                                py::ssize_t threads) {
+py::array_t<float> call_forward(const Network& network, const py::array& X, std::size_t n_layers, py::ssize_t threads) {
     if (n_layers == 0) throw py::index_error("no such layer");
     const Layer& last = layer_at(network, n_layers - 1);
     const Inputs inputs = inputs_of(X, network.n_features());
@@ -119,20 +108,23 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
 
 }  // namespace
 
-void raise_non_finite_input(std::size_t sample) {
-    PyErr_SetObject(non_finite_input_type.ptr(), py::int_(sample).ptr());
-    throw py::error_already_set();
+Activation activation_named(const std::string& name) {
+    static const std::map<std::string, Activation> activations = {
+        {"identity", Activation::kIdentity}, {"relu", Activation::kRelu},       {"leaky_relu", Activation::kLeakyRelu},
+        {"tanh", Activation::kTanh},         {"sigmoid", Activation::kSigmoid}, {"gelu", Activation::kGelu}};
+    const auto found = activations.find(name);
+    if (found == activations.end()) throw py::value_error("unknown activation '" + name + "'");
+    return found->second;
 }
 
 void bind_network(py::module_& m) {
     using namespace pybind11::literals;
-    static py::exception<NonFiniteInput> non_finite_input(m, "NonFiniteInput", PyExc_ValueError);
-    non_finite_input_type = non_finite_input;
-    py::register_exception_translator([](std::exception_ptr error) {
+    static py::handle non_finite_input = py::exception<NonFiniteInput>(m, "NonFiniteInput", PyExc_ValueError).release();
+    py::register_local_exception_translator([](std::exception_ptr error) {
         try {
             if (error) std::rethrow_exception(error);
         } catch (const NonFiniteInput& e) {
-            PyErr_SetObject(non_finite_input_type.ptr(), py::int_(e.sample).ptr());
+            PyErr_SetObject(non_finite_input.ptr(), py::int_(e.sample).ptr());
         } catch (const std::length_error& e) {
             PyErr_SetString(PyExc_MemoryError, e.what());
         }

@@ -22,8 +22,7 @@ void bind_random(py::module_& m) {
     m.def(
         "philox_permutation",
         [](std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-            return generate<std::int64_t>(
-                n, [&](std::int64_t* out) { permutation({seed, purpose, stream}, n, out); });
+            return generate<std::int64_t>(n, [&](std::int64_t* out) { permutation({seed, purpose, stream}, n, out); });
         },
         "seed"_a, "purpose"_a, "stream"_a, "n"_a, "A uniform permutation of range(n).");
     m.def(

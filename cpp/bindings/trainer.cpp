@@ -58,9 +58,12 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
 
 const char* name_of(RunResult::Stop stop) {
     switch (stop) {
-        case RunResult::Stop::kFinished: return "";
-        case RunResult::Stop::kNonFiniteLoss: return "loss";
-        case RunResult::Stop::kNonFiniteInput: return "input";
+        case RunResult::Stop::kFinished:
+            return "";
+        case RunResult::Stop::kNonFiniteLoss:
+            return "loss";
+        case RunResult::Stop::kNonFiniteInput:
+            return "input";
     }
     return "";
 }
@@ -86,10 +89,9 @@ void bind_trainer(py::module_& m) {
         .def(
             "set_adam",
             [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon) {
-                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kAdam,
-                                      .beta_1 = beta_1,
-                                      .beta_2 = beta_2,
-                                      .epsilon = epsilon});
+                set_optimizer(
+                    bound,
+                    {.kind = OptimizerSettings::Kind::kAdam, .beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon});
             },
             py::kw_only(), "beta_1"_a, "beta_2"_a, "epsilon"_a, "Use Adam.")
         .def(
@@ -103,8 +105,7 @@ void bind_trainer(py::module_& m) {
         .def("snapshot",
              [](const BoundTrainer& bound) {
                  const py::gil_scoped_release release;
-                 return std::make_shared<BoundState>(
-                     BoundState{bound.network, bound.kind, bound.trainer.snapshot()});
+                 return std::make_shared<BoundState>(BoundState{bound.network, bound.kind, bound.trainer.snapshot()});
              })
         .def(
             "restore",

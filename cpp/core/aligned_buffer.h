@@ -10,7 +10,7 @@
 namespace fastmlp {
 
 class AlignedBuffer {
-public:
+ public:
     AlignedBuffer() = default;
     explicit AlignedBuffer(std::size_t size) : size_(size) {
         if (size > std::numeric_limits<std::size_t>::max() / sizeof(float)) throw std::bad_alloc();
@@ -36,7 +36,7 @@ public:
         if (size_ > 0) std::memcpy(data_.get(), other.data_.get(), bytes());
     }
 
-private:
+ private:
     static constexpr std::align_val_t kAlignment{64};
     struct Deleter {
         void operator()(float* p) const { ::operator delete(p, kAlignment); }

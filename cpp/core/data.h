@@ -25,7 +25,7 @@ struct Targets {
 };
 
 class NonFiniteInput : public std::runtime_error {
-public:
+ public:
     explicit NonFiniteInput(std::size_t sample) : std::runtime_error("X holds a non-finite value"), sample(sample) {}
     std::size_t sample;
 };

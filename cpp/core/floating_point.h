@@ -7,13 +7,13 @@
 namespace fastmlp {
 
 class FloatingPointScope {
-public:
+ public:
     explicit FloatingPointScope(const KernelTable& kernels) : kernels_(kernels), state_(kernels.enter()) {}
     ~FloatingPointScope() { kernels_.leave(state_); }
     FloatingPointScope(const FloatingPointScope&) = delete;
     FloatingPointScope& operator=(const FloatingPointScope&) = delete;
 
-private:
+ private:
     const KernelTable& kernels_;
     std::uint64_t state_;
 };

@@ -36,7 +36,8 @@ Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<
 
 double Network::forward_work() const {
     double work = 0.0;
-    for (const Layer& layer : layers_) work += static_cast<double>(layer.n_inputs) * static_cast<double>(layer.n_outputs);
+    for (const Layer& layer : layers_)
+        work += static_cast<double>(layer.n_inputs) * static_cast<double>(layer.n_outputs);
     return work;
 }
 

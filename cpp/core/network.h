@@ -23,7 +23,7 @@ struct Layer {
 };
 
 class Network {
-public:
+ public:
     // activations: one per hidden layer. Sizes are at least 1; throws std::bad_alloc or std::length_error if the
     // parameters do not fit into memory.
     Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations, Rounding rounding,
@@ -56,7 +56,7 @@ public:
     // Readers of the parameters hold it shared, writers alone.
     std::shared_mutex& mutex() const { return mutex_; }
 
-private:
+ private:
     const AlignedBuffer& operands() const { return rounding_ == Rounding::kNone ? parameters_ : rounded_; }
 
     const KernelTable& kernels_;

@@ -27,9 +27,7 @@ constexpr unsigned kSpins = 1000;
 // (g++ has had this call since version 9, while it still calls itself OpenMP 4.5.)
 // A child of fork() has none of its parent's OpenMP threads, yet g++'s runtime would wait for them. Ending them
 // before a fork leaves parent and child with a runtime that starts anew.
-void end_threads_before_fork() {
-    omp_pause_resource_all(omp_pause_hard);
-}
+void end_threads_before_fork() { omp_pause_resource_all(omp_pause_hard); }
 const int fork_handler = pthread_atfork(end_threads_before_fork, nullptr, nullptr);
 #endif
 

@@ -13,7 +13,7 @@
 namespace fastmlp {
 
 class Team {
-public:
+ public:
     explicit Team(std::size_t most_threads);
 
     std::size_t size() const { return size_; }
@@ -44,7 +44,7 @@ public:
         barrier();
     }
 
-private:
+ private:
     friend void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
 
     struct alignas(64) Slot {
@@ -69,8 +69,7 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
 // parallel region is opened. body must not throw.
 template <class Body>
 void run_team(Team& team, std::size_t threads, Body&& body) {
-    run_region(
-        team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
+    run_region(team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
 }
 
 // Threads that `work` multiply-adds are worth, at least 1 and at most `limit`.

@@ -9,8 +9,8 @@ namespace fastmlp {
 namespace {
 
 std::uint64_t bits64(const RandomSequence& sequence, std::uint64_t i) {
-    const Philox4x32 counter{{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), sequence.stream,
-                              sequence.purpose}};
+    const Philox4x32 counter{
+        {static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), sequence.stream, sequence.purpose}};
     const Philox4x32 random = philox4x32_10(counter, static_cast<std::uint32_t>(sequence.seed),
                                             static_cast<std::uint32_t>(sequence.seed >> 32));
     return std::uint64_t{random.word[1]} << 32 | random.word[0];
@@ -47,8 +47,7 @@ Philox4x32 philox4x32_10(Philox4x32 counter, std::uint32_t key_0, std::uint32_t 
         const std::uint64_t product_0 = std::uint64_t{0xD2511F53} * c[0];
         const std::uint64_t product_1 = std::uint64_t{0xCD9E8D57} * c[2];
         counter = {{static_cast<std::uint32_t>(product_1 >> 32) ^ c[1] ^ key_0, static_cast<std::uint32_t>(product_1),
-                    static_cast<std::uint32_t>(product_0 >> 32) ^ c[3] ^ key_1,
-                    static_cast<std::uint32_t>(product_0)}};
+                    static_cast<std::uint32_t>(product_0 >> 32) ^ c[3] ^ key_1, static_cast<std::uint32_t>(product_0)}};
         key_0 += 0x9E3779B9;
         key_1 += 0xBB67AE85;
     }
@@ -80,12 +79,12 @@ void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* ou
 double normal_quantile(double p) {
     const double q = p - 0.5;
     if (q >= -0.425 && q <= 0.425) {
-        constexpr double numerator[] = {2509.0809287301226727,   33430.575583588128105,   67265.770927008700853,
-                                        45921.953931549871457,   13731.693765509461125,   1971.5909503065514427,
-                                        133.14166789178437745,   3.387132872796366608};
-        constexpr double denominator[] = {5226.495278852854561,    28729.085735721942674,   39307.89580009271061,
-                                          21213.794301586595867,   5394.1960214247511077,   687.1870074920579083,
-                                          42.313330701600911252,   1.0};
+        constexpr double numerator[] = {2509.0809287301226727, 33430.575583588128105, 67265.770927008700853,
+                                        45921.953931549871457, 13731.693765509461125, 1971.5909503065514427,
+                                        133.14166789178437745, 3.387132872796366608};
+        constexpr double denominator[] = {
+            5226.495278852854561,  28729.085735721942674, 39307.89580009271061,  21213.794301586595867,
+            5394.1960214247511077, 687.1870074920579083,  42.313330701600911252, 1.0};
         const double r = 0.180625 - q * q;
         return q * polynomial(numerator, r) / polynomial(denominator, r);
     }
@@ -96,18 +95,18 @@ double normal_quantile(double p) {
         constexpr double numerator[] = {7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177,
                                         1.27045825245236838258,   3.64784832476320460504,   5.7694972214606914055,
                                         4.6303378461565452959,    1.42343711074968357734};
-        constexpr double denominator[] = {1.05075007164441684324e-9, 5.475938084995344946e-4,  0.0151986665636164571966,
-                                          0.14810397642748007459,    0.68976733498510000455,   1.6763848301838038494,
-                                          2.05319162663775882187,    1.0};
+        constexpr double denominator[] = {
+            1.05075007164441684324e-9, 5.475938084995344946e-4, 0.0151986665636164571966, 0.14810397642748007459,
+            0.68976733498510000455,    1.6763848301838038494,   2.05319162663775882187,   1.0};
         r -= 1.6;
         x = polynomial(numerator, r) / polynomial(denominator, r);
     } else {
         constexpr double numerator[] = {2.01033439929228813265e-7, 2.71155556874348757815e-5, 0.0012426609473880784386,
                                         0.026532189526576123093,   0.29656057182850489123,    1.7848265399172913358,
                                         5.4637849111641143699,     6.6579046435011037772};
-        constexpr double denominator[] = {2.04426310338993978564e-15, 1.4215117583164458887e-7, 1.8463183175100546818e-5,
-                                          7.868691311456132591e-4,    0.0148753612908506148525, 0.13692988092273580531,
-                                          0.59983220655588793769,     1.0};
+        constexpr double denominator[] = {
+            2.04426310338993978564e-15, 1.4215117583164458887e-7, 1.8463183175100546818e-5, 7.868691311456132591e-4,
+            0.0148753612908506148525,   0.13692988092273580531,   0.59983220655588793769,   1.0};
         r -= 5.0;
         x = polynomial(numerator, r) / polynomial(denominator, r);
     }

@@ -52,7 +52,7 @@ Grid divide_panels_first(std::size_t rows, std::size_t panels, std::size_t team)
 
 // The buffers of one batch, and of each thread.
 class Workspace {
-public:
+ public:
     Workspace(const Network& network, std::size_t batch_size, std::size_t threads)
         : batch_size(batch_size),
           n_threads(threads),
@@ -85,7 +85,7 @@ namespace {
 
 // One batch, seen by one thread of the team. The methods are the phases of a step; every thread calls each of them.
 class Step {
-public:
+ public:
     Step(Network& network, Workspace& workspace, Team& team, std::size_t rank, const Inputs& inputs,
          const Targets& targets, const std::int64_t* samples, std::size_t n_samples)
         : network_(network),
@@ -160,7 +160,7 @@ public:
         return static_cast<float>(sum / static_cast<double>(rows_));
     }
 
-private:
+ private:
     std::size_t n_layers() const { return network_.layers().size(); }
     const Layer& layer(std::size_t l) const { return network_.layers()[l]; }
     Panels panels_of(AlignedBuffer& buffer) const { return {buffer.data(), workspace_.stride}; }
@@ -185,8 +185,7 @@ private:
     template <class Body>
     void for_rows(Body body) {
         const Grid grid = divide_rows_first(rows_, 1, kernels_.row_block, team_.size());
-        team_.for_each(rank_, grid.row_parts,
-                       [&](std::size_t task) { body(even_part(rows_, task, grid.row_parts)); });
+        team_.for_each(rank_, grid.row_parts, [&](std::size_t task) { body(even_part(rows_, task, grid.row_parts)); });
     }
 
     void pack(Range rows, std::atomic<bool>& finite) {
@@ -205,11 +204,11 @@ private:
         const Panels z = panels_of(workspace_.outputs[l]);
         multiply(kernels_, input_of(l), weights_of(l), z, rows, panels, layer(l).n_inputs);
         AlignedBuffer& saved = workspace_.saved[l];
-        kernels_.bias_activation(
-            {z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
-             network_.parameters().data() + layer(l).biases + panels.begin * kPanel, l == 0 ? inputs_.scale() : 1.0f,
-             layer(l).activation, l + 1 < n_layers() ? network_.rounding() : Rounding::kNone,
-             saved.size() == 0 ? nullptr : panels_of(saved).at(rows.begin, panels.begin)});
+        kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
+                                  network_.parameters().data() + layer(l).biases + panels.begin * kPanel,
+                                  l == 0 ? inputs_.scale() : 1.0f, layer(l).activation,
+                                  l + 1 < n_layers() ? network_.rounding() : Rounding::kNone,
+                                  saved.size() == 0 ? nullptr : panels_of(saved).at(rows.begin, panels.begin)});
     }
 
     void loss(Range rows, std::atomic<bool>& finite) {
@@ -229,9 +228,9 @@ private:
         multiply_by_transposed(kernels_, delta_of(l), weights_of(l), layer(l).n_inputs, delta, rows, panels,
                                layer(l).n_outputs, workspace_.scratch[rank_].data());
         AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : workspace_.outputs[l - 1];
-        kernels_.activation_backward({delta.at(rows.begin, panels.begin),
-                                      panels_of(saved).at(rows.begin, panels.begin), delta.stride, rows.size(),
-                                      panels.size(), layer(l - 1).activation, network_.rounding()});
+        kernels_.activation_backward({delta.at(rows.begin, panels.begin), panels_of(saved).at(rows.begin, panels.begin),
+                                      delta.stride, rows.size(), panels.size(), layer(l - 1).activation,
+                                      network_.rounding()});
     }
 
     template <class Apply>
@@ -330,8 +329,8 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         const auto begin = batches.offsets[steps_done];
         const auto count = static_cast<std::size_t>(batches.offsets[steps_done + 1] - begin);
         result.stop = RunResult::Stop::kNonFiniteInput;
-        result.bad_sample = batches.order[begin + static_cast<std::int64_t>(
-                                                      first_non_finite(inputs, batches.order + begin, count))];
+        result.bad_sample =
+            batches.order[begin + static_cast<std::int64_t>(first_non_finite(inputs, batches.order + begin, count))];
     } else if (!loss_finite) {
         result.stop = RunResult::Stop::kNonFiniteLoss;
     }

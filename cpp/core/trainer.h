@@ -23,8 +23,8 @@ struct Batches {
 struct RunResult {
     enum class Stop { kFinished, kNonFiniteLoss, kNonFiniteInput };
     Stop stop = Stop::kFinished;
-    std::vector<float> losses;       // mean loss of each step done, in nats per sample
-    std::int64_t bad_sample = -1;    // for kNonFiniteInput
+    std::vector<float> losses;     // mean loss of each step done, in nats per sample
+    std::int64_t bad_sample = -1;  // for kNonFiniteInput
     std::size_t team_size = 0;
     std::vector<std::size_t> tasks_per_thread;
 };
@@ -32,7 +32,7 @@ struct RunResult {
 class Workspace;
 
 class Trainer {
-public:
+ public:
     explicit Trainer(Network& network);
     ~Trainer();
     Trainer(const Trainer&) = delete;
@@ -56,7 +56,7 @@ public:
 
     Network& network() { return network_; }
 
-private:
+ private:
     void prepare(std::size_t batch_size, std::size_t threads);
 
     Network& network_;

@@ -93,7 +93,8 @@ std::string cpu_name() {
 #else
     std::ifstream file("/proc/cpuinfo");
     for (std::string line; std::getline(file, line);)
-        if (line.rfind("CPU implementer", 0) == 0) return "aarch64, " + line.substr(0, 15) + line.substr(line.find(':'));
+        if (line.rfind("CPU implementer", 0) == 0)
+            return "aarch64, " + line.substr(0, 15) + line.substr(line.find(':'));
     return "unknown";
 #endif
 }

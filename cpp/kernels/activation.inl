@@ -36,12 +36,24 @@ struct Gelu {
 template <class F>
 FASTMLP_INLINE void with_activation(Activation activation, F f) {
     switch (activation) {
-        case Activation::kIdentity: f(Identity{}); break;
-        case Activation::kRelu: f(Relu{}); break;
-        case Activation::kLeakyRelu: f(LeakyRelu{}); break;
-        case Activation::kTanh: f(Tanh{}); break;
-        case Activation::kSigmoid: f(Sigmoid{}); break;
-        case Activation::kGelu: f(Gelu{}); break;
+        case Activation::kIdentity:
+            f(Identity{});
+            break;
+        case Activation::kRelu:
+            f(Relu{});
+            break;
+        case Activation::kLeakyRelu:
+            f(LeakyRelu{});
+            break;
+        case Activation::kTanh:
+            f(Tanh{});
+            break;
+        case Activation::kSigmoid:
+            f(Sigmoid{});
+            break;
+        case Activation::kGelu:
+            f(Gelu{});
+            break;
     }
 }
 

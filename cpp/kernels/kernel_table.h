@@ -81,8 +81,8 @@ struct BiasActivation {
 };
 
 struct ActivationBackward {
-    float* delta;  // rows x panels; d loss / d activation on entry, d loss / d z on return
-    const float* saved;  // the activation; for gelu z itself
+    float* delta;              // rows x panels; d loss / d activation on entry, d loss / d z on return
+    const float* saved;        // the activation; for gelu z itself
     std::size_t panel_stride;  // of both
     std::size_t rows;
     std::size_t panels;

@@ -5,12 +5,12 @@
 #include "simd.h"
 #include "tuning.h"
 // simd.h comes first: the kernels below are written in its types.
-#include "elementary.inl"
-#include "product.inl"
-#include "packing.inl"
 #include "activation.inl"
-#include "softmax.inl"
+#include "elementary.inl"
 #include "optimizer.inl"
+#include "packing.inl"
+#include "product.inl"
+#include "softmax.inl"
 
 namespace fastmlp {
 namespace {

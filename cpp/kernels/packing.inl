@@ -13,9 +13,7 @@ struct Columns {
     std::size_t rest;
 };
 
-FASTMLP_INLINE Columns split_columns(std::size_t columns) {
-    return {columns / kPanel * kPanel, columns % kPanel};
-}
+FASTMLP_INLINE Columns split_columns(std::size_t columns) { return {columns / kPanel * kPanel, columns % kPanel}; }
 
 void pack_uint8(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
                 std::size_t columns, float* out, std::size_t out_panel_stride) {

@@ -31,8 +31,7 @@ struct Tile {
 #pragma GCC unroll 4
             for (int j = 0; j < kPanels; ++j)
 #pragma GCC unroll 4
-                for (int v = 0; v < kVecs; ++v)
-                    sum[i][j].part[v] = fma(left, right[j].part[v], sum[i][j].part[v]);
+                for (int v = 0; v < kVecs; ++v) sum[i][j].part[v] = fma(left, right[j].part[v], sum[i][j].part[v]);
         }
     }
 
@@ -90,7 +89,7 @@ void multiply(const Product& p) {
         float* c = p.c + panel * p.c_panel_stride;
         for_even_parts<kTileRows>(p.rows, [&](std::size_t row, std::size_t rows) {
             multiply_tile_of<LeftOperand::kByRows, kTileRows, kTilePanels>(rows, panels, p, p.a + row * kPanel, b,
-                                                                         c + row * kPanel);
+                                                                           c + row * kPanel);
         });
     });
 }
@@ -104,14 +103,13 @@ void multiply_transposed(const Product& p) {
             float* c = p.c + panel * p.c_panel_stride + first * kPanel;
             for_even_parts<kTileRows>(rows_here, [&](std::size_t row, std::size_t rows) {
                 multiply_tile_of<LeftOperand::kTransposed, kTileRows, kTilePanels>(rows, panels, p, a + row, b,
-                                                                                 c + row * kPanel);
+                                                                                   c + row * kPanel);
             });
         });
     }
 }
 
-void sum_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
-              float* sums) {
+void sum_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels, float* sums) {
     for (std::size_t panel = 0; panel < panels; ++panel) {
         const float* line = matrix + panel * matrix_panel_stride;
         Line sum = splat_line(0.0f);

@@ -134,9 +134,7 @@ FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
 FASTMLP_INLINE Vec square_root(Vec a) { return {vsqrtq_f32(a.v)}; }
 FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {vmaxq_f32(bound.v, x.v)}; }
-FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
-    return {vbslq_f32(vcltq_f32(a.v, b.v), yes.v, no.v)};
-}
+FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) { return {vbslq_f32(vcltq_f32(a.v, b.v), yes.v, no.v)}; }
 FASTMLP_INLINE IntVec bits(Vec a) { return {vreinterpretq_u32_f32(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {vreinterpretq_f32_u32(a.v)}; }
 FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {vdupq_n_u32(static_cast<std::uint32_t>(x))}; }

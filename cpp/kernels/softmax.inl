@@ -87,8 +87,7 @@ FASTMLP_INLINE float linear_loss(const Row& row, const float* target, float max)
 
 FASTMLP_INLINE float sum_of_target(const Row& row, const float* target) {
     Line sum = splat_line(0.0f);
-    for (std::size_t panel = 0; panel < row.panels(); ++panel)
-        sum = sum + target_line(target, panel, row.n_classes);
+    for (std::size_t panel = 0; panel < row.panels(); ++panel) sum = sum + target_line(target, panel, row.n_classes);
     return sum_lanes(sum);
 }
 
@@ -121,8 +120,8 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
             sum = exponentiate(row, extent.max);
             const Line to_probability = splat_line(sum_of_target(row, target) / sum);
             for (std::size_t panel = 0; panel < row.panels(); ++panel)
-                store_line(row.line(panel), load_line(row.line(panel)) * to_probability -
-                                                target_line(target, panel, row.n_classes));
+                store_line(row.line(panel),
+                           load_line(row.line(panel)) * to_probability - target_line(target, panel, row.n_classes));
         }
         for (std::size_t panel = 0; panel < row.panels(); ++panel)
             store_line(row.line(panel), rounded(load_line(row.line(panel)) * delta_scale, args.rounding));

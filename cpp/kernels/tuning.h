@@ -13,22 +13,22 @@ namespace fastmlp {
 namespace {
 
 #if defined(FASTMLP_TARGET_AVX512)
-constexpr int kTileRows = 8;    // 24 of 32 registers accumulate
+constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #elif defined(FASTMLP_TARGET_AVX2)
-constexpr int kTileRows = 6;    // 12 of 16 registers accumulate
+constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #elif defined(FASTMLP_TARGET_NEON)
-constexpr int kTileRows = 6;    // 24 of 32 registers accumulate; not measured
+constexpr int kTileRows = 6;  // 24 of 32 registers accumulate; not measured
 constexpr int kTilePanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #else
-constexpr int kTileRows = 2;    // 8 of 16 registers accumulate
+constexpr int kTileRows = 2;  // 8 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;

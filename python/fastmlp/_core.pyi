@@ -119,3 +119,100 @@ class Trainer:
 
     def snapshot(self) -> TrainerState: ...
     def restore(self, state: TrainerState) -> None: ...
+
+class NonFiniteInput(ValueError):
+    """X holds a non-finite value; args[0] is the index of the first such sample."""
+
+class kernels:
+    """Single kernels of a chosen instruction set, for tests; a submodule. Arrays are float32 unless said otherwise."""
+
+    @staticmethod
+    def multiply(instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """a @ b."""
+
+    @staticmethod
+    def multiply_transposed(
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """a.T @ b."""
+
+    @staticmethod
+    def multiply_by_transposed(
+        instruction_set: str, a: NDArray[np.float32], w: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """a @ w.T."""
+
+    @staticmethod
+    def sum_rows(instruction_set: str, a: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sums of the columns, as one row."""
+
+    @staticmethod
+    def pack_uint8(instruction_set: str, a: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """a[index] as float32."""
+
+    @staticmethod
+    def pack_float(
+        instruction_set: str, a: NDArray[np.float32], to_bfloat16: bool
+    ) -> tuple[NDArray[np.float32], bool]:
+        """a, rounded if asked for, and whether all of it is finite."""
+
+    @staticmethod
+    def bias_activation(
+        instruction_set: str,
+        activation: str,
+        z: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        scale: float,
+        to_bfloat16: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The activation f(scale * z + bias), and its argument; bias is one row."""
+
+    @staticmethod
+    def activation_backward(
+        instruction_set: str,
+        activation: str,
+        delta: NDArray[np.float32],
+        saved: NDArray[np.float32],
+        to_bfloat16: bool,
+    ) -> NDArray[np.float32]:
+        """Delta times the slope at the saved activation (gelu: its argument)."""
+
+    @staticmethod
+    def softmax(instruction_set: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities."""
+
+    @staticmethod
+    def softmax_cross_entropy(
+        instruction_set: str,
+        logits: NDArray[np.float32],
+        targets: NDArray[np.int64] | NDArray[np.float32],
+        delta_scale: float,
+        to_bfloat16: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Losses, and the gradient of the logits times delta_scale."""
+
+    @staticmethod
+    def adam(
+        instruction_set: str,
+        gradient: NDArray[np.float32],
+        value: NDArray[np.float32],
+        first_moment: NDArray[np.float32],
+        second_moment: NDArray[np.float32],
+        step: int,
+        learning_rate: float,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Value and moments after step number `step`, from 1; the length is a multiple of 16."""
+
+    @staticmethod
+    def sgd(
+        instruction_set: str,
+        gradient: NDArray[np.float32],
+        value: NDArray[np.float32],
+        velocity: NDArray[np.float32],
+        learning_rate: float,
+        momentum: float,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Value and velocity after one step; the length is a multiple of 16."""
