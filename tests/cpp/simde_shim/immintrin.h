@@ -1,0 +1,23 @@
+// Stands in for the compiler's <immintrin.h> when the 512-bit kernels are tested on a processor without AVX-512:
+// SIMDe carries out each 512-bit intrinsic with two 256-bit ones. An intrinsic that neither SIMDe nor this file
+// covers is a compile error, since the compiler's own asks for a target that this build does not enable.
+#pragma once
+
+#include_next <immintrin.h>
+
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+
+// Absent from SIMDe 0.7.4. Conversions of the compiler's vector types are exact or rounded to nearest, as these are.
+using ShimFloats = float __attribute__((vector_size(64)));
+using ShimInts = std::int32_t __attribute__((vector_size(64)));
+using ShimBytes = std::uint8_t __attribute__((vector_size(16)));
+
+inline __m512 shim_mm512_cvtepi32_ps(__m512i a) {
+    return reinterpret_cast<__m512>(__builtin_convertvector(reinterpret_cast<ShimInts>(a), ShimFloats));
+}
+inline __m512i shim_mm512_cvtepu8_epi32(__m128i a) {
+    return reinterpret_cast<__m512i>(__builtin_convertvector(reinterpret_cast<ShimBytes>(a), ShimInts));
+}
+#define _mm512_cvtepi32_ps(a) shim_mm512_cvtepi32_ps(a)
+#define _mm512_cvtepu8_epi32(a) shim_mm512_cvtepu8_epi32(a)

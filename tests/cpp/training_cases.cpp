@@ -1,0 +1,162 @@
+// Whole training steps through cpp/core. What they compute is checked in Python against a float64 oracle; here it is
+// that the bits depend neither on the number of threads nor, as the hashes show, on the instruction set.
+#include "training_cases.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "../../cpp/core/data.h"
+#include "../../cpp/core/network.h"
+#include "../../cpp/core/parallel.h"
+#include "../../cpp/core/predictor.h"
+#include "../../cpp/core/trainer.h"
+#include "report.h"
+
+namespace fastmlp::test {
+namespace {
+
+struct Recipe {
+    std::string name;
+    std::vector<std::size_t> layer_sizes;
+    std::vector<Activation> activations;
+    Rounding rounding;
+    OptimizerSettings::Kind optimizer;
+    bool pixels;
+    bool labels;
+    std::size_t batch_size;
+    bool work_for_seven = false;  // large enough for each of seven threads to have work
+};
+
+constexpr std::size_t kSamples = 211;
+constexpr std::size_t kSteps = 4;
+
+// Odd sizes, each activation, both kinds of input, target and optimiser.
+std::vector<Recipe> recipes() {
+    using enum Activation;
+    using enum OptimizerSettings::Kind;
+    return {
+        {"wide", {301, 131, 67, 11}, {kRelu, kGelu}, Rounding::kNone, kAdam, true, true, 131, true},
+        {"odd", {37, 29, 23, 17, 7}, {kTanh, kSigmoid, kLeakyRelu}, Rounding::kNone, kSgd, false, false, 33},
+        {"shallow", {19, 3}, {}, Rounding::kNone, kAdam, false, true, 1},
+        {"one_class", {5, 4, 1}, {kIdentity}, Rounding::kNone, kAdam, true, true, 7},
+        {"mixed_bfloat16", {301, 131, 11}, {kRelu}, Rounding::kBfloat16, kAdam, true, true, 131},
+    };
+}
+
+// The caller's arrays.
+struct Samples {
+    explicit Samples(const Recipe& recipe) {
+        Random random(7);
+        const std::size_t n_features = recipe.layer_sizes.front(), n_classes = recipe.layer_sizes.back();
+        for (std::size_t i = 0; i < kSamples * n_features; ++i) {
+            pixels.push_back(static_cast<std::uint8_t>(random.below(256)));
+            values.push_back(random.symmetric());
+        }
+        for (std::size_t i = 0; i < kSamples; ++i) {
+            labels.push_back(static_cast<std::int64_t>(i % n_classes));
+            for (std::size_t j = 0; j < n_classes; ++j)  // three quarters for one class, the rest for the next
+                probabilities.push_back((j == i % n_classes ? 0.75f : 0.0f) +
+                                        (j == (i + 1) % n_classes ? 0.25f : 0.0f));
+        }
+        inputs = {recipe.pixels ? pixels.data() : nullptr, recipe.pixels ? nullptr : values.data(), kSamples,
+                  n_features};
+        targets = {recipe.labels ? labels.data() : nullptr, recipe.labels ? nullptr : probabilities.data()};
+        for (std::size_t s = 0; s < kSteps; ++s) {
+            // The last batch is a smaller one.
+            const std::size_t size = s + 1 < kSteps ? recipe.batch_size : (recipe.batch_size + 1) / 2;
+            for (std::size_t i = 0; i < size; ++i) order.push_back(static_cast<std::int64_t>(random.below(kSamples)));
+            offsets.push_back(static_cast<std::int64_t>(order.size()));
+        }
+    }
+    Samples(const Samples&) = delete;
+    Samples& operator=(const Samples&) = delete;
+
+    std::vector<std::uint8_t> pixels;
+    std::vector<float> values;
+    std::vector<std::int64_t> labels;
+    std::vector<float> probabilities;
+    std::vector<std::int64_t> order;
+    std::vector<std::int64_t> offsets{0};
+    std::vector<double> learning_rates = std::vector<double>(kSteps, 0.01);
+    Inputs inputs;
+    Targets targets;
+};
+
+void start(Network& network) {
+    Random random(11);
+    for (const Layer& layer : network.layers()) {
+        std::vector<float> weights(layer.n_inputs * layer.n_outputs), biases(layer.n_outputs);
+        for (float& w : weights) w = 0.125f * random.symmetric();
+        for (float& b : biases) b = 0.125f * random.symmetric();
+        network.write_layer(layer, weights.data(), biases.data());
+    }
+    network.refresh_rounded_operands();
+}
+
+void append(std::vector<float>& all, const std::vector<float>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+}
+
+std::vector<float> parameters_of(const Network& network) {
+    std::vector<float> all;
+    for (const Layer& layer : network.layers()) {
+        std::vector<float> weights(layer.n_inputs * layer.n_outputs), biases(layer.n_outputs);
+        network.read_layer(layer, weights.data(), biases.data());
+        append(all, weights);
+        append(all, biases);
+    }
+    return all;
+}
+
+// Losses, parameters, and what the trained net says of the samples, all as one row of numbers.
+std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::size_t threads, Item& item) {
+    const Samples samples(recipe);
+    Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table);
+    start(network);
+    Trainer trainer(network);
+    trainer.set_optimizer({.kind = recipe.optimizer, .momentum = 0.5});
+    const RunResult result = trainer.run(
+        samples.inputs, samples.targets,
+        {samples.order.data(), samples.offsets.data(), samples.learning_rates.data(), kSteps}, threads, true);
+
+    item.require(result.losses.size() == kSteps, "did not do every step");
+    const bool serial = std::string(parallel_runtime()) == "none";
+    item.require(result.team_size == (serial ? 1 : threads), "the team has another size than asked for");
+    if (recipe.work_for_seven)
+        item.require(std::ranges::all_of(result.tasks_per_thread, [](std::size_t tasks) { return tasks > 0; }),
+                     "a thread had no work");
+
+    std::vector<float> outcome = result.losses;
+    append(outcome, parameters_of(network));
+    std::vector<float> probabilities(kSamples * recipe.layer_sizes.back());
+    softmax(network, samples.inputs, threads, probabilities.data());
+    append(outcome, probabilities);
+    std::vector<float> losses(kSamples);
+    std::vector<std::int64_t> predictions(kSamples);
+    evaluate(network, samples.inputs, samples.targets, threads, losses.data(), predictions.data());
+    append(outcome, losses);
+    for (const std::int64_t prediction : predictions) outcome.push_back(static_cast<float>(prediction));
+    return outcome;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+void check_training(const KernelTable& table) {
+    for (const Recipe& recipe : recipes()) {
+        Item item(table.name, "train_" + recipe.name);
+        const std::vector<float> outcome = train(table, recipe, 1, item);
+        for (const float number : outcome) item.record(number);
+        for (const std::size_t threads : {2, 3, 7})
+            item.require(same_bits(train(table, recipe, threads, item), outcome),
+                         "the number of threads changed the bits");
+    }
+}
+
+}  // namespace fastmlp::test
