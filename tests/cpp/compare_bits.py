@@ -1,8 +1,8 @@
 """Compare what the C++ test driver printed on several machines: `python compare_bits.py FILE FILE...`.
 
 Each line reads "instruction-set item hash". Every set with fused multiply-add must have come to the same bits
-in the same items; the baseline set is left out, and so is mixed_bfloat16 training, which promises its bits per
-set only. Exits with 1, naming the items, if any differ, and if there are fewer than two sets to compare.
+in the same items; the baseline set is left out, and so is mixed_bfloat16 training, which promises its bits
+per set only. Exits with 1, naming the items, if any differ, and if there are fewer than two sets to compare.
 """
 
 from __future__ import annotations
