@@ -23,9 +23,9 @@ class NonFiniteLossError(ArithmeticError):
     message : str
         What happened, and what to do about it.
     step : int
-        The step whose loss is not finite, counted from 1 over the net's life.
+        The step whose loss is not finite, counted from 1 since the call of fit.
     epoch : int
-        The epoch it belongs to, counted from 1 over the net's life.
+        The epoch it belongs to, counted from 1 since the call of fit.
     learning_rate : float
         The learning rate in force at that step.
     """
@@ -49,7 +49,8 @@ class NonFiniteInputError(ValueError):
     message : str
         What was found where, and what to do about it.
     row : int
-        Index into X of the first sample, in the order of training, that holds such a value.
+        Index into X of the first sample that holds such a value, first in the order in which the samples were
+        used.
     """
 
     def __init__(self, message: str, *, row: int) -> None:
