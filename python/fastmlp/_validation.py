@@ -1,0 +1,462 @@
+"""Checks of arguments, and the words for what is wrong: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTIVATIONS: Final = ("relu", "tanh", "sigmoid", "identity", "leaky_relu", "gelu")
+PRECISIONS: Final = ("float32", "mixed_bfloat16")
+MAX_UNITS: Final = 2**31 - 1
+MAX_PARAMETERS: Final = 2**40  # 4 TiB of float32: no mistake in the layers' sizes may reach the allocator
+PROBABILITY_TOLERANCE: Final = 1e-3
+
+_T = TypeVar("_T")
+
+# Single numbers and names.
+
+
+def whole_number(value: object, name: str, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return `value` as an int within the range, else raise TypeError or ValueError."""
+    expected = f"{name} must be a whole number of at least {minimum}"
+    if maximum is not None:
+        expected = f"{name} must be a whole number from {minimum} to {maximum}"
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{expected}, not {value}.")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{expected}, not {_described(value)}.") from None
+    if number < minimum or (maximum is not None and number > maximum):
+        raise ValueError(f"{expected}, not {shortened(number)}.")
+    return number
+
+
+def real_number(value: object, name: str) -> float:
+    """Return `value` as a finite float, else raise TypeError or ValueError."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a real number, not {_described(value)}.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, not {shortened(value)}.")
+    return number
+
+
+def positive(value: object, name: str) -> float:
+    """Return `value` as a float greater than 0."""
+    number = real_number(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} must be greater than 0, not {number:g}.")
+    return number
+
+
+def positive_normal(value: object, name: str) -> float:
+    """Return `value` as a float that float32 holds as a positive normal number."""
+    number = float32_number(value, name)
+    smallest = float(np.finfo(np.float32).tiny)
+    if number < smallest:
+        raise ValueError(
+            f"{name} must be at least {smallest:.2g}, the smallest normal float32, not {number:g}."
+        )
+    return number
+
+
+def float32_number(value: object, name: str) -> float:
+    """Return `value` as a float, small enough that sums of a few such numbers are still float32."""
+    number = real_number(value, name)
+    if abs(number) > 1e37:
+        raise ValueError(f"{name} must be a number that float32 can hold with room to spare, not {number:g}.")
+    return number
+
+
+def fraction(value: object, name: str) -> float:
+    """Return `value` as a float in [0, 1)."""
+    number = real_number(value, name)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, not {number:g}.")
+    return number
+
+
+def boolean(value: object, name: str) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, not {_described(value)}.")
+    return bool(value)
+
+
+def one_of(value: object, name: str, allowed: Sequence[str], or_else: str = "") -> str:
+    """Return `value` if it is one of the allowed names."""
+    expected = f"{name} must be one of {', '.join(allowed)}" + (f", or {or_else}" if or_else else "")
+    if not isinstance(value, str):
+        raise TypeError(f"{expected}, not {_described(value)}.")
+    if value not in allowed:
+        raise ValueError(f"{expected}, not {shortened(value)}.")
+    return value
+
+
+def set_checked(settings: object, name: str, check: Callable[[object, str], object]) -> None:
+    """Replace an attribute of a frozen dataclass by its checked value; for use in __post_init__."""
+    object.__setattr__(settings, name, check(getattr(settings, name), name))
+
+
+# What makes up a net.
+
+
+def layer_sizes(sizes: object) -> tuple[int, ...]:
+    """Return the units of each layer as at least two ints."""
+    expected = "layer_sizes must be the units of each layer, inputs first, such as [784, 200, 10]"
+    if isinstance(sizes, str | bytes) or not isinstance(sizes, Iterable):
+        raise TypeError(f"{expected}, not {_described(sizes)}.")
+    checked = tuple(
+        whole_number(size, f"layer_sizes[{index}]", maximum=MAX_UNITS) for index, size in enumerate(sizes)
+    )
+    if len(checked) < 2:
+        raise ValueError(f"{expected}: at least inputs and outputs, not {len(checked)} number(s).")
+    if n_parameters(checked) > MAX_PARAMETERS:
+        raise ValueError(f"layer_sizes {list(checked)} make {n_parameters(checked):,} parameters, too many.")
+    return checked
+
+
+def n_parameters(sizes: Sequence[int]) -> int:
+    """Return the number of weights and biases of a net."""
+    return sum((n_inputs + 1) * n_outputs for n_inputs, n_outputs in pairwise(sizes))
+
+
+def activations(activation: object, n_hidden: int) -> tuple[str, ...]:
+    """Return one activation's name for each hidden layer."""
+    if isinstance(activation, str) or not isinstance(activation, Iterable):
+        return (
+            one_of(activation, "activation", ACTIVATIONS, "one such name for each hidden layer"),
+        ) * n_hidden
+    names = tuple(one_of(name, f"activation[{index}]", ACTIVATIONS) for index, name in enumerate(activation))
+    if len(names) != n_hidden:
+        raise ValueError(
+            f"activation has {len(names)} names, but this net has {n_hidden} hidden layer(s); the last layer "
+            "has none."
+        )
+    return names
+
+
+def seed(value: object) -> int:
+    """Return a seed of 64 bits."""
+    return whole_number(value, "seed", minimum=0, maximum=2**64 - 1)
+
+
+def image_shape(shape: object, n_features: int) -> tuple[int, ...] | None:
+    """Return the dimensions of one sample, or None."""
+    if shape is None:
+        return None
+    if isinstance(shape, str | bytes) or not isinstance(shape, Iterable):
+        raise TypeError(f"image_shape must be the dimensions of one sample, not {_described(shape)}.")
+    dimensions = tuple(whole_number(size, "a dimension of image_shape", maximum=MAX_UNITS) for size in shape)
+    if math.prod(dimensions) != n_features:
+        raise ValueError(
+            f"image_shape {dimensions} makes {math.prod(dimensions)} features, but this net takes "
+            f"{n_features}."
+        )
+    return dimensions
+
+
+def class_names(names: object, n_classes: int) -> tuple[str, ...] | None:
+    """Return one name for each class, or None."""
+    if names is None:
+        return None
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise TypeError(f"class_names must be a sequence of {n_classes} names, not {_described(names)}.")
+    checked = tuple(names)
+    for name in checked:
+        if not isinstance(name, str):
+            raise TypeError(f"class_names must be strings, not {_described(name)}.")
+    if len(checked) != n_classes:
+        raise ValueError(f"class_names has {len(checked)} names, but this net has {n_classes} classes.")
+    return checked
+
+
+def parameters(
+    weights: object, biases: object, sizes: Sequence[int]
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Return new float32 arrays of the shapes that a net of these sizes has, all of them finite."""
+    shapes = list(pairwise(sizes))
+    return (
+        _parameter_arrays(weights, "weights", shapes),
+        _parameter_arrays(biases, "biases", [(n_outputs,) for _, n_outputs in shapes]),
+    )
+
+
+def _parameter_arrays(
+    arrays: object, name: str, shapes: Sequence[tuple[int, ...]]
+) -> list[NDArray[np.float32]]:
+    if isinstance(arrays, str | bytes) or not isinstance(arrays, Iterable):
+        raise TypeError(f"{name} must be a list of {len(shapes)} arrays, not {_described(arrays)}.")
+    given = list(arrays)
+    if len(given) != len(shapes):
+        raise ValueError(f"{name} has {len(given)} arrays, but this net has {len(shapes)} layers of weights.")
+    checked = []
+    for layer, (array, shape) in enumerate(zip(given, shapes, strict=True)):
+        real = real_array(array, f"{name}[{layer}]")
+        if real.shape != shape:
+            raise ValueError(f"{name}[{layer}] has the shape {real.shape}, but must have {shape}.")
+        with np.errstate(over="ignore"):
+            converted = np.array(real, dtype=np.float32, order="C")
+        if not np.isfinite(converted).all():
+            raise ValueError(f"{name}[{layer}] holds values that are not finite numbers of float32.")
+        checked.append(converted)
+    return checked
+
+
+# Samples and their targets.
+
+
+def real_array(values: object, name: str) -> NDArray[Any]:
+    """Return `values` as an array of bools, integers or floats; a view where that is possible."""
+    if type(values) is not np.ndarray:
+        _refuse_look_alikes(values, name)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as one array ({error}).") from None
+    if array.dtype.kind not in "biuf":
+        came = type(values).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+        raise TypeError(f"{name} must be an array of real numbers, not {came}.")
+    return array
+
+
+def _refuse_look_alikes(values: object, name: str) -> None:
+    """Refuse what np.asarray would take for something else than it is."""
+    if hasattr(values, "tocsr") or hasattr(values, "todense"):
+        raise TypeError(f"{name} is a sparse matrix; pass {name}.toarray(), if that fits into memory.")
+    if isinstance(values, np.ndarray) and np.any(getattr(values, "mask", False)):
+        raise TypeError(
+            f"{name} is a masked array, and some of it is masked; fill those values in or leave the rows out."
+        )
+
+
+def samples(X: object, n_features: int, shape: Sequence[int] | None = None, name: str = "X") -> NDArray[Any]:
+    """Return `X` as an array of samples with this many features each; a view where that is possible.
+
+    shape: dimensions of one sample, if known, for the message.
+    """
+    array = real_array(X, name)
+    if array.ndim and math.prod(array.shape[1:]) == n_features:
+        return array
+    if array.shape == (0,):  # an empty list
+        return array.reshape(0, n_features)
+    takes = f"this net takes {n_features}"
+    if shape is not None and len(shape) > 1:
+        takes += f" ({' x '.join(map(str, shape))} pixels)"
+    if array.size == n_features:
+        raise ValueError(
+            f"{name} has the shape {array.shape}, which looks like a single sample; pass {name}[np.newaxis], "
+            "since "
+            "the first dimension counts the samples."
+        )
+    if array.ndim == 0:
+        raise ValueError(
+            f"{name} is a single number, but must be an array of samples; {takes} features each."
+        )
+    raise ValueError(f"{name} has {math.prod(array.shape[1:])} features per sample, but {takes}.")
+
+
+def targets(
+    y: object, n_samples: int, n_classes: int, name: str = "y", X_name: str = "X"
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Return labels as int64 (n_samples,), or probabilities as float32 (n_samples, n_classes), contiguous."""
+    array = _target_array(y, name, n_classes)
+    if array.ndim == 2 and array.shape[1] == 1 != n_classes:
+        raise ValueError(
+            f"{name} has the shape {array.shape}; pass {name}.ravel() if it holds labels, or {n_classes} "
+            "class "
+            "probabilities for each sample."
+        )
+    if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] != n_classes):
+        raise ValueError(
+            f"{name} has the shape {array.shape}, but must be labels ({n_samples},) or class probabilities "
+            f"({n_samples}, {n_classes})."
+        )
+    if len(array) != n_samples:
+        raise ValueError(f"{name} has {len(array)} entries, but {X_name} has {n_samples} samples.")
+    if array.ndim == 2:
+        _check_probabilities(array, name)
+        return np.require(array, np.float32, ["C", "A"])
+    _check_labels(array, n_classes, name)
+    return np.require(array, np.int64, ["C", "A"])
+
+
+def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
+    if type(y) is not np.ndarray:
+        _refuse_look_alikes(y, name)
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as one array ({error}).") from None
+    labels = f"class labels from 0 to {n_classes - 1}"
+    if array.dtype.kind in "USOT":
+        raise TypeError(
+            f"{name} must hold {labels} or class probabilities, not {array.dtype} values; "
+            f"`names, labels = np.unique({name}, return_inverse=True)` numbers the classes."
+        )
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold {labels} or class probabilities, not {array.dtype} values.")
+    if array.dtype.kind == "f" and array.ndim == 1 and array.size:
+        raise TypeError(
+            f"{name} holds {array.dtype} numbers, but {labels} must be integers; pass "
+            f"{name}.astype(np.int64) if it "
+            "holds labels. (Class probabilities need one column for each class.)"
+        )
+    return array
+
+
+def _check_labels(labels: NDArray[Any], n_classes: int, name: str) -> None:
+    if labels.size == 0 or (labels.min() >= 0 and labels.max() < n_classes):
+        return
+    index = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
+    raise ValueError(
+        f"{name}[{index}] is {labels[index]}, but this net has {n_classes} class(es): labels must be from 0 "
+        "to "
+        f"{n_classes - 1}."
+    )
+
+
+def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:
+    rows = max(1, 2**20 // probabilities.shape[1])  # some at a time, for the sake of memory
+    for first in range(0, len(probabilities), rows):
+        chunk = probabilities[first : first + rows]
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums = chunk.sum(axis=1, dtype=np.float64)
+            sound = (chunk >= 0).all(axis=1) & (np.abs(sums - 1) <= PROBABILITY_TOLERANCE)  # False for NaN
+        if sound.all():
+            continue
+        row = int(np.flatnonzero(~sound)[0])
+        raise ValueError(
+            f"{name}[{first + row}] is {shortened(chunk[row].tolist())}, with the sum {sums[row]:g}; class "
+            "probabilities must be at least 0 and sum to 1."
+        )
+
+
+def row_with_non_finite(X: NDArray[Any], row: int, name: str = "X") -> str:
+    """Say which value of a row of X is not a finite float32."""
+    with np.errstate(over="ignore"):
+        values = np.asarray(X[row]).reshape(-1)
+        bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)))
+    if not bad.size:
+        return f"{name} held a value in row {row} that was not finite, and has been changed since."
+    column = int(bad[0])
+    where = f"{name}[{row}, {column}]"
+    if X.ndim > 2:
+        where = f"{name}[{', '.join(map(str, (row, *map(int, np.unravel_index(column, X.shape[1:])))))}]"
+    too_large = "" if not np.isfinite(values[column]) else ", too large for float32"
+    return (
+        f"{where} is {values[column]}{too_large}; every feature must be a finite number. Leave such samples "
+        "out, or "
+        "replace the values (np.nan_to_num)."
+    )
+
+
+def not_finite(happened: str, step: int, epoch: int, learning_rate: float) -> str:
+    """Say that training has left the numbers; `happened` is what of the step is not finite."""
+    return (
+        f"{happened} step {step} (epoch {epoch}, learning rate {learning_rate:g}) is not a finite number; "
+        "the net holds "
+        "the latest weights that gave a finite loss. Use a smaller learning rate, and bring the features to "
+        "similar "
+        "sizes (around 1) if they are very large."
+    )
+
+
+# What fit is told.
+
+FIT_UNDER_WAY: Final = (
+    "This net is being fitted already, by another thread or by the fit whose callback called this one. Wait "
+    "until that "
+    "has ended, or fit a copy (copy.deepcopy)."
+)
+
+
+def epochs_and_steps(
+    epochs: object, steps: object, default_epochs: int, steps_per_epoch: int
+) -> tuple[int, int]:
+    """Return how many epochs to begin, and how many steps to do; the last epoch may have fewer steps."""
+    if epochs is not None and steps is not None:
+        raise ValueError(f"Give either epochs or steps, not both (epochs={epochs}, steps={steps}).")
+    if steps is None:
+        n_epochs = whole_number(default_epochs if epochs is None else epochs, "epochs", maximum=2**31)
+        return n_epochs, n_epochs * steps_per_epoch
+    n_steps = whole_number(steps, "steps", maximum=2**62)
+    return -(-n_steps // steps_per_epoch), n_steps
+
+
+def some_samples(n_samples: int, name: str, purpose: str) -> None:
+    """Refuse an empty set of samples."""
+    if n_samples == 0:
+        raise ValueError(f"{name} has no samples; {purpose} needs at least one.")
+
+
+def pair(data: object, name: str) -> tuple[object, object]:
+    """Return `data` as the two arrays it must consist of."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        came = f"{len(data)} of them" if isinstance(data, tuple | list) else _described(data)
+        raise TypeError(f"{name} must be two arrays, (X, y), not {came}.")
+    return data[0], data[1]
+
+
+def n_training_samples(n_samples: int, validation_split: object, validation_data: object) -> int:
+    """Return how many of the first samples are trained on; the others are for validation."""
+    split = fraction(validation_split, "validation_split")
+    if split == 0:
+        return n_samples
+    if validation_data is not None:
+        raise ValueError("Give either validation_data or validation_split, not both.")
+    n_validation = int(n_samples * split)
+    if n_validation == 0:
+        raise ValueError(f"validation_split={split:g} of {n_samples} sample(s) leaves none for validation.")
+    return n_samples - n_validation
+
+
+def instance(value: object, kind: type[_T], name: str, example: str) -> _T:
+    """Return `value` if it is an instance of `kind`."""
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, type) and issubclass(value, kind):
+        raise TypeError(f"{name} is the class {value.__name__}; pass an instance of it, such as {example}.")
+    raise TypeError(f"{name} must be an instance such as {example}, not {_described(value)}.")
+
+
+def instances(values: object, kind: type[_T], name: str, example: str) -> list[_T]:
+    """Return `values` as a list of instances of `kind`; a single one counts as a list of one."""
+    if isinstance(values, kind):
+        return [values]
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a sequence such as [{example}], not {_described(values)}.")
+    return [instance(value, kind, f"{name}[{index}]", example) for index, value in enumerate(values)]
+
+
+def threads(value: object, maximum: int) -> int | None:
+    """Return a number of threads, or None."""
+    return None if value is None else whole_number(value, "threads", maximum=maximum)
+
+
+# Words for values.
+
+
+def _described(value: object) -> str:
+    if value is None or isinstance(value, bool | int | float | str):
+        return shortened(repr(value))
+    return type(value).__name__
+
+
+def shortened(value: object) -> str:
+    """Return `value` in words that fit into a message, whatever it is."""
+    try:
+        text = str(value)
+    except ValueError:  # an int of very many digits
+        return "a far larger number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
