@@ -1,0 +1,175 @@
+"""What happened in a training run: numbers for each epoch, the loss of each step, and what was noticed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp._atomic_file import atomic_writer
+
+COLUMNS: Final = {
+    "loss": np.dtype(np.float64),
+    "validation_loss": np.dtype(np.float64),
+    "validation_accuracy": np.dtype(np.float64),
+    "learning_rate": np.dtype(np.float64),
+    "seconds": np.dtype(np.float64),
+    "n_steps": np.dtype(np.int64),
+    "samples_per_second": np.dtype(np.float64),
+}
+"""The lists of numbers, one for each epoch, and the type that holds them in a file."""
+
+OPTIONAL_COLUMNS: Final = ("validation_loss", "validation_accuracy")
+"""Those that are empty if there was nothing to validate with."""
+
+
+@dataclass(eq=False)
+class History:
+    """The record of one call of `Net.fit`.
+
+    The lists have one entry for each epoch that came to its end, the shorter last one of ``fit(steps=...)``
+    included. An epoch that an error or Ctrl-C cut off has none, but its steps are in `step_loss`.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean loss of the epoch's samples in nats, each measured just before the update that it took part in.
+    validation_loss : list of float
+        Mean loss of the validation samples at the end of the epoch, in nats; empty without validation.
+    validation_accuracy : list of float
+        Fraction of them predicted rightly, in [0, 1]; empty without validation.
+    learning_rate : list of float
+        The learning rate of the epoch's last step.
+    seconds : list of float
+        Time spent on training, without validation and callbacks.
+    n_steps : list of int
+        Steps, that is, updates of the weights.
+    samples_per_second : list of float
+        Samples trained on, divided by `seconds`.
+    notes : list of str
+        What was noticed: dead units, features that are constant but not zero, which weights are in use.
+
+    Examples
+    --------
+    >>> from fastmlp import Net
+    >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> history = Net([4, 8, 4], seed=0).fit(X, y, epochs=3, batch_size=2)
+    >>> len(history.loss), history.n_steps, history.step_loss.shape
+    (3, [2, 2, 2], (6,))
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    n_steps: list[int] = field(default_factory=list)
+    samples_per_second: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._losses = np.empty(0, np.float32)  # longer than what is known, so that it grows rarely
+        self._n_losses = 0
+
+    @property
+    def step_loss(self) -> NDArray[np.float32]:
+        """Loss of every step, the mean over its batch in nats; float32 (n_steps,), read-only.
+
+        Its length is the number of updates that the weights have had in this fit, interrupted or not.
+        """
+        losses = self._losses[: self._n_losses]
+        losses.flags.writeable = False
+        return losses
+
+    def save_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one line for each epoch, with a header; the file is never half-written.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file's name. Its columns are epoch (from 1) and the lists of this class but for the notes;
+            without validation those two columns are empty.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; the one that was there before is then unharmed.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "history.csv"
+        >>> numbers = {"loss": [0.5], "learning_rate": [0.1], "seconds": [2.0], "n_steps": [10]}
+        >>> History(**numbers, samples_per_second=[50.0]).save_csv(path)
+        >>> path.read_text().splitlines()[1]
+        '1,0.5,,,0.1,2.0,10,50.0'
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *COLUMNS])
+        for epoch in range(len(self.loss)):
+            columns = (getattr(self, name) for name in COLUMNS)
+            writer.writerow([epoch + 1, *(column[epoch] if column else "" for column in columns)])
+        with atomic_writer(path) as file:
+            file.write(text.getvalue().encode())
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self.loss)} epochs, {self._n_losses} steps"]
+        if self.loss:
+            parts.append(f"loss {self.loss[-1]:.4g}")
+        if self.validation_accuracy:
+            parts.append(f"validation accuracy {self.validation_accuracy[-1]:.4f}")
+        return f"<History: {', '.join(parts)}>"
+
+    def _set_step_losses(self, first: int, losses: NDArray[np.float32]) -> None:
+        """Record the losses of the steps from number `first` (from 0) on, and forget all later ones.
+
+        May be repeated: an interrupt between its lines does no harm if it is called again.
+        """
+        end = first + len(losses)
+        if end > len(self._losses):
+            longer = np.empty(max(end, 2 * len(self._losses), 64), np.float32)
+            longer[:first] = self._losses[:first]
+            self._losses = longer
+        self._losses[first:end] = losses
+        self._n_losses = end
+
+    def _add_epoch(
+        self,
+        *,
+        batch_size: int,
+        n_samples: int,
+        seconds: float,
+        learning_rate: float,
+        validation_loss: float | None,
+        validation_accuracy: float | None,
+    ) -> None:
+        """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller."""
+        n_steps = -(-n_samples // batch_size)
+        sizes = np.full(n_steps, batch_size)
+        sizes[-1] = n_samples - (n_steps - 1) * batch_size
+        losses = self._losses[self._n_losses - n_steps : self._n_losses].astype(np.float64)
+        self.loss.append(float(losses @ sizes) / n_samples)
+        if validation_loss is not None and validation_accuracy is not None:
+            self.validation_loss.append(validation_loss)
+            self.validation_accuracy.append(validation_accuracy)
+        self.learning_rate.append(learning_rate)
+        self.seconds.append(seconds)
+        self.n_steps.append(n_steps)
+        self.samples_per_second.append(n_samples / seconds if seconds > 0 else 0.0)
+
+    def _to_arrays(self) -> dict[str, NDArray[Any]]:
+        """All numbers, for a file."""
+        arrays = {name: np.array(getattr(self, name), dtype) for name, dtype in COLUMNS.items()}
+        return arrays | {"step_loss": np.array(self.step_loss)}
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, NDArray[Any]], notes: list[str]) -> History:
+        history = cls(**{name: arrays[name].tolist() for name in COLUMNS}, notes=notes)
+        history._set_step_losses(0, arrays["step_loss"])
+        return history
