@@ -1,0 +1,68 @@
+"""Train multilayer perceptrons on a CPU, fast.
+
+>>> from fastmlp import Net, Adam, datasets, plots
+
+`Net` is the centre: fit, evaluate, predict, save, load. `datasets` has MNIST and others, `plots` draws, `idx`
+reads and writes MNIST's file format. Only NumPy is loaded with this package; what else a function needs, it
+imports itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastmlp.callbacks import Callback, EarlyStopping, Progress
+from fastmlp.errors import (
+    DownloadError,
+    IdxFormatError,
+    ModelFileError,
+    NonFiniteInputError,
+    NonFiniteLossError,
+)
+from fastmlp.history import History
+from fastmlp.initializers import Normal
+from fastmlp.metrics import Evaluation
+from fastmlp.net import Net
+from fastmlp.optimizers import SGD, Adam
+
+if TYPE_CHECKING:
+    from fastmlp import datasets, idx, plots
+
+    __version__: str
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Callback",
+    "DownloadError",
+    "EarlyStopping",
+    "Evaluation",
+    "History",
+    "IdxFormatError",
+    "ModelFileError",
+    "Net",
+    "NonFiniteInputError",
+    "NonFiniteLossError",
+    "Normal",
+    "Progress",
+    "__version__",
+    "datasets",
+    "idx",
+    "plots",
+]
+
+_LAZY_MODULES = ("datasets", "idx", "plots")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"fastmlp.{name}")
+    if name == "__version__":
+        metadata = importlib.import_module("importlib.metadata")  # takes longer than all of fastmlp
+        return metadata.version("fastmlp")
+    raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

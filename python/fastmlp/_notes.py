@@ -1,0 +1,94 @@
+"""What a trained net and its data show at a glance: dead units, and features that say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _core
+from fastmlp._samples import CHUNK_BYTES, CoreSamples, Samples
+
+_MOST_ROWS: Final = 1000
+_FEWEST_ROWS: Final = 100  # a unit that is silent for fewer than these may speak for others
+_ROWS_PER_LOOK: Final = 250
+_SHARE_OF_TRAINING: Final = 20  # rows trained on for each row looked at: looking costs about 1 % of the fit
+_CAN_DIE: Final = ("relu", "gelu")  # whose output and slope are exactly 0 for inputs that are negative enough
+
+
+def look_at(
+    *,
+    network: _core.Network,
+    layer_sizes: Sequence[int],
+    activations: Sequence[str],
+    samples: Samples,
+    n_samples_seen: int,
+    threads: int,
+) -> tuple[list[str], list[str]]:
+    """Look at what the net makes of up to 1,000 training samples, evenly spread over all of them.
+
+    Parameters
+    ----------
+    network : _core.Network
+        The trained network.
+    layer_sizes, activations : sequence
+        Its units, inputs first, and the activation of each hidden layer.
+    samples : Samples
+        What it was trained on.
+    n_samples_seen : int
+        How many samples it was trained on, repetitions counted; after few of them nothing is looked at.
+    threads : int
+        The most threads to use.
+
+    Returns
+    -------
+    notes, warnings : list of str
+        What was noticed; and that a layer is dead as a whole, which is also among the notes.
+    """
+    n_rows = min(len(samples), _MOST_ROWS, CHUNK_BYTES // (samples.n_features * samples.dtype.itemsize))
+    n_rows = min(n_rows, n_samples_seen // _SHARE_OF_TRAINING)
+    if n_rows < max(2, min(len(samples), _FEWEST_ROWS)):
+        return [], []
+    X = samples.gather(np.linspace(0, len(samples) - 1, n_rows).astype(np.int64))
+    notes, warnings = _constant_features(X), []
+    for layer, activation in enumerate(activations, start=1):
+        if activation not in _CAN_DIE:
+            continue
+        n_units = layer_sizes[layer]
+        n_dead = _n_silent(network, layer, n_units, X, threads)
+        where = f"units of hidden layer {layer} ({activation}) give 0 for each of {n_rows:,} training samples"
+        if n_dead == n_units:
+            warnings.append(
+                f"All {n_units:,} {where}: the layers up to it learn nothing any more. Train a new net with "
+                "a smaller "
+                'learning rate, another initializer, or activation="leaky_relu".'
+            )
+            notes.append(warnings[-1])
+        elif n_dead:
+            notes.append(f"{n_dead:,} of {n_units:,} {where}: they are dead and take no part in training.")
+    return notes, warnings
+
+
+def _n_silent(network: _core.Network, layer: int, n_units: int, X: CoreSamples, threads: int) -> int:
+    """How many units of a hidden layer give 0 for every sample."""
+    silent = np.ones(n_units, np.bool_)
+    n_rows = max(1, min(_ROWS_PER_LOOK, CHUNK_BYTES // (4 * n_units)))
+    for first in range(0, len(X), n_rows):
+        if not silent.any():
+            break
+        silent &= ~network.forward(X[first : first + n_rows], layer, threads).any(axis=0)
+    return int(silent.sum())
+
+
+def _constant_features(X: CoreSamples) -> list[str]:
+    constant: NDArray[np.intp] = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
+    if not constant.size:
+        return []
+    shown = ", ".join(map(str, constant[:5])) + (", ..." if constant.size > 5 else "")
+    return [
+        f"{constant.size:,} of {X.shape[1]:,} features have one and the same value, not 0, in {len(X):,} "
+        "training samples "
+        f"(features {shown}): they say nothing about the class and can be left out."
+    ]

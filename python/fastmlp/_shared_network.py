@@ -1,0 +1,150 @@
+"""A network that one thread trains while others read it, each of them seeing whole steps only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _core
+from fastmlp._samples import CoreSamples
+from fastmlp.optimizers import Optimizer
+
+CoreTargets = NDArray[np.int64] | NDArray[np.float32]
+# X, targets, order, offsets, learning_rates, threads, threads_are_required
+TrainerArguments = tuple[
+    CoreSamples, CoreTargets, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int, bool
+]
+Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
+
+_T = TypeVar("_T")
+
+
+class SharedNetwork:
+    """The core's network and trainer, with turns for those who use them.
+
+    A single call of the core is safe beside any other and sees the weights after some whole step. What takes
+    several calls (to copy all layers, to predict from many chunks of samples) needs more: that is here. All
+    waiting is done by locks in ``with`` statements, which Ctrl-C cannot leave locked.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Units of each layer, inputs first.
+    activations : sequence of str
+        One for each hidden layer.
+    mixed_bfloat16 : bool
+        Whether products are made of bfloat16 numbers.
+    """
+
+    def __init__(
+        self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool
+    ) -> None:
+        self._settings = (tuple(layer_sizes), tuple(activations), mixed_bfloat16)
+        self._layers = range(len(layer_sizes) - 1)
+        self.network = _new_network(*self._settings)
+        self.version = 0  # goes up before and after every change of the parameters
+        self._trainer: _core.Trainer | None = None
+        self._live: _core.TrainerState | None = None  # put aside while other parameters are in use
+        self._changing = threading.Lock()  # held by whoever changes the parameters, or copies all of them
+        # Held by whoever waits for _changing. A trainer passes through before each of its calls, so that it
+        # cannot take the lock again and again while others wait.
+        self._door = threading.Lock()
+
+    def parameters(self) -> Parameters:
+        """Copy the weights and biases of all layers, all of them after the same step."""
+        with self._door, self._changing:
+            weights = [self.network.weights(layer) for layer in self._layers]
+            biases = [self.network.biases(layer) for layer in self._layers]
+        return weights, biases
+
+    def assign(self, parameters: Parameters) -> None:
+        """Set all weights and biases for good; live ones that were put aside are dropped."""
+        with self._door, self._changing:
+            self._set(parameters)
+            self._live = None
+
+    def use_beside_live(self, parameters: Parameters) -> None:
+        """Set all weights and biases, and put the trainer's state aside for `go_live`."""
+        with self._door, self._changing:
+            if self._live is None and self._trainer is not None:
+                self._live = self._trainer.snapshot()
+            self._set(parameters)
+
+    def _set(self, parameters: Parameters) -> None:
+        self.version += 1
+        try:
+            self.network.set_parameters(*parameters)
+        finally:
+            self.version += 1
+
+    def read(self, compute: Callable[[_core.Network], list[_T]]) -> list[_T]:
+        """Call `compute` with the network, and once more with a copy if its parameters changed meanwhile.
+
+        So all results are those of one and the same state, and readers neither wait for nor hold up one
+        another. A single result, which one call of the core has made, needs no second look.
+        """
+        version = self.version
+        results = compute(self.network)
+        if len(results) > 1 and self.version != version:
+            copy = _new_network(*self._settings)
+            copy.set_parameters(*self.parameters())
+            results = compute(copy)
+        return results
+
+    # What follows is for the one thread that trains.
+
+    def go_live(self, optimizer: Optimizer) -> None:
+        """Make the trainer ready, with the state that was put aside, if any."""
+        with self._door, self._changing:
+            trainer = self._ready_trainer()
+            if self._live is not None:
+                self._restore(self._live)
+                self._live = None
+            optimizer._apply_to(trainer)
+
+    def train(self, arguments: TrainerArguments, results: list[_core.RunResult]) -> None:
+        """Do some steps and append what came of them to `results`.
+
+        Python raises the KeyboardInterrupt of a Ctrl-C that came during the core's call when that call
+        returns, before its result could be assigned to a name. To extend a list is one step of the
+        interpreter with the call itself, so the result is never lost.
+        """
+        run = self._ready_trainer().run
+        each_once = [(argument,) for argument in arguments]
+        with self._door:
+            pass
+        with self._changing:
+            self.version += 1
+            try:
+                results.extend(map(run, *each_once))
+            finally:
+                self.version += 1
+
+    def snapshot(self) -> _core.TrainerState:
+        """Copy everything that training changes."""
+        return self._ready_trainer().snapshot()
+
+    def restore(self, state: _core.TrainerState) -> None:
+        """Go back to a snapshot."""
+        with self._door, self._changing:
+            self._restore(state)
+
+    def _restore(self, state: _core.TrainerState) -> None:
+        self.version += 1
+        try:
+            self._ready_trainer().restore(state)
+        finally:
+            self.version += 1
+
+    def _ready_trainer(self) -> _core.Trainer:
+        if self._trainer is None:
+            self._trainer = _core.Trainer(self.network)
+        return self._trainer
+
+
+def _new_network(sizes: Sequence[int], activations: Sequence[str], mixed_bfloat16: bool) -> _core.Network:
+    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16)

@@ -1,0 +1,220 @@
+"""A fit's steps, done in calls of the core: short enough for Ctrl-C, long enough to cost nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _core, _validation
+from fastmlp._samples import CoreSamples, Samples
+from fastmlp._shared_network import CoreTargets, SharedNetwork
+from fastmlp._threads import ThreadCount
+from fastmlp.errors import NonFiniteInputError, NonFiniteLossError
+from fastmlp.history import History
+
+_SECONDS_PER_CALL: Final = 0.075
+_MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
+_SNAPSHOT_PAUSE: Final = 50  # times what the last snapshot cost: at most 2 % of the time goes into them
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates."""
+
+    order: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    learning_rates: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.learning_rates)
+
+    def first(self, n: int) -> Steps:
+        """Return the first n of these steps."""
+        return Steps(self.order[: self.offsets[n]], self.offsets[: n + 1], self.learning_rates[:n])
+
+
+@dataclass(frozen=True)
+class CallDone:
+    """What one call did: samples trained on, seconds, and the mean of its steps' losses in nats."""
+
+    n_samples: int
+    seconds: float
+    loss: float
+
+
+@dataclass
+class _Mark:
+    """A state that training can go back to: the number of steps before it, and the calls since."""
+
+    state: _core.TrainerState
+    step: int
+    calls: list[Steps] = field(default_factory=list)
+
+
+class Training:
+    """Trains a network on samples, call by call, and can go back by one step when a loss is not finite.
+
+    The clock decides where a call ends and the next begins; no bit of the result depends on that.
+
+    Parameters
+    ----------
+    network : SharedNetwork
+        What to train.
+    samples : Samples
+        What to train on.
+    targets : numpy.ndarray
+        int64 labels (n_samples,) or float32 class probabilities (n_samples, n_classes).
+    threads : ThreadCount
+        How many threads to use.
+    history : History
+        Gets the loss of every step.
+    """
+
+    def __init__(
+        self,
+        network: SharedNetwork,
+        samples: Samples,
+        targets: CoreTargets,
+        threads: ThreadCount,
+        history: History,
+    ) -> None:
+        self.last_run: _core.RunResult | None = None
+        self._network = network
+        self._samples = samples
+        self._targets = targets
+        self._threads = threads
+        self._history = history
+        self._steps_per_call = 1
+        self._results: list[_core.RunResult] = []  # of the latest call: none or one
+        self._first_step = 0  # of that call
+        self._marks: list[
+            _Mark
+        ] = []  # latest last; the one before it stays until a step from it has succeeded
+        self._version = -1  # of the network, after our last call
+        self._next_mark = 0.0
+
+    def epoch(
+        self, number: int, order: NDArray[np.int64], batch_size: int, learning_rate: float
+    ) -> Iterator[CallDone]:
+        """Train on these samples in this order, batch by batch; control comes back about every 75 ms.
+
+        Raises
+        ------
+        NonFiniteLossError
+            Before the update of the step; the network holds the latest weights that are known to give a
+            finite loss.
+        NonFiniteInputError
+            Before the update of the step whose batch holds such a value.
+        """
+        first = 0
+        while first < len(order):
+            n_steps = self._steps_per_call
+            if not self._samples.in_place:
+                n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // batch_size))
+            steps = _steps(order[first : first + n_steps * batch_size], batch_size, learning_rate)
+            yield self._do(steps, number)
+            first += len(steps.order)
+
+    def check_weights(self, epoch: int, learning_rate: float) -> None:
+        """Go one step back and raise NonFiniteLossError if the last update made weights not finite."""
+        weights, biases = self._network.parameters()
+        if not all(np.isfinite(array).all() for array in (*weights, *biases)):
+            self._fail(len(self._history.step_loss), epoch, learning_rate, "A weight after")
+
+    def collect(self) -> None:
+        """Record the losses of the latest call; does no harm if done already."""
+        for result in self._results:
+            self._history._set_step_losses(self._first_step, result.losses)
+
+    def _do(self, steps: Steps, epoch: int) -> CallDone:
+        mark = self._mark()
+        begin = time.perf_counter()
+        result = self._call(steps)
+        seconds = time.perf_counter() - begin
+        n_done = len(result.losses)
+        if n_done:
+            mark.calls.append(steps.first(n_done))
+            del self._marks[:-1]
+        if result.stopped == "input":
+            raise self._non_finite_input(steps, result.bad_sample)
+        if result.stopped:
+            step = len(self._history.step_loss) + 1
+            self._fail(step, epoch, float(steps.learning_rates[n_done]), "The loss of")
+        self._adapt(len(steps), seconds)
+        return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
+
+    def _call(self, steps: Steps) -> _core.RunResult:
+        X, targets, order = self._arguments(steps.order)
+        self._results.clear()
+        self._first_step = len(self._history.step_loss)
+        try:
+            team = self._threads.count, self._threads.required
+            arguments = (X, targets, order, steps.offsets, steps.learning_rates, *team)
+            self._network.train(arguments, self._results)
+        finally:
+            self.collect()
+            self._version = self._network.version
+        self.last_run = self._results[0]
+        return self.last_run
+
+    def _arguments(self, order: NDArray[np.int64]) -> tuple[CoreSamples, CoreTargets, NDArray[np.int64]]:
+        """Return samples, targets and order for the core: all in place, or those of this call, converted."""
+        in_place = self._samples.in_place_array
+        if in_place is not None:
+            return in_place, self._targets, order
+        return self._samples.gather(order), self._targets[order], np.arange(len(order))
+
+    def _adapt(self, n_steps: int, seconds: float) -> None:
+        wanted = int(n_steps * _SECONDS_PER_CALL / max(seconds, 1e-9))
+        self._steps_per_call = max(1, min(wanted, _MOST_GROWTH * n_steps))
+
+    def _mark(self) -> _Mark:
+        """Return the latest state to go back to, which is a new one from time to time."""
+        if (
+            self._network.version != self._version
+        ):  # somebody has set the weights: there is no way back past that
+            self._marks.clear()
+        begin = time.perf_counter()
+        if not self._marks or begin >= self._next_mark:
+            self._marks.append(_Mark(self._network.snapshot(), len(self._history.step_loss)))
+            end = time.perf_counter()
+            self._next_mark = end + _SNAPSHOT_PAUSE * (end - begin)
+        return self._marks[-1]
+
+    def _fail(self, step: int, epoch: int, learning_rate: float, happened: str) -> NoReturn:
+        self._undo_last_update()
+        message = _validation.not_finite(happened, step, epoch, learning_rate)
+        raise NonFiniteLossError(message, step=step, epoch=epoch, learning_rate=learning_rate)
+
+    def _undo_last_update(self) -> None:
+        """Restore the weights before the last update, which are known to give a finite loss: that step's.
+
+        Only earlier states are kept, so the steps from one of them are done again. Before the first step, and
+        right after somebody has set the weights, there is no update to undo.
+        """
+        wanted = len(self._history.step_loss) - 1
+        marks = [mark for mark in self._marks if mark.step <= wanted]
+        if not marks:
+            return
+        self._results.clear()
+        self._network.restore(marks[-1].state)
+        self._history._set_step_losses(marks[-1].step, np.empty(0, np.float32))
+        calls = [call for mark in self._marks[len(marks) - 1 :] for call in mark.calls]
+        for call in calls:
+            n_steps = min(len(call), wanted - len(self._history.step_loss))
+            if n_steps:
+                self._call(call.first(n_steps))
+
+    def _non_finite_input(self, steps: Steps, bad_sample: int) -> NonFiniteInputError:
+        row = bad_sample if self._samples.in_place else int(steps.order[bad_sample])
+        return NonFiniteInputError(_validation.row_with_non_finite(self._samples.X, row), row=row)
+
+
+def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float) -> Steps:
+    offsets = np.append(np.arange(0, len(order), batch_size), len(order))
+    return Steps(order, offsets, np.full(len(offsets) - 1, learning_rate))

@@ -1,0 +1,785 @@
+"""`Net`: a multilayer perceptron to fit, evaluate, predict with, save and load."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp import _core, _notes, _validation, model_file
+from fastmlp._random import PURPOSE_SHUFFLE, draw_seed
+from fastmlp._samples import CoreSamples, Samples
+from fastmlp._shared_network import CoreTargets, Parameters, SharedNetwork
+from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
+from fastmlp._training import CallDone, Training
+from fastmlp.callbacks import Callback, Fit, Progress
+from fastmlp.errors import NonFiniteInputError
+from fastmlp.history import History
+from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
+from fastmlp.metrics import Evaluation, classes_of, confusion_matrix
+from fastmlp.optimizers import Adam, Optimizer
+
+_DEFAULT_EPOCHS = 10
+_ADAM = Adam()
+
+_T = TypeVar("_T")
+
+
+class Net:
+    """A multilayer perceptron that classifies: dense layers, softmax at the end, cross-entropy as the loss.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Units of each layer, inputs first and classes last: ``[784, 200, 10]`` has one hidden layer of 200
+        units. At least two numbers, each at least 1.
+    activation : str or sequence of str, default "relu"
+        relu, tanh, sigmoid, identity, leaky_relu (slope 0.01 below 0) or gelu (x times the normal
+        distribution function of x); one for all hidden layers, or one for each.
+    initializer : str or Normal, default "he_normal"
+        Distribution of the initial weights: he_normal, he_uniform, glorot_normal, glorot_uniform (see
+        `initializers`), or ``Normal(mean, std, bias_too=True)``. Biases start at 0 but for the latter.
+    precision : {"float32", "mixed_bfloat16"}, default "float32"
+        mixed_bfloat16 rounds the operands of matrix products to bfloat16; weights, moments and sums are
+        float32 all the same.
+    seed : int, optional
+        In [0, 2**64). It decides the initial weights and the order of samples. With precision float32 the
+        same seed, data and settings give the same weights, bit for bit, for any number of threads. By default
+        it is drawn from the operating system, and can be read from the attribute `seed`.
+
+    Attributes
+    ----------
+    layer_sizes : tuple of int
+    activations : tuple of str
+        One for each hidden layer.
+    initializer : str or Normal
+    precision : str
+    seed : int
+    history : History
+        Of the fit under way, or else the last one; empty before the first.
+    n_epochs : int
+        Epochs begun in the net's life. The order of samples in the next epoch depends on it.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type.
+    ValueError
+        If a number is out of range or a name is unknown.
+    MemoryError
+        If the parameters do not fit into memory.
+    RuntimeError
+        If the environment variable FASTMLP_ISA names an instruction set that this machine lacks.
+
+    Notes ----- Several threads may predict with one net at once. While one thread fits it, others may predict
+    with it, save it and read its weights: they see the weights after some whole step. A second fit at the
+    same time raises RuntimeError.
+
+    A Net can be pickled and copied (`copy.deepcopy`): like a saved one, the copy has the weights, settings
+    and history, but not the optimiser's moments.
+
+    Examples
+    --------
+    Learn which of two numbers is the larger one:
+
+    >>> import numpy as np
+    >>> from fastmlp import Adam, Net
+    >>> X = np.random.default_rng(0).random((1000, 2), dtype=np.float32)
+    >>> y = (X[:, 1] > X[:, 0]).astype(int)
+    >>> net = Net([2, 16, 2], seed=0)
+    >>> net
+    <Net 2 -> 16 relu -> 2: 82 parameters, float32, seed 0, 0 epochs>
+    >>> history = net.fit(X, y, epochs=30, batch_size=50, optimizer=Adam(learning_rate=0.01))
+    >>> net.predict([[0.1, 0.8], [0.7, 0.2]])
+    array([1, 0])
+    >>> net.evaluate(X, y).accuracy > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        activation: str | Sequence[str] = "relu",
+        initializer: Initializer = "he_normal",
+        precision: str = "float32",
+        seed: int | None = None,
+    ) -> None:
+        sizes = _validation.layer_sizes(layer_sizes)
+        self._set_up(
+            sizes,
+            _validation.activations(activation, len(sizes) - 2),
+            checked_initializer(initializer),
+            _validation.one_of(precision, "precision", _validation.PRECISIONS),
+            draw_seed() if seed is None else _validation.seed(seed),
+        )
+        self._network.assign(initial_parameters(sizes, self.initializer, self.seed))
+
+    def _set_up(
+        self,
+        layer_sizes: tuple[int, ...],
+        activations: tuple[str, ...],
+        initializer: Initializer,
+        precision: str,
+        seed: int,
+    ) -> None:
+        """Set every attribute; the arguments have been checked, and all parameters are zero."""
+        self.layer_sizes = layer_sizes
+        self.activations = activations
+        self.initializer = initializer
+        self.precision = precision
+        self.seed = seed
+        self.history = History()
+        self.n_epochs = 0
+        self._image_shape: tuple[int, ...] | None = None
+        self._class_names: tuple[str, ...] | None = None
+        self._network = SharedNetwork(layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16")
+        self._last_run: _core.RunResult | None = None
+        self._fitting = threading.Lock()
+        self._n_fits = 0
+
+    # Training.
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 128,
+        optimizer: Optimizer = _ADAM,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_split: float = 0.0,
+        callbacks: Iterable[Callback] = (),
+        shuffle: bool = True,
+        threads: int | None = None,
+        progress: bool | None = None,
+    ) -> History:
+        """Train on batches of samples, and return what happened.
+
+        A further fit trains on from where the last one ended: with a constant learning rate,
+        ``fit(epochs=5)`` twice equals ``fit(epochs=10)``, bit for bit. The optimiser's moments are kept
+        unless an optimiser of another kind is given.
+
+        Parameters
+        ----------
+        X : array_like
+            Samples, (n_samples, n_features), or (n_samples, ...) with n_features elements in each sample.
+            uint8 means pixels, which count as p / 255; all other real numbers are taken as they are.
+            C-contiguous arrays of uint8 and float32 are used in place; others are converted some rows at a
+            time (at most 32 MB or one batch).
+        y : array_like
+            Class labels, integers (n_samples,) from 0 to n_classes - 1; or class probabilities (n_samples,
+            n_classes), at least 0 and with a sum of 1 (to within 0.001) in each row.
+        epochs : int, optional
+            How often to go through all samples, at least 1; 10 if `steps` is not given either.
+        steps : int, optional
+            Instead of `epochs`: how many batches to train on, at least 1. An epoch that they do not fill is
+            cut short; a further fit begins a new one.
+        batch_size : int, default 128
+            Samples for each update, at least 1. The last batch of an epoch holds what is left.
+        optimizer : Adam or SGD, default Adam()
+            How gradients change the weights.
+        validation_data : tuple of array_like, optional
+            (X, y) to evaluate at the end of each epoch.
+        validation_split : float, default 0.0
+            Instead: which fraction of the samples, in [0, 1), to leave for validation. They are the last ones
+            of X as it is given, as in Keras, so X should be in random order.
+        callbacks : sequence of Callback, default ()
+            Observers, such as `EarlyStopping`, called in this order.
+        shuffle : bool, default True
+            Whether every epoch has a random order of its own, drawn from the net's seed and the number of the
+            epoch.
+        threads : int, optional
+            Use exactly this many threads, from 1 to 1024. By default as many as the work is worth, at most
+            FASTMLP_NUM_THREADS, or else OMP_NUM_THREADS, the processors of this process, and its CPU quota.
+        progress : bool, optional
+            Whether to show progress: the same as a `Progress()` among the callbacks. By default nothing is
+            shown.
+
+        Returns
+        -------
+        History
+            Losses and more for each epoch and step; also in the attribute `history`, even while the fit is
+            under way, or after it was interrupted.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of a wrong type.
+        ValueError
+            If an argument has a wrong shape or value, or there are no samples. These checks come before any
+            work: the net is as it was before.
+        fastmlp.NonFiniteLossError
+            If a loss or a weight becomes infinite or not a number. The net holds the latest weights known to
+            give a finite loss, and `history` the steps up to these.
+        fastmlp.NonFiniteInputError
+            If a training or validation sample holds a value that is infinite or not a number. The net holds
+            the weights after the last step before.
+        RuntimeError
+            If the net is being fitted already, by another thread or by the fit that called this one from a
+            callback.
+        KeyboardInterrupt
+            On Ctrl-C. As after an exception in a callback, the net holds the weights after some whole step,
+            `history` all steps up to there, and a further fit goes on.
+
+        Warns
+        -----
+        UserWarning
+            If all units of a hidden layer are dead.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
+        >>> net = Net([4, 32, 4], seed=0)
+        >>> history = net.fit(X, y, epochs=200)
+        >>> history.loss[-1] < history.loss[0]
+        True
+        """
+        data = self._checked_data(X, y, validation_data, validation_split)
+        job = _checked_job(
+            data,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            callbacks=callbacks,
+            shuffle=shuffle,
+            threads=threads,
+            progress=progress,
+        )
+        n_fits = self._n_fits
+        if self._fitting.locked():
+            raise RuntimeError(_validation.FIT_UNDER_WAY)
+        with self._fitting:  # a lock that Ctrl-C cannot leave locked
+            if self._n_fits != n_fits:  # another thread was quicker
+                raise RuntimeError(_validation.FIT_UNDER_WAY)
+            self._n_fits += 1
+            self._train(job)
+            notes, alarms = self._look_at(job)
+            self.history.notes += notes
+        for alarm in alarms:
+            warnings.warn(alarm, UserWarning, stacklevel=2)
+        return self.history
+
+    def _train(self, job: _Job) -> None:
+        history = self.history = History()
+        fit = Fit(history, job.n_epochs, job.n_steps, len(job.data.samples), job.data.validation is not None)
+        training = Training(self._network, job.data.samples, job.data.targets, job.threads, history)
+        learning_rate = job.optimizer.learning_rate
+
+        def tell(hook: str) -> None:
+            for callback in job.callbacks:
+                getattr(callback, hook)(self, fit)
+
+        with ExitStack() as at_end:  # what it is given here happens however this ends
+            at_end.callback(lambda: setattr(self, "_last_run", training.last_run))
+            for callback in job.callbacks:
+                at_end.callback(callback.on_fit_end, self, fit)
+                callback.on_fit_begin(self, fit)
+
+            self._network.go_live(job.optimizer)
+            self._image_shape = job.data.image_shape or self._image_shape
+            while fit.step < fit.n_steps and not fit.stopped:
+                fit.epoch += 1
+                order = self._next_order(job, fit.n_steps - fit.step)
+                calls = []
+                for call in training.epoch(fit.epoch, order, job.batch_size, learning_rate):
+                    calls.append(call)
+                    fit._advance(call.n_samples, call.seconds, call.loss)
+                    tell("on_interval")
+                    if fit.stopped:
+                        break
+                if fit.stopped or fit.step == fit.n_steps:
+                    training.check_weights(fit.epoch, learning_rate)
+                self._record_epoch(job, history, calls)
+                tell("on_epoch_end")
+
+    def _next_order(self, job: _Job, n_steps: int) -> NDArray[np.int64]:
+        """Which samples the next epoch uses, in order, for as many as n_steps batches."""
+        n_samples = len(job.data.samples)
+        if job.shuffle:
+            order = _core.philox_permutation(self.seed, PURPOSE_SHUFFLE, self.n_epochs, n_samples)
+        else:
+            order = np.arange(n_samples)
+        self.n_epochs += 1
+        return order[: n_steps * job.batch_size]
+
+    def _record_epoch(self, job: _Job, history: History, calls: Sequence[CallDone]) -> None:
+        validation_loss = validation_accuracy = None
+        if job.data.validation is not None:
+            samples, targets = job.data.validation
+            validation_loss, predicted = self._loss_and_classes(samples, targets, job.threads.count)
+            validation_accuracy = float(np.mean(predicted == classes_of(targets)))
+        history._add_epoch(
+            batch_size=job.batch_size,
+            n_samples=sum(call.n_samples for call in calls),
+            seconds=math.fsum(call.seconds for call in calls),
+            learning_rate=job.optimizer.learning_rate,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+        )
+
+    def _look_at(self, job: _Job) -> tuple[list[str], list[str]]:
+        n_samples_seen = min(
+            len(self.history.step_loss) * job.batch_size, job.n_steps * len(job.data.samples)
+        )
+        try:
+            return _notes.look_at(
+                network=self._network.network,
+                layer_sizes=self.layer_sizes,
+                activations=self.activations,
+                samples=job.data.samples,
+                n_samples_seen=n_samples_seen,
+                threads=job.threads.count,
+            )
+        except ValueError:  # a sample that was not trained on holds something that is not a number
+            return [], []
+
+    def _checked_data(self, X: object, y: object, validation_data: object, validation_split: object) -> _Data:
+        array, targets = self._checked_samples_and_targets(X, y, "X", "y", "training")
+        n_training = _validation.n_training_samples(len(array), validation_split, validation_data)
+        validation = None
+        if validation_data is not None:
+            validation_X, validation_y = _validation.pair(validation_data, "validation_data")
+            names = ("validation_data's X", "validation_data's y")
+            samples, validation_targets = self._checked_samples_and_targets(
+                validation_X, validation_y, *names, "validation"
+            )
+            validation = Samples(samples, self.layer_sizes[0], names[0]), validation_targets
+        elif n_training < len(array):
+            held_out = Samples(array[n_training:], self.layer_sizes[0], f"X[{n_training}:]")
+            validation = held_out, targets[n_training:]
+        return _Data(
+            Samples(array[:n_training], self.layer_sizes[0]),
+            targets[:n_training],
+            validation,
+            image_shape=array.shape[1:] if array.ndim > 2 else None,
+        )
+
+    # Prediction.
+
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.int64]:
+        """Return the most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array_like
+            Samples, as for `fit`; there may be none.
+        threads : int, optional
+            The most threads to use, from 1 to 1024; by default as for `fit`.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 (n_samples,), from 0 to n_classes - 1; the first of equally probable classes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is no array of real numbers, or its samples have another number of features.
+        fastmlp.NonFiniteInputError
+            If a sample holds a value that is infinite or not a number.
+
+        Examples
+        --------
+        >>> Net([2, 3], seed=0).predict([[0.0, 1.0], [1.0, 0.0]]).shape
+        (2,)
+        """
+        classes: NDArray[np.int64] = self.logits(X, threads=threads).argmax(axis=1)
+        return classes
+
+    def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
+        """Return the probability of each class for each sample.
+
+        Parameters
+        ----------
+        X : array_like
+            Samples, as for `fit`; there may be none.
+        threads : int, optional
+            The most threads to use, from 1 to 1024; by default as for `fit`.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (n_samples, n_classes), at least 0; the sum of each row is 1 to within rounding.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is no array of real numbers, or its samples have another number of features.
+        fastmlp.NonFiniteInputError
+            If a sample holds a value that is infinite or not a number.
+
+        Examples
+        --------
+        >>> Net([2, 3], seed=0).predict_proba([[0.0, 0.0]])
+        array([[0.33333334, 0.33333334, 0.33333334]], dtype=float32)
+        """
+        return self._outputs(X, threads, lambda network, rows, limit: network.softmax(rows, limit))
+
+    def logits(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
+        """Return the output of the last layer, before softmax.
+
+        Parameters
+        ----------
+        X : array_like
+            Samples, as for `fit`; there may be none.
+        threads : int, optional
+            The most threads to use, from 1 to 1024; by default as for `fit`.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (n_samples, n_classes).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is no array of real numbers, or its samples have another number of features.
+        fastmlp.NonFiniteInputError
+            If a sample holds a value that is infinite or not a number.
+
+        Examples
+        --------
+        >>> Net([2, 3], seed=0).logits([[0.0, 0.0]])
+        array([[0., 0., 0.]], dtype=float32)
+        """
+        n_layers = len(self.layer_sizes) - 1
+        return self._outputs(X, threads, lambda network, rows, limit: network.forward(rows, n_layers, limit))
+
+    def evaluate(self, X: ArrayLike, y: ArrayLike, *, threads: int | None = None) -> Evaluation:
+        """Compare predictions with the truth.
+
+        Parameters
+        ----------
+        X : array_like
+            Samples, as for `fit`; at least one.
+        y : array_like
+            Class labels or class probabilities, as for `fit`. A sample with probabilities counts as one of
+            its most probable class in the accuracy and the confusion matrix.
+        threads : int, optional
+            The most threads to use, from 1 to 1024; by default as for `fit`.
+
+        Returns
+        -------
+        Evaluation
+            Mean loss in nats, accuracy, confusion matrix and number of samples.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `fit`.
+        fastmlp.NonFiniteInputError
+            If a sample holds a value that is infinite or not a number.
+
+        Examples
+        --------
+        >>> print(Net([2, 2], seed=0).evaluate([[0.0, 0.0], [0.0, 0.0]], [0, 1]))
+        loss 0.6931, accuracy 50.00 % (1 of 2 samples wrong)
+        """
+        array, targets = self._checked_samples_and_targets(X, y, "X", "y", "evaluation")
+        limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
+        loss, predicted = self._loss_and_classes(Samples(array, self.layer_sizes[0]), targets, limit)
+        matrix = confusion_matrix(classes_of(targets), predicted, self.layer_sizes[-1])
+        return Evaluation(loss, float(np.trace(matrix) / len(array)), matrix, len(array))
+
+    def _checked_samples_and_targets(
+        self, X: object, y: object, X_name: str, y_name: str, purpose: str
+    ) -> tuple[NDArray[Any], CoreTargets]:
+        array = _validation.samples(X, self.layer_sizes[0], self._image_shape, X_name)
+        _validation.some_samples(len(array), X_name, purpose)
+        return array, _validation.targets(y, len(array), self.layer_sizes[-1], y_name, X_name)
+
+    def _outputs(
+        self,
+        X: object,
+        threads: int | None,
+        compute: Callable[[_core.Network, CoreSamples, int], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        array = _validation.samples(X, self.layer_sizes[0], self._image_shape)
+        limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
+        samples = Samples(array, self.layer_sizes[0])
+        outputs = self._by_chunks(samples, lambda network, rows, _: compute(network, rows, limit))
+        if len(outputs) == 1:
+            return outputs[0]
+        return np.concatenate(outputs) if outputs else np.empty((0, self.layer_sizes[-1]), np.float32)
+
+    def _loss_and_classes(
+        self, samples: Samples, targets: CoreTargets, threads: int
+    ) -> tuple[float, NDArray[np.int64]]:
+        """Mean loss in nats, and the predicted class of each sample."""
+        parts = self._by_chunks(
+            samples, lambda network, rows, place: network.evaluate(rows, targets[place], threads)
+        )
+        mean_loss = math.fsum(loss for loss, _ in parts) / len(samples)
+        return mean_loss, np.concatenate([predicted for _, predicted in parts])
+
+    def _by_chunks(
+        self, samples: Samples, compute: Callable[[_core.Network, CoreSamples, slice], _T]
+    ) -> list[_T]:
+        """Compute something of all samples, some at a time, all with the same weights."""
+
+        def compute_all(network: _core.Network) -> list[_T]:
+            results = []
+            for place in samples.chunks(self.n_parameters):
+                rows = samples.gather(place)
+                try:
+                    results.append(compute(network, rows, place))
+                except ValueError:
+                    _raise_if_not_finite(samples, rows, place.start)
+                    raise
+            return results
+
+        return self._network.read(compute_all)
+
+    # Weights and what else there is to know.
+
+    @property
+    def weights(self) -> list[NDArray[np.float32]]:
+        """Weights of each layer: new read-only float32 arrays, (n_inputs, n_outputs)."""
+        return _read_only(self._copy_parameters()[0])
+
+    @property
+    def biases(self) -> list[NDArray[np.float32]]:
+        """Biases of each layer: new read-only float32 arrays, (n_outputs,)."""
+        return _read_only(self._copy_parameters()[1])
+
+    def set_weights(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> None:
+        """Replace all weights and biases; the optimiser's moments stay.
+
+        Parameters
+        ----------
+        weights : sequence of array_like
+            One (n_inputs, n_outputs) for each layer of weights; finite real numbers.
+        biases : sequence of array_like
+            One (n_outputs,) for each of them.
+
+        Raises
+        ------
+        TypeError
+            If something is no array of real numbers.
+        ValueError
+            If a number of arrays, a shape or a value is wrong. The net is then as it was.
+
+        Examples
+        --------
+        >>> net = Net([2, 2], seed=0)
+        >>> net.set_weights([[[1, 0], [0, 1]]], [[0, 0]])
+        >>> net.logits([[3.0, 4.0]])
+        array([[3., 4.]], dtype=float32)
+        """
+        self._network.assign(_validation.parameters(weights, biases, self.layer_sizes))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return _validation.n_parameters(self.layer_sizes)
+
+    @property
+    def instruction_set(self) -> str:
+        """Name of the instruction set whose kernels this net runs on, such as "avx2"."""
+        return self._network.network.instruction_set
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Dimensions of one sample, such as (28, 28); known from the X of the last fit, or set, or None."""
+        return self._image_shape
+
+    @image_shape.setter
+    def image_shape(self, shape: Sequence[int] | None) -> None:
+        self._image_shape = _validation.image_shape(shape, self.layer_sizes[0])
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class; None unless it has been set. A saved model holds them."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str] | None) -> None:
+        self._class_names = _validation.class_names(names, self.layer_sizes[-1])
+
+    def __repr__(self) -> str:
+        hidden = [
+            f"{n_units} {activation}"
+            for n_units, activation in zip(self.layer_sizes[1:-1], self.activations, strict=True)
+        ]
+        layers = " -> ".join([str(self.layer_sizes[0]), *hidden, str(self.layer_sizes[-1])])
+        return (
+            f"<Net {layers}: {self.n_parameters:,} parameters, {self.precision}, seed {self.seed}, "
+            f"{self.n_epochs} epochs>"
+        )
+
+    def _copy_parameters(self) -> Parameters:
+        return self._network.parameters()
+
+    def _use_beside_live(self, weights: list[NDArray[np.float32]], biases: list[NDArray[np.float32]]) -> None:
+        """Use other weights than the live ones, from which a further fit will go on."""
+        self._network.use_beside_live((weights, biases))
+
+    # Files.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the net to a file: weights, settings, history. The optimiser's moments are not in it.
+
+        The file is safetensors, with tensors named ``layers.0.weight`` and so on. It appears whole or not at
+        all: it is written to a temporary name in the same folder, flushed to disk and renamed.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file's name, commonly ending in ".safetensors".
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; the one that was there before is then unharmed.
+        ValueError
+            If a weight is not a finite number.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.safetensors"
+        >>> Net([2, 3], seed=7).save(path)
+        >>> Net.load(path)
+        <Net 2 -> 3: 9 parameters, float32, seed 7, 0 epochs>
+        """
+        model_file.save(path, self._stored())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Net:
+        """Read a net from a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file's name. The file is not trusted.
+
+        Returns
+        -------
+        Net
+            It predicts the same as the one that was saved, and can be trained on, with moments of zero.
+
+        Raises
+        ------
+        fastmlp.ModelFileError
+            If the file is not exactly one valid model; the message names it and says what is wrong.
+        OSError
+            If the file cannot be read.
+        """
+        return cls._from_stored(model_file.load(path))
+
+    def _stored(self) -> model_file.StoredModel:
+        weights, biases = self._copy_parameters()
+        return model_file.StoredModel(
+            self.layer_sizes,
+            self.activations,
+            self.initializer,
+            self.precision,
+            self.seed,
+            self.n_epochs,
+            self._image_shape,
+            self._class_names,
+            weights,
+            biases,
+            self.history,
+        )
+
+    @classmethod
+    def _from_stored(cls, stored: model_file.StoredModel) -> Net:
+        net = cls.__new__(cls)
+        net._set_up(stored.layer_sizes, stored.activations, stored.initializer, stored.precision, stored.seed)
+        net._network.assign((stored.weights, stored.biases))
+        net.history = stored.history
+        net.n_epochs = stored.n_epochs
+        net._image_shape = stored.image_shape
+        net._class_names = stored.class_names
+        return net
+
+    @classmethod
+    def _from_bytes(cls, data: bytes) -> Net:
+        return cls._from_stored(model_file.from_bytes(data))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy through the file format."""
+        return self._from_bytes, (model_file.to_bytes(self._stored()),)
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """What to train on and to validate with."""
+
+    samples: Samples
+    targets: CoreTargets
+    validation: tuple[Samples, CoreTargets] | None
+    image_shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A fit's arguments, checked."""
+
+    data: _Data
+    n_epochs: int
+    n_steps: int
+    batch_size: int
+    optimizer: Optimizer
+    callbacks: list[Callback]
+    shuffle: bool
+    threads: ThreadCount
+
+
+def _checked_job(
+    data: _Data,
+    *,
+    epochs: object,
+    steps: object,
+    batch_size: object,
+    optimizer: object,
+    callbacks: object,
+    shuffle: object,
+    threads: object,
+    progress: object,
+) -> _Job:
+    batch = min(_validation.whole_number(batch_size, "batch_size"), len(data.samples))
+    steps_per_epoch = -(-len(data.samples) // batch)
+    n_epochs, n_steps = _validation.epochs_and_steps(epochs, steps, _DEFAULT_EPOCHS, steps_per_epoch)
+    observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
+    if progress is not None and _validation.boolean(progress, "progress"):
+        observers.append(Progress())
+    return _Job(
+        data,
+        n_epochs=n_epochs,
+        n_steps=n_steps,
+        batch_size=batch,
+        optimizer=_validation.instance(optimizer, Optimizer, "optimizer", "Adam(learning_rate=0.001)"),
+        callbacks=observers,
+        shuffle=_validation.boolean(shuffle, "shuffle"),
+        threads=thread_count(_validation.threads(threads, MAX_THREADS)),
+    )
+
+
+def _raise_if_not_finite(samples: Samples, rows: CoreSamples, first_row: int) -> None:
+    """Name the sample if one of these converted rows is what the core has refused."""
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        row = first_row + int(np.flatnonzero(~finite)[0])
+        message = _validation.row_with_non_finite(samples.X, row, samples.name)
+        raise NonFiniteInputError(message, row=row) from None
+
+
+def _read_only(arrays: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
