@@ -25,7 +25,7 @@ erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 # Activations: the function of z, and its derivative at z, given also the output a = f(z) that the backward
-# pass has kept (in mixed precision a is rounded, and derivatives that are functions of a see the rounded one).
+# pass has kept (in mixed precision a is rounded: derivatives that are functions of a see the rounded one).
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""The compiled core as the oracle's tests use it: nets like a ReferenceNet, on a chosen instruction set."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _core
+from reference import ReferenceNet
+
+INSTRUCTION_SETS = _core.supported_instruction_sets()
+
+
+def random_net(
+    rng: np.random.Generator, sizes: Sequence[int], activations: Sequence[str], **options: bool
+) -> ReferenceNet:
+    """Make a net of random float32 parameters, such that activations are around 1."""
+    weights = [
+        rng.normal(0, 1 / math.sqrt(n), (n, m)).astype(np.float32) for n, m in itertools.pairwise(sizes)
+    ]
+    biases = [rng.normal(0, 0.3, m).astype(np.float32) for m in sizes[1:]]
+    return ReferenceNet(weights, biases, activations, **options)
+
+
+def random_inputs(rng: np.random.Generator, dtype: str, n: int, n_features: int) -> NDArray[np.generic]:
+    if dtype == "uint8":  # half of it black, as in pictures of digits
+        return (rng.integers(0, 256, (n, n_features)) * rng.integers(0, 2, (n, n_features))).astype(np.uint8)
+    return rng.normal(0, 1, (n, n_features)).astype(np.float32)
+
+
+def random_targets(
+    rng: np.random.Generator, kind: str, n: int, n_classes: int
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    if kind == "labels":
+        return rng.integers(0, n_classes, n)
+    # Multiples of 1/64 that sum to exactly 1, in float32 as in float64.
+    return (rng.multinomial(64, np.ones(n_classes) / n_classes, n) / 64).astype(np.float32)
+
+
+def network_like(net: ReferenceNet, instruction_set: str) -> _core.Network:
+    sizes = [w.shape[0] for w in net.weights] + [net.weights[-1].shape[1]]
+    network = _core.Network(
+        sizes, list(net.activations), mixed_bfloat16=net.mixed_bfloat16, instruction_set=instruction_set
+    )
+    assert network.instruction_set == instruction_set, "another set ran than the one under test"
+    network.set_parameters(net.weights, net.biases)
+    return network
+
+
+def parameters_of(network: _core.Network, n_layers: int) -> list[NDArray[np.float32]]:
+    """Weights of all layers, then biases of all layers: the order of ReferenceNet.parameters."""
+    layers = range(n_layers)
+    return [*(network.weights(layer) for layer in layers), *(network.biases(layer) for layer in layers)]
+
+
+def sgd_trainer(network: _core.Network, momentum: float = 0.0) -> _core.Trainer:
+    trainer = _core.Trainer(network)
+    trainer.set_sgd(momentum=momentum)
+    return trainer
+
+
+def adam_trainer(network: _core.Network) -> _core.Trainer:
+    trainer = _core.Trainer(network)
+    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    return trainer
+
+
+def run_batches(
+    trainer: _core.Trainer,
+    X: NDArray[np.generic],
+    targets: NDArray[np.generic],
+    batches: Sequence[NDArray[np.int64]],
+    learning_rate: float | Sequence[float],
+    *,
+    threads: int | None = None,
+) -> _core.RunResult:
+    """Train one step per array of row numbers; threads=None lets the core choose, a number is obeyed."""
+    offsets = np.cumsum([0, *map(len, batches)], dtype=np.int64)
+    order = np.concatenate([*batches, np.empty(0, np.int64)]).astype(np.int64)
+    rates = np.broadcast_to(np.asarray(learning_rate, np.float64), (len(batches),)).copy()
+    return trainer.run(X, targets, order, offsets, rates, threads or 0, threads is not None)

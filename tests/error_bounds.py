@@ -1,0 +1,200 @@
+"""How far float32 may stray from the oracle: a bound on the error of every number, carried along beside it.
+
+The bounds are worst cases in the manner of Higham, "Accuracy and stability of numerical algorithms" (2002):
+with the unit roundoff u = 2^-24, a sum of n products in any order, fused or not, errs by at most
+
+    gamma(n) * sum |a| |b|,    gamma(n) = n u / (1 - n u)    (equation 3.5),
+
+and an error e of an operand adds e |b|. Nothing here was fitted to what the core returns. What a bug
+changes by less than the bound of a long sum would not be found; products of small integers, which float32
+computes exactly, are therefore tested for equality besides.
+
+Each elementary function of the core has an error of its own beside those of its arguments: the constants
+below, which tests/test_kernels.py holds the core to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference import Float, ReferenceNet, cross_entropy, round_to_bfloat16, softmax, target_rows
+
+UNIT_ROUNDOFF = 2.0**-24
+EPSILON = 2.0**-23
+TINY = 2.0**-126  # the smallest normal float32: the core flushes what is smaller to zero
+
+# Error of a value beside that of its argument: relative to the value, and absolute per unit of |z|.
+# exp: argument reduction, a polynomial of degree 7 (rest 5e-9) and two roundings. tanh and sigmoid: exp, a
+# sum and a division. gelu: its distribution function is Abramowitz & Stegun's 7.1.26 (0.75e-7 = 0.63
+# epsilon), rounded.
+EXP_RELATIVE = 2 * EPSILON
+LOG_RELATIVE = 2 * EPSILON
+ACTIVATION_RELATIVE = {
+    "identity": 0.0,
+    "relu": 0.0,
+    "leaky_relu": UNIT_ROUNDOFF + 2.3e-8,  # and the slope 0.01 is rounded to float32: relative error 2.3e-8
+    "tanh": 4 * EPSILON,
+    "sigmoid": 4 * EPSILON,
+    "gelu": EPSILON,
+}
+GELU_PER_Z = 4 * EPSILON
+GELU_DERIVATIVE_ABSOLUTE = 8 * EPSILON
+
+# Largest |f'| and |f''|, which carry an error of z to f(z) and to f'(z).
+STEEPEST = {"gelu": 1.13}
+GELU_MOST_CURVED = 0.8  # f''(0) = 2 / sqrt(2 pi)
+
+
+def gamma(n: int) -> float:
+    return n * UNIT_ROUNDOFF / (1 - n * UNIT_ROUNDOFF)
+
+
+@dataclass
+class Bounds:
+    """Largest error of each number of the same name in a ForwardPass and in Gradients."""
+
+    pre_activations: list[Float]
+    outputs: list[Float]
+    probabilities: Float
+    losses: Float
+    weights: list[Float]
+    biases: list[Float]
+
+    @property
+    def logits(self) -> Float:
+        return self.pre_activations[-1]
+
+
+def product_bound(a: Float, a_error: Float | float, b: Float, extra: int = 0) -> Float:
+    """Bound the error of a @ b, given that of a; `extra` more roundings follow on the result."""
+    a_error = np.broadcast_to(a_error, a.shape)
+    depth = a.shape[1]
+    return gamma(depth + extra) * ((np.abs(a) + a_error) @ np.abs(b)) + a_error @ np.abs(b) + depth * TINY
+
+
+def operand_bound(net: ReferenceNet, x: Float, error: Float) -> Float:
+    """Error of an operand of a product made of x, which errs by `error`: in mixed precision it is rounded.
+
+    Rounding is monotonic, so the worst lies at an end of [x - error, x + error].
+    """
+    if not net.mixed_bfloat16:
+        return error
+    rounded = round_to_bfloat16(x)
+    ends = [np.abs(round_to_bfloat16(end) - rounded) for end in (x - error, x + error)]
+    return np.maximum(*ends)
+
+
+def activation_bound(name: str, z: Float, z_error: Float, output: Float) -> Float:
+    own = ACTIVATION_RELATIVE[name] * np.abs(output) + TINY
+    if name == "relu":
+        return np.where(z < -z_error, 0.0, z_error)  # what is surely off is exactly 0
+    if name == "gelu":
+        own = own + GELU_PER_Z * np.abs(z)
+    return STEEPEST.get(name, 1.0) * z_error + own
+
+
+def derivative_bound(name: str, z: Float, z_error: Float, a: Float, a_error: Float) -> Float:
+    """Error of an activation's derivative, made of z or of the kept output a."""
+    if name == "identity":
+        return np.zeros_like(z)
+    if name in ("relu", "leaky_relu"):
+        return np.where(np.abs(z) <= z_error, 1.0, 0.0)  # it may jump
+    if name == "tanh":  # 1 - a^2
+        return 2 * np.abs(a) * a_error + a_error**2 + EPSILON
+    if name == "sigmoid":  # a (1 - a)
+        return a_error + a_error**2 + EPSILON
+    return GELU_MOST_CURVED * z_error + GELU_DERIVATIVE_ABSOLUTE
+
+
+def softmax_bounds(logits: Float, logits_error: Float, T: Float) -> tuple[Float, Float]:
+    """Errors of the probabilities and of the losses."""
+    n_classes = logits.shape[1]
+    p = softmax(logits)
+    below_max = logits.max(axis=1, keepdims=True) - logits
+    # Relative error of each exp(logit - max): its argument's (the logit's, and one rounding) and its own.
+    # That of their sum is the weighted mean, and gamma for the summation.
+    term = np.expm1(logits_error + UNIT_ROUNDOFF * below_max) * (1 + EXP_RELATIVE) + EXP_RELATIVE
+    total = (p * term).sum(axis=1, keepdims=True) + gamma(n_classes) + n_classes * TINY
+    p_error = p * ((1 + term) * (1 + EPSILON) / (1 - total) - 1) + TINY
+
+    # loss = sum of T (max - logit) + log(sum of exp)
+    log_sum = np.log(np.exp(-below_max).sum(axis=1))
+    loss_error = (
+        (T * (logits_error + gamma(n_classes + 1) * below_max)).sum(axis=1)
+        - np.log1p(-total[:, 0])
+        + LOG_RELATIVE * log_sum
+        + UNIT_ROUNDOFF * cross_entropy(logits, T)
+        + n_classes * TINY
+    )
+    return p_error, loss_error
+
+
+def bounds(
+    net: ReferenceNet,
+    X: NDArray[np.uint8] | NDArray[np.floating],
+    targets: NDArray[np.int64] | NDArray[np.floating],
+) -> Bounds:
+    """Bound the error of everything that the core computes from float32 parameters and one batch."""
+    forward = net.forward(X)
+    T = target_rows(targets, forward.logits.shape[1])
+    n = len(X)
+    names = (*net.activations, "identity")
+    z_errors, a_errors, outputs_errors, slope_errors = [], [], [], []
+
+    a_error: Float | float = 0.0
+    for layer, (a, scale, z) in enumerate(
+        zip(forward.inputs, forward.input_scales, forward.pre_activations, strict=True)
+    ):
+        # Two roundings follow the product: of the scale 1/255 and of the sum with the bias.
+        W = scale * net.operand(net.weights[layer])
+        z_error = product_bound(a, a_error, W, extra=2) + gamma(1) * np.abs(net.biases[layer])
+        output = forward.outputs[layer]
+        output_error = activation_bound(names[layer], z, z_error, output)
+        next_a_error = operand_bound(net, output, output_error)
+        slope_errors.append(derivative_bound(names[layer], z, z_error, net.operand(output), next_a_error))
+        z_errors.append(z_error)
+        a_errors.append(np.broadcast_to(a_error, a.shape))
+        outputs_errors.append(output_error)
+        a_error = next_a_error
+
+    p_error, loss_errors = softmax_bounds(forward.logits, z_errors[-1], T)
+    result = Bounds(z_errors, outputs_errors, p_error, loss_errors, [], [])
+    if n == 0:
+        return result
+
+    # dZ = (p sum(T) - T) / n: the sum of T and its product with p, the difference, 1/n, and the product
+    # with it.
+    p = softmax(forward.logits)
+    total_T = T.sum(axis=1, keepdims=True)
+    exact_dZ = (p * total_T - T) / n
+    dZ_error = (
+        total_T * (p_error + gamma(T.shape[1] + 1) * p) / n
+        + gamma(3) * (np.abs(exact_dZ) + total_T * p_error / n)
+        + TINY
+    )
+    dZ_error = operand_bound(net, exact_dZ, dZ_error)
+    dZ = net.operand(exact_dZ)
+    for layer in reversed(range(net.n_layers)):
+        a, a_error, scale = forward.inputs[layer], a_errors[layer], forward.input_scales[layer]
+        # The error of the sum over the batch, of dZ in it, and of the activations in it.
+        weight_error = product_bound(np.abs(dZ).T, dZ_error.T, np.abs(a) + a_error, extra=2).T
+        result.weights.insert(0, scale * (weight_error + a_error.T @ np.abs(dZ)) + TINY)
+        result.biases.insert(0, gamma(n) * (np.abs(dZ) + dZ_error).sum(axis=0) + dZ_error.sum(axis=0))
+        if layer > 0:
+            W = net.operand(net.weights[layer])
+            dA, dA_error = dZ @ W.T, product_bound(dZ, dZ_error, W.T)
+            slope = net.activation(layer - 1).derivative(forward.pre_activations[layer - 1], a)
+            slope_error = slope_errors[layer - 1]
+            exact_dZ = dA * slope
+            dZ_error = (
+                dA_error * (np.abs(slope) + slope_error)
+                + np.abs(dA) * slope_error
+                + gamma(1) * np.abs(exact_dZ)
+                + TINY
+            )
+            dZ_error = operand_bound(net, exact_dZ, dZ_error)
+            dZ = net.operand(exact_dZ)
+    return result

@@ -1,0 +1,633 @@
+"""The compiled core computes what the float64 oracle computes, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from core_networks import (
+    INSTRUCTION_SETS,
+    adam_trainer,
+    network_like,
+    parameters_of,
+    random_inputs,
+    random_net,
+    random_targets,
+    run_batches,
+    sgd_trainer,
+)
+from error_bounds import EPSILON, UNIT_ROUNDOFF, bounds
+from fastmlp import _core
+from reference import ACTIVATIONS, ReferenceAdam, ReferenceNet, ReferenceSGD, softmax
+
+# Around every tile, vector and panel there is, and some odd ones.
+SIZES = (1, 5, 6, 7, 8, 15, 16, 17, 31, 33, 100)
+PRECISIONS = {"float32": False, "mixed_bfloat16": True}
+
+every_instruction_set = pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+every_input = pytest.mark.parametrize("dtype", ["uint8", "float32"])
+
+
+def assert_within(actual, expected, bound):
+    """Assert |actual - expected| <= bound, element by element, and that the bound is of some use."""
+    assert actual.shape == expected.shape
+    error = np.abs(actual.astype(np.float64) - expected)
+    assert np.isfinite(bound).all()
+    assert (error <= bound).all(), f"error {error.max()}, {(error / bound).max()} times its bound"
+
+
+def assert_forward_agrees(net, network, X, targets):
+    """Hold forward, softmax and evaluate against the oracle."""
+    expected, bound = net.forward(X), bounds(net, X, targets)
+    for layer in range(net.n_layers):
+        actual = network.forward(X, layer + 1, 0)
+        assert actual.dtype == np.float32
+        assert_within(actual, expected.outputs[layer], bound.outputs[layer])
+    assert_within(network.softmax(X, 0), softmax(expected.logits), bound.probabilities)
+
+    loss, predictions = network.evaluate(X, targets, 0)
+    assert abs(loss - net.gradients(X, targets).losses.sum()) <= bound.losses.sum()
+    # The predicted class may lose against the oracle's by no more than the errors of both.
+    rows = np.arange(len(X))
+    chosen, best = expected.logits[rows, predictions], expected.logits.max(axis=1)
+    assert (best - chosen <= 2 * bound.pre_activations[-1].max(axis=1)).all()
+
+
+def assert_gradients_agree(net, network, X, targets, *, threads=None):
+    """Read off all gradients from one step of plain SGD, and hold them and the loss against the oracle.
+
+    The learning rate is 2^12: it scales a gradient without rounding it, and little of it is lost when the
+    core subtracts it from a weight around 1: w - rate g is rounded, by u |w - rate g|.
+    """
+    rate = 2.0**12
+    before = [p.astype(np.float64) for p in net.parameters]
+    expected, bound = net.gradients(X, targets), bounds(net, X, targets)
+
+    result = run_batches(sgd_trainer(network), X, targets, [np.arange(len(X))], rate, threads=threads)
+
+    assert result.stopped == ""
+    mean_loss = expected.losses.mean()
+    loss_bound = bound.losses.mean() + UNIT_ROUNDOFF * mean_loss
+    assert_within(result.losses, np.array([mean_loss]), np.array([loss_bound]))
+    after = parameters_of(network, net.n_layers)
+    for old, new, gradient, error in zip(
+        before,
+        after,
+        [*expected.weights, *expected.biases],
+        [*bound.weights, *bound.biases],
+        strict=True,
+    ):
+        moved = old - new.astype(np.float64)
+        # Rounded are rate * g and its difference from the weight.
+        rounding = UNIT_ROUNDOFF * (np.abs(new) + rate * (np.abs(gradient) + error))
+        assert_within(moved, rate * gradient, rate * error + rounding)
+
+
+@every_instruction_set
+def test_forward_of_small_integers_at_all_sizes_is_exact(instruction_set):
+    # Sums of products of small integers are integers below 2^24: float32 holds them exactly in any order, so
+    # that a single element too many or too few shows.
+    rng = np.random.default_rng(1)
+    for n_features, n_outputs in itertools.product((*SIZES, 255, 256, 257, 515), SIZES):
+        weights = [rng.integers(-8, 9, (n_features, n_outputs)).astype(np.float32)]
+        net = ReferenceNet(weights, [rng.integers(-8, 9, n_outputs).astype(np.float32)], [])
+        network = network_like(net, instruction_set)
+        for n in (0, *SIZES):
+            X = rng.integers(-8, 9, (n, n_features)).astype(np.float32)
+            np.testing.assert_array_equal(network.forward(X, 1, 0), net.forward(X).logits)
+
+
+@every_instruction_set
+def test_forward_of_pixels_at_all_sizes_rounds_thrice(instruction_set):
+    # The sums are exact as above. Then 1/255, its product with the sum and the sum with the bias are rounded.
+    rng = np.random.default_rng(2)
+    for n_features, n_outputs in itertools.product((*SIZES, 255, 256, 257, 515), SIZES):
+        weights = [rng.integers(-8, 9, (n_features, n_outputs)).astype(np.float32)]
+        net = ReferenceNet(weights, [np.zeros(n_outputs, np.float32)], [])
+        network = network_like(net, instruction_set)
+        for n in (0, *SIZES):
+            X = random_inputs(rng, "uint8", n, n_features)
+            np.testing.assert_allclose(
+                network.forward(X, 1, 0), net.forward(X).logits, rtol=3 * UNIT_ROUNDOFF, atol=0
+            )
+
+
+@every_instruction_set
+@every_precision
+@every_input
+@every_activation
+def test_forward_softmax_and_evaluate_agree_with_the_oracle(activation, dtype, precision, instruction_set):
+    rng = np.random.default_rng(3)
+    for sizes in ([1, 1, 1], [7, 5, 3], [33, 17, 16, 10], [100, 31, 6, 15, 2]):
+        net = random_net(rng, sizes, [activation] * (len(sizes) - 2), mixed_bfloat16=PRECISIONS[precision])
+        network = network_like(net, instruction_set)
+        for n in (0, *SIZES):
+            X = random_inputs(rng, dtype, n, sizes[0])
+            kind = ("labels", "probabilities")[n % 2]
+            assert_forward_agrees(net, network, X, random_targets(rng, kind, n, sizes[-1]))
+
+
+@every_instruction_set
+@every_precision
+@every_input
+@every_activation
+def test_gradients_of_every_layer_agree_with_the_oracle(activation, dtype, precision, instruction_set):
+    rng = np.random.default_rng(4)
+    mixed = PRECISIONS[precision]
+    for sizes in ([1, 1, 1], [7, 5, 3], [33, 17, 16, 10], [100, 31, 6, 15, 2]):
+        for n in (1, 7, 16, 33, 100):
+            net = random_net(rng, sizes, [activation] * (len(sizes) - 2), mixed_bfloat16=mixed)
+            X = random_inputs(rng, dtype, n, sizes[0])
+            kind = ("labels", "probabilities")[n % 2]
+            assert_gradients_agree(
+                net, network_like(net, instruction_set), X, random_targets(rng, kind, n, sizes[-1])
+            )
+
+
+@every_instruction_set
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(data=st.data())
+def test_gradients_of_any_net_agree_with_the_oracle(instruction_set, data):
+    size = st.sampled_from(SIZES) | st.integers(1, 70)
+    sizes = data.draw(st.lists(size, min_size=2, max_size=5))
+    names = st.sampled_from(sorted(ACTIVATIONS))
+    activations = data.draw(st.lists(names, min_size=len(sizes) - 2, max_size=len(sizes) - 2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    net = random_net(rng, sizes, activations, mixed_bfloat16=data.draw(st.booleans()))
+    n = data.draw(size)
+    X = random_inputs(rng, data.draw(st.sampled_from(["uint8", "float32"])), n, sizes[0])
+    targets = random_targets(rng, data.draw(st.sampled_from(["labels", "probabilities"])), n, sizes[-1])
+    threads = data.draw(st.none() | st.integers(1, 5))
+    network = network_like(net, instruction_set)
+    assert_forward_agrees(net, network, X, targets)
+    assert_gradients_agree(net, network, X, targets, threads=threads)
+
+
+@every_instruction_set
+@every_precision
+def test_batch_of_rows_in_any_order_trains_on_those_rows(precision, instruction_set):
+    # The batch is picked from X by number: repeated, unordered, not all.
+    rng = np.random.default_rng(5)
+    net = random_net(rng, [20, 9, 4], ["tanh"], mixed_bfloat16=PRECISIONS[precision])
+    X, labels = random_inputs(rng, "float32", 50, 20), rng.integers(0, 4, 50)
+    batch = np.array([49, 0, 3, 3, 17, 48, 1])
+    by_number, copied = network_like(net, instruction_set), network_like(net, instruction_set)
+    run_batches(sgd_trainer(by_number), X, labels, [batch], 1.0)
+    run_batches(sgd_trainer(copied), X[batch], labels[batch], [np.arange(7)], 1.0)
+    for a, b in zip(parameters_of(by_number, 2), parameters_of(copied, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+OPTIMIZERS = {
+    "adam": (ReferenceAdam, adam_trainer, 1e-3),
+    "sgd": (ReferenceSGD, sgd_trainer, 0.1),
+    "momentum": (lambda: ReferenceSGD(momentum=0.9), lambda network: sgd_trainer(network, 0.9), 0.02),
+}
+
+
+@dataclass
+class TrainingRun:
+    """A training run of the oracle."""
+
+    start: ReferenceNet
+    X: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    batches: list[NDArray[np.int64]]
+    losses: NDArray[np.float64]
+    parameters: list[NDArray[np.floating]]
+    loss_tolerance: float
+    tolerance: float  # of the parameters at the end
+
+
+@functools.cache
+def oracle_run(optimizer: str, activation: str, mixed: bool) -> TrainingRun:
+    rng = np.random.default_rng(6)
+    start = random_net(rng, [24, 19, 11, 5], [activation] * 2, mixed_bfloat16=mixed)
+    X, labels = random_inputs(rng, "uint8", 200, 24), rng.integers(0, 5, 200)
+    batches = [rng.permutation(200)[:33] for _ in range(100)]
+    net = copy.deepcopy(start)
+    if not mixed:  # then the oracle's parameters and moments are float64
+        net.weights = [w.astype(np.float64) for w in net.weights]
+        net.biases = [b.astype(np.float64) for b in net.biases]
+    make_optimizer, _, rate = OPTIMIZERS[optimizer]
+    losses, loss_tolerance, tolerance = train_beside_twin(
+        net, make_optimizer, X, labels, batches=batches, rate=rate
+    )
+    return TrainingRun(start, X, labels, batches, losses, net.parameters, loss_tolerance, tolerance)
+
+
+def train_beside_twin(net, make_optimizer, X, targets, *, batches, rate):
+    """Train the oracle; return its losses and how far float32 may take losses and parameters away from them.
+
+    The growth argument: a float32 run is the oracle's, disturbed in every step by the rounding of its
+    gradients and parameters, and what a disturbance has grown to by the end the dynamics of training
+    decides. So a twin of the oracle is disturbed on purpose, in random directions as roundings are, but
+    each time by the full worst case: gradients by their bounds (error_bounds: k epsilon, k following from
+    the number of terms summed), parameters by epsilon. Its distance from the oracle is the tolerance. The
+    errors of real sums of n terms are below their worst case by about the root of n.
+    """
+    rng = np.random.default_rng(0)
+    twin, optimizer, twin_optimizer = copy.deepcopy(net), make_optimizer(), make_optimizer()
+
+    def disturbed(array, error):
+        return (array + rng.choice([-1.0, 1.0], array.shape) * error).astype(array.dtype)
+
+    losses, loss_tolerance = [], 0.0
+    for batch in batches:
+        exact = net.gradients(X[batch], targets[batch])
+        optimizer.step(net.parameters, [*exact.weights, *exact.biases], rate)
+        other, bound = twin.gradients(X[batch], targets[batch]), bounds(twin, X[batch], targets[batch])
+        d_weights = [disturbed(g, error) for g, error in zip(other.weights, bound.weights, strict=True)]
+        d_biases = [disturbed(g, error) for g, error in zip(other.biases, bound.biases, strict=True)]
+        twin_optimizer.step(twin.parameters, [*d_weights, *d_biases], rate)
+        for parameter in twin.parameters:
+            parameter[...] = disturbed(parameter, EPSILON * np.abs(parameter))
+
+        losses.append(exact.losses.mean())
+        strayed = abs(other.losses.mean() - losses[-1])
+        loss_tolerance = max(loss_tolerance, strayed + bound.losses.mean() + UNIT_ROUNDOFF * losses[-1])
+    strays = [np.abs(a - b).max() for a, b in zip(net.parameters, twin.parameters, strict=True)]
+    return np.array(losses), loss_tolerance, max(strays)
+
+
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_of_100_steps_follows_the_oracle(optimizer, activation, precision, instruction_set):
+    mixed = PRECISIONS[precision]
+    oracle = oracle_run(optimizer, activation, mixed)
+    _, make_trainer, rate = OPTIMIZERS[optimizer]
+    network = network_like(oracle.start, instruction_set)
+
+    result = run_batches(make_trainer(network), oracle.X, oracle.labels, oracle.batches, rate)
+
+    assert_within(result.losses, oracle.losses, np.full(100, oracle.loss_tolerance))
+    for actual, expected in zip(parameters_of(network, 3), oracle.parameters, strict=True):
+        assert_within(actual, expected, np.full(expected.shape, oracle.tolerance))
+    # The tolerance is a small part of the way that training went: a run that went elsewhere would show.
+    ways = [np.abs(a - b).max() for a, b in zip(oracle.parameters, oracle.start.parameters, strict=True)]
+    assert oracle.tolerance < (0.1 if mixed else 0.01) * max(ways)
+
+
+# Sizes at the edge of what there is.
+
+
+@every_instruction_set
+@every_precision
+def test_training_of_one_sample_and_one_class_agrees_with_the_oracle(precision, instruction_set):
+    rng = np.random.default_rng(7)
+    mixed = PRECISIONS[precision]
+    for sizes, n in (([9, 4, 1], 1), ([9, 4, 1], 20), ([9, 4, 3], 1), ([1, 1], 1)):
+        net = random_net(rng, sizes, ["relu"] * (len(sizes) - 2), mixed_bfloat16=mixed)
+        X, labels = random_inputs(rng, "float32", n, sizes[0]), rng.integers(0, sizes[-1], n)
+        assert_forward_agrees(net, network_like(net, instruction_set), X, labels)
+        assert_gradients_agree(net, network_like(net, instruction_set), X, labels)
+
+
+@every_instruction_set
+def test_training_with_one_class_never_moves_a_parameter(instruction_set):
+    # Its probability is always 1, its loss 0.
+    rng = np.random.default_rng(8)
+    net = random_net(rng, [9, 4, 1], ["tanh"])
+    network = network_like(net, instruction_set)
+    X = random_inputs(rng, "float32", 20, 9)
+    result = run_batches(adam_trainer(network), X, np.zeros(20, np.int64), [np.arange(20)] * 3, 0.1)
+    np.testing.assert_array_equal(result.losses, np.zeros(3))
+    for actual, expected in zip(parameters_of(network, 2), net.parameters, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@every_instruction_set
+def test_training_in_batches_of_unequal_size_averages_over_each(instruction_set):
+    # 33 rows in batches of 16, as at the end of an epoch: the last one holds a single row.
+    rng = np.random.default_rng(9)
+    start = random_net(rng, [12, 7, 3], ["gelu"])
+    net = ReferenceNet(
+        *([p.astype(np.float64) for p in group] for group in (start.weights, start.biases)), ["gelu"]
+    )
+    X, labels = random_inputs(rng, "float32", 33, 12), rng.integers(0, 3, 33)
+    batches = np.split(np.arange(33), [16, 32])
+    network = network_like(start, instruction_set)
+    losses, loss_tolerance, tolerance = train_beside_twin(
+        net, ReferenceSGD, X, labels, batches=batches, rate=0.1
+    )
+
+    result = run_batches(sgd_trainer(network), X, labels, batches, 0.1)
+
+    assert_within(result.losses, losses, np.full(3, loss_tolerance))
+    for actual, expected in zip(parameters_of(network, 2), net.parameters, strict=True):
+        assert_within(actual, expected, np.full(expected.shape, tolerance))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_training_on_a_million_features_is_exact(dtype):
+    # All weights are zero, so with two classes and two samples dZ is -1/4 or 1/4, and the gradient a
+    # quarter of differences of small integers: no sum is rounded. Pixels carry a 1/255 that is rounded, and
+    # multiplied.
+    n_features = 1_000_000
+    rng = np.random.default_rng(10)
+    X = rng.integers(0, 5, (2, n_features)).astype(dtype)
+    network = _core.Network([n_features, 2], [])
+
+    result = run_batches(sgd_trainer(network), X, np.array([0, 1]), [np.arange(2)], 4.0)
+
+    expected = X[0].astype(np.float32) - X[1]
+    scale = np.float32(1 / 255) if dtype == "uint8" else np.float32(1)
+    np.testing.assert_allclose(result.losses, np.log(2), rtol=EPSILON)
+    np.testing.assert_array_equal(network.weights(0), scale * np.stack([expected, -expected], axis=1))
+
+    # Forward, small integers again: sums stay below 2^24, but are long enough to show a block left out.
+    network.set_parameters(
+        [rng.integers(-1, 2, (n_features, 2)).astype(np.float32)], [np.zeros(2, np.float32)]
+    )
+    exact = X.astype(np.float64) @ network.weights(0).astype(np.float64)
+    np.testing.assert_allclose(network.forward(X, 1, 0), float(scale) * exact, rtol=EPSILON)
+
+
+@every_instruction_set
+@every_precision
+def test_logits_of_ten_thousand_give_no_nan(precision, instruction_set):
+    net = ReferenceNet([np.eye(3, dtype=np.float32)], [np.zeros(3, np.float32)], [], PRECISIONS[precision])
+    network = network_like(net, instruction_set)
+    X = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4]], np.float32)
+    labels = np.array([1, 2, 0])
+    assert_forward_agrees(net, network, X, labels)
+    assert_gradients_agree(net, network, X, labels)
+    assert np.isfinite(parameters_of(network, 1)[0]).all()
+
+
+@every_instruction_set
+def test_predicted_class_of_equal_logits_is_the_first(instruction_set):
+    network = network_like(
+        ReferenceNet([np.zeros((3, 40), np.float32)], [np.zeros(40, np.float32)], []), instruction_set
+    )
+    assert network.evaluate(np.ones((2, 3), np.float32), np.array([0, 39]), 0)[1].tolist() == [0, 0]
+
+
+# What is not finite.
+
+
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_input_that_is_not_finite_is_reported_with_its_row(bad, precision, instruction_set):
+    rng = np.random.default_rng(11)
+    for n_features, column in itertools.product((1, 15, 16, 17, 300), (0, -1)):
+        net = random_net(rng, [n_features, 4, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision])
+        network = network_like(net, instruction_set)
+        X, labels = random_inputs(rng, "float32", 40, n_features), rng.integers(0, 3, 40)
+        X[23, column] = X[31, 0] = bad
+        for method, arguments in (("forward", (1, 0)), ("softmax", (0,)), ("evaluate", (labels, 0))):
+            with pytest.raises(_core.NonFiniteInput) as raised:
+                getattr(network, method)(X, *arguments)
+            assert raised.value.args == (23,)
+
+
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_training_stops_before_the_step_whose_input_is_not_finite(bad, precision, instruction_set):
+    rng = np.random.default_rng(12)
+    net = random_net(rng, [20, 4, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision])
+    X, labels = random_inputs(rng, "float32", 40, 20), rng.integers(0, 3, 40)
+    batches = np.split(rng.permutation(40), 4)
+    stopped, expected = network_like(net, instruction_set), network_like(net, instruction_set)
+    run_batches(adam_trainer(expected), X, labels, batches[:2], 0.01)
+    X[batches[2][5], 19] = X[batches[2][7], 0] = bad
+
+    result = run_batches(adam_trainer(stopped), X, labels, batches, 0.01)
+
+    assert result.stopped == "input"
+    assert result.bad_sample == batches[2][5]
+    assert len(result.losses) == 2
+    for a, b in zip(parameters_of(stopped, 2), parameters_of(expected, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+def test_training_stops_before_the_step_whose_loss_is_not_finite(kind, precision, instruction_set):
+    # The third step's rate carries the logits beyond float32, so that the fourth step has no finite loss.
+    rng = np.random.default_rng(13)
+    net = random_net(rng, [20, 4, 3], ["identity"], mixed_bfloat16=PRECISIONS[precision])
+    X, targets = random_inputs(rng, "float32", 40, 20), random_targets(rng, kind, 40, 3)
+    batches = np.split(rng.permutation(40), 8)
+    rates = [0.1, 0.1, 1e25, 0.1, 0.1, 0.1, 0.1, 0.1]
+    stopped, expected = network_like(net, instruction_set), network_like(net, instruction_set)
+    run_batches(sgd_trainer(expected), X, targets, batches[:3], rates[:3])
+
+    result = run_batches(sgd_trainer(stopped), X, targets, batches, rates)
+
+    assert result.stopped == "loss"
+    assert result.bad_sample == -1
+    assert len(result.losses) == 3
+    assert np.isfinite(result.losses).all()
+    for a, b in zip(parameters_of(stopped, 2), parameters_of(expected, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@every_instruction_set
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weight_that_is_not_finite_makes_the_loss_not_finite(bad, activation, instruction_set):
+    rng = np.random.default_rng(14)
+    X, labels = np.abs(random_inputs(rng, "float32", 10, 20)), rng.integers(0, 3, 10)
+    for layer in (0, 1):
+        net = random_net(rng, [20, 4, 3], [activation])
+        net.weights[layer][3, 2] = bad
+        network = network_like(net, instruction_set)
+        result = run_batches(sgd_trainer(network), X, labels, [np.arange(10)], 0.1)
+        assert result.stopped == "loss"
+
+
+# What is out of range.
+
+
+def untouched(network, n_layers, call):
+    """Assert that call raises ValueError and changes no parameter."""
+    before = parameters_of(network, n_layers)
+    with pytest.raises(ValueError):
+        call()
+    for a, b in zip(before, parameters_of(network, n_layers), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+GOOD_RUN = {
+    "X": np.ones((6, 4), np.float32),
+    "targets": np.array([0, 1, 2, 0, 1, 2]),
+    "order": np.arange(6),
+    "offsets": np.array([0, 3, 6]),
+    "learning_rates": np.array([0.1, 0.1]),
+    "threads": 1,
+    "threads_are_required": True,
+}
+BAD_ARGUMENTS = {
+    "order_too_large": {"order": np.array([0, 1, 2, 3, 4, 6])},
+    "order_negative": {"order": np.array([0, 1, 2, 3, 4, -1])},
+    "order_huge": {"order": np.array([0, 1, 2, 3, 4, 2**62])},
+    "order_longer_than_offsets": {"order": np.zeros(7, np.int64)},
+    "order_of_another_type": {"order": np.arange(6, dtype=np.int32)},
+    "order_with_a_stride": {"order": np.arange(12)[::2]},
+    "target_too_large": {"targets": np.array([0, 1, 2, 0, 1, 3])},
+    "target_negative": {"targets": np.array([-1, 1, 2, 0, 1, 2])},
+    "targets_too_few": {"targets": np.zeros(5, np.int64)},
+    "targets_of_too_many_classes": {"targets": np.ones((6, 4), np.float32)},
+    "targets_of_another_type": {"targets": np.zeros((6, 3))},
+    "offsets_falling": {"offsets": np.array([0, 4, 3])},
+    "offsets_of_an_empty_batch": {"offsets": np.array([0, 6, 6])},
+    "offsets_not_from_0": {"offsets": np.array([1, 3, 6])},
+    "offsets_negative": {"offsets": np.array([-3, 3, 6])},
+    "offsets_beyond_order": {"offsets": np.array([0, 3, 7])},
+    "offsets_short_of_order": {"offsets": np.array([0, 3, 5])},
+    "offsets_too_few": {"offsets": np.array([0, 6])},
+    "offsets_none": {"offsets": np.zeros(0, np.int64), "learning_rates": np.zeros(0)},
+    "learning_rates_of_another_type": {"learning_rates": np.array([0.1, 0.1], np.float32)},
+    "X_of_another_width": {"X": np.ones((6, 5), np.float32)},
+    "X_of_another_type": {"X": np.ones((6, 4))},
+    "X_of_big_endian_numbers": {"X": np.ones((6, 4), ">f4")},
+    "X_with_three_dimensions": {"X": np.ones((6, 4, 1), np.float32)},
+    "X_transposed": {"X": np.ones((4, 6), np.float32).T},
+    "X_reversed": {"X": np.ones((6, 4), np.float32)[::-1]},
+    "threads_negative": {"threads": -1},
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_training_with_a_bad_argument_raises_and_changes_nothing(case):
+    network = network_like(random_net(np.random.default_rng(15), [4, 5, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    trainer = adam_trainer(network)
+    untouched(network, 2, lambda: trainer.run(**(GOOD_RUN | BAD_ARGUMENTS[case])))
+    # Nor does a later step see that anything happened.
+    assert len(trainer.run(**GOOD_RUN).losses) == 2
+    fresh = network_like(random_net(np.random.default_rng(15), [4, 5, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    adam_trainer(fresh).run(**GOOD_RUN)
+    for a, b in zip(parameters_of(network, 2), parameters_of(fresh, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_on_an_unaligned_array_raises_or_agrees():
+    # Python can build a float32 array on an odd address; reading it as it is would be undefined behaviour.
+    raw = np.zeros(6 * 4 * 4 + 1, np.uint8)
+    X = raw[1:].view(np.float32).reshape(6, 4)
+    assert not X.flags.aligned
+    network = network_like(random_net(np.random.default_rng(15), [4, 5, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    untouched(network, 2, lambda: adam_trainer(network).run(**(GOOD_RUN | {"X": X})))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ([(4, 5)], [(5,)]),
+        ([(5, 4), (5, 3)], [(5,), (3,)]),
+        ([(4, 5), (5, 3)], [(5,), (4,)]),
+        ([(4, 5), (5, 3)], [(5,), (3, 1)]),
+        ([(4, 5), (5, 3), (3, 3)], [(5,), (3,), (3,)]),
+    ],
+)
+def test_parameters_of_wrong_shape_raise_and_change_nothing(shapes):
+    network = network_like(random_net(np.random.default_rng(16), [4, 5, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    weights, biases = ([np.ones(shape, np.float32) for shape in group] for group in shapes)
+    untouched(network, 2, lambda: network.set_parameters(weights, biases))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "activations"),
+    [
+        ([], []),
+        ([4], []),
+        ([4, 0], []),
+        ([0, 4], []),
+        ([4, 3], ["relu"]),
+        ([4, 5, 3], []),
+        ([4, 5, 3], ["swish"]),
+    ],
+)
+def test_network_of_impossible_shape_raises(sizes, activations):
+    with pytest.raises(ValueError):
+        _core.Network(sizes, activations)
+
+
+def test_network_too_large_for_memory_raises_memory_error():
+    with pytest.raises(MemoryError):
+        _core.Network([2**62, 2**62], [])
+
+
+def test_network_on_an_instruction_set_that_is_not_there_raises():
+    missing = set(_core.compiled_instruction_sets()) - set(INSTRUCTION_SETS)
+    for name in (*missing, "mmx"):
+        with pytest.raises(RuntimeError, match=name):
+            _core.Network([4, 3], [], instruction_set=name)
+
+
+# State.
+
+
+@pytest.mark.parametrize("make_trainer", [adam_trainer, lambda network: sgd_trainer(network, 0.9)])
+@every_precision
+def test_state_restored_trains_on_as_if_nothing_had_happened(precision, make_trainer):
+    rng = np.random.default_rng(17)
+    net = random_net(rng, [9, 6, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision])
+    X, labels = random_inputs(rng, "float32", 30, 9), rng.integers(0, 3, 30)
+    batches = np.split(rng.permutation(30), 6)
+    network, straight = network_like(net, INSTRUCTION_SETS[-1]), network_like(net, INSTRUCTION_SETS[-1])
+    run_batches(make_trainer(straight), X, labels, batches, 0.01)
+
+    trainer = make_trainer(network)
+    run_batches(trainer, X, labels, batches[:2], 0.01)
+    state = trainer.snapshot()
+    run_batches(trainer, X, labels, batches[::-1], 0.3)
+    trainer.restore(state)
+    run_batches(trainer, X, labels, batches[2:], 0.01)
+
+    for a, b in zip(parameters_of(network, 2), parameters_of(straight, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_optimizer_set_again_keeps_its_moments_and_another_kind_starts_anew():
+    rng = np.random.default_rng(18)
+    net = random_net(rng, [9, 6, 3], ["relu"])
+    X, labels, batch = random_inputs(rng, "float32", 30, 9), rng.integers(0, 3, 30), [np.arange(30)]
+
+    def weights_after(*trainings):
+        network = network_like(net, INSTRUCTION_SETS[-1])
+        trainer = _core.Trainer(network)
+        for set_optimizer in trainings:
+            set_optimizer(trainer)
+            run_batches(trainer, X, labels, batch, 0.01)
+        return network.weights(0)
+
+    def adam(trainer):
+        trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+
+    def sgd(trainer):
+        trainer.set_sgd(momentum=0.9)
+
+    def keep(trainer):
+        pass
+
+    np.testing.assert_array_equal(weights_after(adam, adam, adam), weights_after(adam, keep, keep))
+    np.testing.assert_array_equal(weights_after(sgd, sgd, sgd), weights_after(sgd, keep, keep))
+
+    network = network_like(net, INSTRUCTION_SETS[-1])
+    trainer = _core.Trainer(network)
+    for set_optimizer in (adam, sgd):
+        set_optimizer(trainer)
+        run_batches(trainer, X, labels, batch, 0.01)
+    fresh = network_like(net, INSTRUCTION_SETS[-1])
+    for set_optimizer in (adam, sgd):
+        trainer = _core.Trainer(fresh)
+        set_optimizer(trainer)
+        run_batches(trainer, X, labels, batch, 0.01)
+    np.testing.assert_array_equal(network.weights(0), fresh.weights(0))
