@@ -26,8 +26,8 @@ class Parameter:
     optional: bool
 
 
-# What stands under a dotted name: a function's parameters, or "property", or "class" with its bases. A stub file
-# has no way to declare a submodule but as a class of static methods, so a submodule counts as a class too.
+# What stands under a dotted name: a function's parameters, or "property", or "class" with its bases. A stub
+# can declare a submodule only as a class of static methods, so a submodule counts as a class too.
 Face = tuple[Parameter, ...] | str
 
 
