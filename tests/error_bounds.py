@@ -24,7 +24,9 @@ from reference import Float, ReferenceNet, cross_entropy, round_to_bfloat16, sof
 
 UNIT_ROUNDOFF = 2.0**-24
 EPSILON = 2.0**-23
-TINY = 2.0**-126  # the smallest normal float32: the core flushes what is smaller to zero
+# The core takes for zero what is below the smallest normal float32, 2^-126, and exp(x) for x < -87: the
+# larger.
+TINY = np.exp(-87.0)
 
 # Error of a value beside that of its argument: relative to the value, and absolute per unit of |z|.
 # exp: argument reduction, a polynomial of degree 7 (rest 5e-9) and two roundings. tanh and sigmoid: exp, a
@@ -118,7 +120,8 @@ def softmax_bounds(logits: Float, logits_error: Float, T: Float) -> tuple[Float,
     # That of their sum is the weighted mean, and gamma for the summation.
     term = np.expm1(logits_error + UNIT_ROUNDOFF * below_max) * (1 + EXP_RELATIVE) + EXP_RELATIVE
     total = (p * term).sum(axis=1, keepdims=True) + gamma(n_classes) + n_classes * TINY
-    p_error = p * ((1 + term) * (1 + EPSILON) / (1 - total) - 1) + TINY
+    # Both the exponential and the quotient may come out as zero.
+    p_error = p * ((1 + term) * (1 + EPSILON) / (1 - total) - 1) + 2 * TINY
 
     # loss = sum of T (max - logit) + log(sum of exp)
     log_sum = np.log(np.exp(-below_max).sum(axis=1))

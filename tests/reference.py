@@ -192,7 +192,7 @@ class ReferenceAdam:
     def step(
         self, parameters: Sequence[NDArray[np.floating]], gradients: Sequence[Float], alpha: float
     ) -> None:
-        if self.t == 0:
+        if not self.m:
             self.m = [np.zeros_like(theta) for theta in parameters]
             self.v = [np.zeros_like(theta) for theta in parameters]
         self.t += 1

@@ -1,0 +1,408 @@
+"""Every kernel on every instruction set of this machine, against the float64 oracle, at tile sizes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from core_networks import INSTRUCTION_SETS, random_targets
+from error_bounds import (
+    ACTIVATION_RELATIVE,
+    EPSILON,
+    GELU_DERIVATIVE_ABSOLUTE,
+    GELU_PER_Z,
+    TINY,
+    UNIT_ROUNDOFF,
+    gamma,
+    softmax_bounds,
+)
+from fastmlp import _core
+from reference import (
+    ACTIVATIONS,
+    ReferenceAdam,
+    ReferenceSGD,
+    cross_entropy,
+    round_to_bfloat16,
+    softmax,
+    target_rows,
+)
+
+kernels = _core.kernels
+
+# Tiles have 2, 6 or 8 rows and 1 or 3 panels of 16 columns, blocks 96 rows and a depth of 256: one less, as
+# many, one more, some odd numbers, and none.
+ROWS = (0, 1, 2, 3, 5, 6, 7, 8, 9, 13, 16, 17, 95, 96, 97)
+COLUMNS = (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97)
+DEPTHS = (0, 1, 2, 15, 16, 17, 33, 255, 256, 257, 515)
+CLASSES = (1, 2, 3, 10, 15, 16, 17, 31, 32, 33, 100)
+
+every_instruction_set = pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+# Each product as the shapes of its operands, given (rows, columns, depth), and what it means.
+PRODUCTS = {
+    "multiply": (lambda m, n, k: ((m, k), (k, n)), lambda a, b: a @ b),
+    "multiply_transposed": (lambda m, n, k: ((k, m), (k, n)), lambda a, b: a.T @ b),
+    "multiply_by_transposed": (lambda m, n, k: ((m, k), (n, k)), lambda a, b: a @ b.T),
+}
+every_product = pytest.mark.parametrize("product", PRODUCTS)
+
+
+def assert_relative(actual, expected, *, relative, absolute=0.0):
+    np.testing.assert_array_less(np.abs(actual - expected), relative * np.abs(expected) + absolute + TINY)
+
+
+@every_instruction_set
+@every_product
+def test_product_of_small_integers_at_all_sizes_is_exact(product, instruction_set):
+    # float32 holds these sums exactly, whatever their order: one element too many or too few shows.
+    rng = np.random.default_rng(1)
+    shapes_of, expected = PRODUCTS[product]
+    for size in itertools.product(ROWS, COLUMNS, DEPTHS):
+        a, b = (rng.integers(-8, 9, shape).astype(np.float32) for shape in shapes_of(*size))
+        np.testing.assert_array_equal(getattr(kernels, product)(instruction_set, a, b), expected(a, b))
+
+
+@every_instruction_set
+@every_product
+def test_product_is_one_chain_of_multiply_adds_in_rising_order(product, instruction_set):
+    # The promise that makes all sets with fused multiply-add agree in every bit. Multiples of 2^-11 have
+    # products that float32 holds, and sums that float64 holds: rounding each of those sums to float32 is
+    # what a fused multiply-add does, and what multiplying and adding does as well.
+    rng = np.random.default_rng(2)
+    shapes_of, _ = PRODUCTS[product]
+    for rows, columns, depth in ((13, 49, 1000), (6, 16, 257), (97, 33, 300)):
+        shapes = shapes_of(rows, columns, depth)
+        a, b = (rng.integers(-(2**10), 2**11, shape).astype(np.float32) / 2**11 for shape in shapes)
+        left = a if product != "multiply_transposed" else a.T
+        right = b if product != "multiply_by_transposed" else b.T
+        chain = np.zeros((rows, columns), np.float32)
+        for k in range(depth):
+            chain = (chain + np.outer(left[:, k], right[k]).astype(np.float64)).astype(np.float32)
+        assert not np.array_equal(chain, left.astype(np.float64) @ right)  # roundings did happen
+        np.testing.assert_array_equal(getattr(kernels, product)(instruction_set, a, b), chain)
+
+
+@every_instruction_set
+def test_sum_of_rows_at_all_sizes_is_one_chain_in_rising_order(instruction_set):
+    rng = np.random.default_rng(3)
+    for rows, columns in itertools.product((*ROWS, 300), COLUMNS):
+        a = rng.normal(size=(rows, columns)).astype(np.float32)
+        chain = np.zeros(columns, np.float32)
+        for row in a:
+            chain = chain + row
+        np.testing.assert_array_equal(kernels.sum_rows(instruction_set, a), chain[np.newaxis])
+
+
+@every_instruction_set
+def test_pack_uint8_of_all_sizes_picks_rows_in_any_order(instruction_set):
+    rng = np.random.default_rng(4)
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        a = rng.integers(0, 256, (max(rows, 1), columns), dtype=np.uint8)
+        index = rng.integers(0, len(a), rows)
+        np.testing.assert_array_equal(kernels.pack_uint8(instruction_set, a, index), a[index])
+
+
+@every_instruction_set
+def test_pack_float_of_all_sizes_keeps_or_rounds_every_element(instruction_set):
+    rng = np.random.default_rng(5)
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        a = rng.normal(size=(rows, columns)).astype(np.float32)
+        packed, finite = kernels.pack_float(instruction_set, a, False)
+        assert finite
+        np.testing.assert_array_equal(packed, a)
+        rounded, finite = kernels.pack_float(instruction_set, a, True)
+        assert finite
+        np.testing.assert_array_equal(rounded, round_to_bfloat16(a))
+
+
+@every_instruction_set
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pack_float_finds_what_is_not_finite_wherever_it_is(bad, instruction_set):
+    for rows, columns in ((1, 1), (3, 16), (3, 17), (2, 47)):
+        for at in np.ndindex(rows, columns):
+            a = np.full((rows, columns), 3e38, np.float32)  # large, but finite: no false alarm
+            assert kernels.pack_float(instruction_set, a, False)[1]
+            a[at] = bad
+            assert not kernels.pack_float(instruction_set, a, False)[1]
+            assert not kernels.pack_float(instruction_set, a, True)[1]
+
+
+@every_instruction_set
+def test_rounding_to_bfloat16_of_every_upper_half_and_tie_is_the_oracles(instruction_set):
+    # All finite upper halves of a float32, each with lower halves below, at and above the tie.
+    upper = np.arange(2**16, dtype=np.uint32) << 16
+    upper = upper[(upper & 0x7F800000 != 0x7F800000) & (upper & 0x7F800000 != 0)]
+    for lower in (0x0000, 0x0001, 0x7FFF, 0x8000, 0x8001, 0xFFFF):
+        values = (upper | np.uint32(lower)).view(np.float32)[np.newaxis]
+        with np.errstate(over="ignore"):
+            expected = round_to_bfloat16(values)
+        np.testing.assert_array_equal(kernels.pack_float(instruction_set, values, True)[0], expected)
+
+
+# Activations.
+
+
+def arguments_of_activations():
+    """Return float32 numbers of all sizes an activation may see, as one row."""
+    small = np.geomspace(1e-30, 1, 2000)
+    around = np.linspace(0, 20, 20_001)
+    large = np.geomspace(20, 1e30, 2000)
+    positive = np.concatenate([small, around, large, [86.9, 87.0, 87.1, 88.0, 88.8, 104.0]])
+    return np.concatenate([-positive, positive]).astype(np.float32)[np.newaxis]
+
+
+@every_instruction_set
+@every_activation
+def test_activation_of_arguments_of_every_size_is_right_to_a_few_epsilon(activation, instruction_set):
+    z = arguments_of_activations()
+    bias = np.zeros_like(z)
+    value, argument = kernels.bias_activation(instruction_set, activation, z, bias, 1.0, False)
+    np.testing.assert_array_equal(argument, z)
+    exact = z.astype(np.float64)
+    with np.errstate(under="ignore", over="ignore"):
+        expected = ACTIVATIONS[activation].function(exact)
+    absolute = GELU_PER_Z * np.abs(exact) if activation == "gelu" else 0.0
+    assert_relative(value, expected, relative=ACTIVATION_RELATIVE[activation], absolute=absolute)
+    rounded, _ = kernels.bias_activation(instruction_set, activation, z, bias, 1.0, True)
+    np.testing.assert_array_equal(rounded, round_to_bfloat16(value))
+
+
+@every_instruction_set
+@every_activation
+def test_slope_of_arguments_of_every_size_is_right_to_a_few_epsilon(activation, instruction_set):
+    z = arguments_of_activations()
+    value = kernels.bias_activation(instruction_set, activation, z, np.zeros_like(z), 1.0, False)[0]
+    saved = z if activation == "gelu" else value
+    rng = np.random.default_rng(6)
+    delta = rng.normal(size=z.shape).astype(np.float32)
+    with np.errstate(under="ignore", over="ignore"):
+        slope = ACTIVATIONS[activation].derivative(z.astype(np.float64), value.astype(np.float64))
+    # The slope is made of the very value that the kernel reads. identity, relu: one rounding at most, of
+    # the product; leaky_relu: 0.01 also; tanh and sigmoid: at most 2 roundings of numbers up to 1.
+    absolute = {"tanh": EPSILON, "sigmoid": EPSILON, "gelu": GELU_DERIVATIVE_ABSOLUTE}.get(activation, 0.0)
+
+    actual = kernels.activation_backward(instruction_set, activation, delta, saved, False)
+
+    assert_relative(actual, delta * slope, relative=2 * EPSILON, absolute=absolute * np.abs(delta))
+    rounded = kernels.activation_backward(instruction_set, activation, delta, saved, True)
+    np.testing.assert_array_equal(rounded, round_to_bfloat16(actual))
+
+
+@every_instruction_set
+@every_activation
+def test_activation_at_all_sizes_adds_each_columns_bias(activation, instruction_set):
+    rng = np.random.default_rng(7)
+    f = ACTIVATIONS[activation]
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        z, delta = rng.normal(size=(2, rows, columns)).astype(np.float32)
+        bias = rng.normal(size=(1, columns)).astype(np.float32)
+        value, argument = kernels.bias_activation(instruction_set, activation, z, bias, 0.25, False)
+        # A quarter is exact; the sum is rounded once.
+        np.testing.assert_array_equal(argument, np.float32(0.25) * z + bias)
+        exact = argument.astype(np.float64)
+        own = ACTIVATION_RELATIVE[activation]
+        absolute = GELU_PER_Z * np.abs(exact) if activation == "gelu" else 0.0
+        assert_relative(value, f.function(exact), relative=own, absolute=absolute)
+        saved = argument if activation == "gelu" else value
+        slope = f.derivative(exact, value.astype(np.float64))
+        backward = kernels.activation_backward(instruction_set, activation, delta, saved, False)
+        np.testing.assert_allclose(backward, delta * slope, rtol=0, atol=10 * EPSILON * 5)
+
+
+@every_instruction_set
+@every_activation
+def test_activation_of_nan_is_nan(activation, instruction_set):
+    z = np.full((2, 19), np.nan, np.float32)
+    for to_bfloat16 in (False, True):
+        value, _ = kernels.bias_activation(
+            instruction_set, activation, z, np.zeros((1, 19), np.float32), 1.0, to_bfloat16
+        )
+        assert np.isnan(value).all()
+
+
+@every_instruction_set
+@every_activation
+def test_activation_of_zero_has_no_negative_zero(activation, instruction_set):
+    # Skipping a zero must not be told from adding it: epilogues make the sign of zero canonical.
+    z = np.array([[0.0, -0.0]], np.float32)
+    value, _ = kernels.bias_activation(instruction_set, activation, z, np.zeros_like(z), 1.0, False)
+    assert not np.signbit(value).any()
+
+
+# Softmax and cross-entropy.
+
+
+@every_instruction_set
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_softmax_at_all_sizes_agrees_with_the_oracle(scale, instruction_set):
+    rng = np.random.default_rng(8)
+    for rows, n_classes in itertools.product(ROWS, CLASSES):
+        logits = (scale * rng.normal(size=(rows, n_classes))).astype(np.float32)
+        exact = logits.astype(np.float64)
+        T = np.ones_like(exact) / n_classes
+        error, _ = softmax_bounds(exact, np.zeros_like(exact), T)
+        actual = kernels.softmax(instruction_set, logits)
+        assert actual.shape == logits.shape
+        assert (np.abs(actual - softmax(exact)) <= error).all()
+
+
+@every_instruction_set
+@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_cross_entropy_at_all_sizes_agrees_with_the_oracle(scale, kind, instruction_set):
+    rng = np.random.default_rng(9)
+    for rows, n_classes in itertools.product(ROWS, CLASSES):
+        logits = (scale * rng.normal(size=(rows, n_classes))).astype(np.float32)
+        targets = random_targets(rng, kind, rows, n_classes)
+        exact, T = logits.astype(np.float64), target_rows(targets, n_classes)
+        p_error, loss_error = softmax_bounds(exact, np.zeros_like(exact), T)
+
+        losses, delta = kernels.softmax_cross_entropy(instruction_set, logits, targets, 0.125, False)
+
+        assert (np.abs(losses - cross_entropy(exact, T)) <= loss_error).all()
+        # An eighth is exact. Rounded are the sum of T, its product with p, and the difference from T.
+        expected = softmax(exact) - T
+        bound = p_error + gamma(n_classes + 2) * softmax(exact) + UNIT_ROUNDOFF * (np.abs(expected) + p_error)
+        assert (np.abs(8 * delta.astype(np.float64) - expected) <= bound + 8 * TINY).all()
+
+        rounded = kernels.softmax_cross_entropy(instruction_set, logits, targets, 0.125, True)
+        np.testing.assert_array_equal(rounded[0], losses)
+        np.testing.assert_array_equal(rounded[1], round_to_bfloat16(delta))
+
+
+@every_instruction_set
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logit_that_is_not_finite_spoils_its_own_row_and_no_other(bad, instruction_set):
+    rng = np.random.default_rng(10)
+    for n_classes in CLASSES:
+        logits = rng.normal(size=(20, n_classes)).astype(np.float32)
+        labels = rng.integers(0, n_classes, 20)
+        rows = target_rows(labels, n_classes).astype(np.float32)
+        clean = kernels.softmax(instruction_set, logits)
+        for column in (0, n_classes - 1):
+            spoilt = logits.copy()
+            spoilt[17, column] = bad
+            others = np.arange(20) != 17
+            p = kernels.softmax(instruction_set, spoilt)
+            assert np.isnan(p[17]).all()
+            np.testing.assert_array_equal(p[others], clean[others])
+            for targets in (labels, rows):
+                losses, _ = kernels.softmax_cross_entropy(instruction_set, spoilt, targets, 1.0, False)
+                assert not np.isfinite(losses[17])
+                assert np.isfinite(losses[others]).all()
+
+
+@every_instruction_set
+def test_logarithm_in_the_loss_is_right_to_two_epsilon_from_1_to_10000_classes(instruction_set):
+    # All logits equal: the loss is log(n_classes), and exactly 0 for one class.
+    for n_classes in (1, 2, 3, 5, 7, 10, 16, 17, 100, 1000, 10_000):
+        logits = np.full((17, n_classes), 3.0, np.float32)
+        losses, _ = kernels.softmax_cross_entropy(instruction_set, logits, np.zeros(17, np.int64), 1.0, False)
+        assert_relative(losses, np.full(17, np.log(n_classes)), relative=2 * EPSILON)
+
+
+# Optimisers. Their counts are multiples of 16, as the arenas'.
+
+COUNTS = (0, 16, 32, 48, 112)
+
+
+def assert_updated(actual, expected, bound):
+    assert actual.shape == expected.shape
+    assert (np.abs(actual - expected) <= bound).all()
+
+
+@every_instruction_set
+def test_adam_step_worked_by_hand_agrees(instruction_set):
+    # The numbers of test_reference.py: alpha 0.1, beta_1 1/2, beta_2 3/4, epsilon 1, gradient 2: m = 1, v =
+    # 1, m^ = 2, v^ = 4, theta = 1 - 0.1 * 2 / (2 + 1) = 14/15.
+    g, theta, zero = np.full(16, 2, np.float32), np.ones(16, np.float32), np.zeros(16, np.float32)
+    theta, m, v = kernels.adam(instruction_set, g, theta, zero, zero, 1, 0.1, 0.5, 0.75, 1.0)
+    np.testing.assert_array_equal(m, 1)
+    np.testing.assert_array_equal(v, 1)
+    np.testing.assert_allclose(theta, 14 / 15, rtol=EPSILON)
+    # Second step, gradient 1: m = 1, v = 1, m^ = 4/3, v^ = 16/7; theta = 14/15 - 0.1 * (4/3) / (4 / sqrt(7)
+    # + 1).
+    theta, m, v = kernels.adam(instruction_set, g / 2, theta, m, v, 2, 0.1, 0.5, 0.75, 1.0)
+    np.testing.assert_array_equal(m, 1)
+    np.testing.assert_array_equal(v, 1)
+    np.testing.assert_allclose(theta, 14 / 15 - 0.4 / 3 / (4 / np.sqrt(7) + 1), rtol=2 * EPSILON)
+
+
+@every_instruction_set
+@pytest.mark.parametrize("step", [1, 2, 10, 1000, 100_000])
+def test_adam_agrees_with_the_oracle(step, instruction_set):
+    rng = np.random.default_rng(11)
+    alpha, beta_1, beta_2, epsilon = 0.01, 0.9, 0.999, 1e-8
+    for count in COUNTS:
+        theta = rng.normal(size=count).astype(np.float32)
+        # Gradients and moments of very different sizes.
+        g, m = (rng.normal(size=(2, count)) * 10.0 ** rng.integers(-9, 9, (2, count))).astype(np.float32)
+        v = np.abs(m * rng.normal(size=count)).astype(np.float32) ** 2
+        oracle = ReferenceAdam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        oracle.t, oracle.m, oracle.v = step - 1, [m.astype(np.float64)], [v.astype(np.float64)]
+        expected = theta.astype(np.float64)
+        oracle.step([expected], [g.astype(np.float64)], alpha)
+
+        new = kernels.adam(instruction_set, g, theta, m, v, step, alpha, beta_1, beta_2, epsilon)
+
+        # m: a rounded beta_1 times m, a rounded 1 - beta_1 times g, and their sum, which may cancel.
+        m_error = gamma(3) * (beta_1 * np.abs(m) + (1 - beta_1) * np.abs(g))
+        # v: one factor more, and nothing cancels.
+        v_error = gamma(4) * oracle.v[0] + TINY
+        # theta: rate and correction are rounded, then product, root (which halves what came before),
+        # epsilon, sum, product with m, division: 9 roundings and half of v's; and the subtraction.
+        correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
+        denominator = np.sqrt(oracle.v[0] / correction_2) + epsilon
+        moved = alpha * (np.abs(oracle.m[0]) + m_error) / correction_1 / denominator
+        error = moved * gamma(9 + 2) + alpha * m_error / correction_1 / denominator
+        assert_updated(new[0], expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
+        assert_updated(new[1], oracle.m[0], m_error)
+        assert_updated(new[2], oracle.v[0], v_error)
+
+
+@every_instruction_set
+def test_adam_with_zero_gradient_and_moments_leaves_parameters(instruction_set):
+    theta, zero = np.linspace(-2, 2, 32, dtype=np.float32), np.zeros(32, np.float32)
+    new = kernels.adam(instruction_set, zero, theta, zero, zero, 1, 0.1, 0.9, 0.999, 1e-8)
+    for actual, expected in zip(new, (theta, zero, zero), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@every_instruction_set
+def test_sgd_step_worked_by_hand_agrees(instruction_set):
+    # Momentum 1/2, rate 1/4, w = 1, velocity 2, gradient 3: v = 4, w = 0, and nothing is rounded.
+    ones = np.ones(16, np.float32)
+    w, v = kernels.sgd(instruction_set, 3 * ones, ones, 2 * ones, 0.25, 0.5)
+    np.testing.assert_array_equal(v, 4)
+    np.testing.assert_array_equal(w, 0)
+
+
+@every_instruction_set
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_agrees_with_the_oracle(momentum, instruction_set):
+    rng = np.random.default_rng(12)
+    rate = 0.01
+    for count in COUNTS:
+        w, g, v = (rng.normal(size=(3, count)) * 10.0 ** rng.integers(-6, 6, (3, count))).astype(np.float32)
+        oracle = ReferenceSGD(momentum=momentum)
+        oracle.v = [v.astype(np.float64)]
+        expected = w.astype(np.float64)
+        oracle.step([expected], [g.astype(np.float64)], rate)
+
+        new_w, new_v = kernels.sgd(instruction_set, g, w, v, rate, momentum)
+
+        # Rounded are momentum, its product with v and the sum; then the rate, its product and the difference.
+        v_error = gamma(3) * (momentum * np.abs(v) + np.abs(g))
+        error = rate * (v_error + gamma(2) * (np.abs(oracle.v[0]) + v_error))
+        assert_updated(new_v, oracle.v[0], v_error)
+        assert_updated(new_w, expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
+
+
+def test_kernel_of_an_instruction_set_that_is_not_there_raises():
+    missing = set(_core.compiled_instruction_sets()) - set(INSTRUCTION_SETS)
+    for name in (*missing, "mmx"):
+        with pytest.raises(RuntimeError, match=name):
+            kernels.sum_rows(name, np.ones((1, 1), np.float32))
