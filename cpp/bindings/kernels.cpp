@@ -59,23 +59,34 @@ void require(bool condition, const char* message) {
 
 Rounding rounding_of(bool to_bfloat16) { return to_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone; }
 
-py::array_t<float> call_multiply(const std::string& set, const py::array& a, const py::array& b) {
+// Lists for a product that skips zeros, or null.
+struct SkipLists {
+    SkipLists(const KernelTable& table, bool wanted) : entries(wanted ? skip_lists_size(table) : 0) {}
+    NonZero* data() { return entries.empty() ? nullptr : entries.data(); }
+    std::vector<NonZero> entries;
+};
+
+py::array_t<float> call_multiply(const std::string& set, const py::array& a, const py::array& b, bool skip_zeros) {
     const Kernels k(set);
     const PanelMatrix left(k.table, a), right(k.table, b);
     require(left.columns == right.rows, "inner dimensions differ");
     PanelMatrix c(left.rows, right.columns);
-    multiply(k.table, left.panels(), right.panels(), c.panels(), {0, c.rows}, {0, c.n_panels_of_columns()},
-             left.columns);
+    SkipLists lists(k.table, skip_zeros);
+    for (std::size_t row = 0; row < c.rows; row += k.table.row_block)
+        multiply(k.table, left.panels(), right.panels(), c.panels(), {row, std::min(row + k.table.row_block, c.rows)},
+                 {0, c.n_panels_of_columns()}, left.columns, lists.data());
     return c.to_array(k.table);
 }
 
-py::array_t<float> call_multiply_transposed(const std::string& set, const py::array& a, const py::array& b) {
+py::array_t<float> call_multiply_transposed(const std::string& set, const py::array& a, const py::array& b,
+                                            bool skip_zeros) {
     const Kernels k(set);
     const PanelMatrix left(k.table, a), right(k.table, b);
     require(left.rows == right.rows, "inner dimensions differ");
     PanelMatrix c(left.columns, right.columns);
     multiply_transposed(k.table, left.panels(), right.panels(), c.panels(), {0, left.n_panels_of_columns()},
-                        {0, right.n_panels_of_columns()}, left.columns, left.rows);
+                        {0, right.n_panels_of_columns()}, left.columns, left.rows,
+                        SkipLists(k.table, skip_zeros).data());
     return c.to_array(k.table);
 }
 
@@ -115,9 +126,9 @@ std::pair<py::array_t<float>, bool> call_pack_float(const std::string& set, cons
     const Kernels k(set);
     const auto* data = in_place<float>(a, 2, "a matrix");
     PanelMatrix out(extent(a, 0), extent(a, 1));
-    const bool finite = k.table.pack_float(data, out.columns, nullptr, out.rows, out.columns, rounding_of(to_bfloat16),
-                                           out.data(), out.stride);
-    return {out.to_array(k.table), finite};
+    const Packed packed = k.table.pack_float(data, out.columns, nullptr, out.rows, out.columns,
+                                             rounding_of(to_bfloat16), out.data(), out.stride);
+    return {out.to_array(k.table), packed.finite};
 }
 
 // The activation of scale * z + bias, and scale * z + bias itself.
@@ -195,8 +206,9 @@ Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const
 void bind_kernels(py::module_& m) {
     using namespace pybind11::literals;
     py::module_ kernels = m.def_submodule("kernels", "Single kernels of a chosen instruction set, for tests.");
-    kernels.def("multiply", &call_multiply, "instruction_set"_a, "a"_a, "b"_a, "a @ b.");
-    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a, "a.T @ b.");
+    kernels.def("multiply", &call_multiply, "instruction_set"_a, "a"_a, "b"_a, "skip_zeros"_a = false, "a @ b.");
+    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a,
+                "skip_zeros"_a = false, "a.T @ b.");
     kernels.def("multiply_by_transposed", &call_multiply_by_transposed, "instruction_set"_a, "a"_a, "w"_a, "a @ w.T.");
     kernels.def("sum_rows", &call_sum_rows, "instruction_set"_a, "a"_a, "Sums of the columns, as one row.");
     kernels.def("pack_uint8", &call_pack_uint8, "instruction_set"_a, "a"_a, "index"_a, "a[index] as float32.");

@@ -17,10 +17,22 @@ void for_depth_blocks(std::size_t depth, std::size_t depth_block, F f) {
 }  // namespace
 
 void multiply(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
-              std::size_t depth) {
+              std::size_t depth, NonZero* skip_lists) {
     for_depth_blocks(depth, kernels.depth_block, [&](std::size_t k, std::size_t size) {
-        kernels.multiply({a.at(rows.begin, k / kPanel), a.stride, b.at(k, panels.begin), b.stride,
-                          c.at(rows.begin, panels.begin), c.stride, rows.size(), panels.size(), size, k > 0});
+        const Product product{a.at(rows.begin, k / kPanel),
+                              a.stride,
+                              b.at(k, panels.begin),
+                              b.stride,
+                              c.at(rows.begin, panels.begin),
+                              c.stride,
+                              rows.size(),
+                              panels.size(),
+                              size,
+                              k > 0};
+        if (skip_lists == nullptr)
+            kernels.multiply(product);
+        else
+            kernels.multiply_skipping_zeros(product, skip_lists);
     });
 }
 
@@ -43,11 +55,23 @@ void multiply_by_transposed(const KernelTable& kernels, ConstPanels a, ConstPane
 }
 
 void multiply_transposed(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range a_panels,
-                         Range b_panels, std::size_t w_rows, std::size_t depth) {
+                         Range b_panels, std::size_t w_rows, std::size_t depth, NonZero* skip_lists) {
     const std::size_t rows = std::min(w_rows, a_panels.end * kPanel) - a_panels.begin * kPanel;
     for_depth_blocks(depth, kernels.depth_block, [&](std::size_t k, std::size_t size) {
-        kernels.multiply_transposed({a.at(k, a_panels.begin), a.stride, b.at(k, b_panels.begin), b.stride, c.data,
-                                     c.stride, rows, b_panels.size(), size, k > 0});
+        const Product product{a.at(k, a_panels.begin),
+                              a.stride,
+                              b.at(k, b_panels.begin),
+                              b.stride,
+                              c.data,
+                              c.stride,
+                              rows,
+                              b_panels.size(),
+                              size,
+                              k > 0};
+        if (skip_lists == nullptr)
+            kernels.multiply_transposed(product);
+        else
+            kernels.multiply_transposed_skipping_zeros(product, skip_lists);
     });
 }
 

@@ -2,6 +2,7 @@
 // result between threads.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "../kernels/kernel_table.h"
@@ -30,9 +31,21 @@ struct PanelsOf {
 using Panels = PanelsOf<float>;
 using ConstPanels = PanelsOf<const float>;
 
-// c[rows, panels] = a b, where a has `depth` columns. c's other elements stay.
+// Room for the lists of a product that skips zeros of its left operand, if that has at most row_block rows.
+inline std::size_t skip_lists_size(const KernelTable& kernels) {
+    const std::size_t tiles = (kernels.row_block + kernels.skip_rows - 1) / kernels.skip_rows;
+    return std::max(tiles, kSkipLists) * (kernels.depth_block + 1);
+}
+
+// Whether skipping zeros may be worth it. With fewer of them, few columns are zero in a whole tile.
+inline bool is_sparse(std::size_t nonzeros, std::size_t rows, std::size_t columns) {
+    return nonzeros < rows * columns / 2;
+}
+
+// c[rows, panels] = a b, where a has `depth` columns. c's other elements stay. Zeros of a are skipped if skip_lists,
+// with room for skip_lists_size elements, is not null.
 void multiply(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
-              std::size_t depth);
+              std::size_t depth, NonZero* skip_lists = nullptr);
 
 // Panels of the right operand that multiply_by_transposed transposes at a time.
 inline constexpr std::size_t kTransposedPanels = 6;
@@ -45,8 +58,8 @@ void multiply_by_transposed(const KernelTable& kernels, ConstPanels a, ConstPane
                             Range rows, Range panels, std::size_t depth, float* scratch);
 
 // c = a[:, a_panels]' b[:, b_panels], summed over `depth` rows. c is (16 a_panels x 16 b_panels) and starts at its
-// own first element; w_rows is the number of columns of a, where its last panel ends.
+// own first element; w_rows is the number of columns of a, where its last panel ends. skip_lists as in multiply.
 void multiply_transposed(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range a_panels,
-                         Range b_panels, std::size_t w_rows, std::size_t depth);
+                         Range b_panels, std::size_t w_rows, std::size_t depth, NonZero* skip_lists = nullptr);
 
 }  // namespace fastmlp

@@ -22,11 +22,13 @@ struct Scratch {
         for (std::size_t l = 0; l < n_layers; ++l) panels = std::max(panels, network.layers()[l].panels());
         current = AlignedBuffer(panels * stride);
         next = AlignedBuffer(n_layers > 1 ? panels * stride : 0);
+        skip_lists.resize(skip_lists_size(network.kernels()));
     }
 
     std::size_t stride;
     AlignedBuffer input;  // one depth block of packed input
     AlignedBuffer current, next;
+    std::vector<NonZero> skip_lists;
 };
 
 // The first layer's product: the input is packed block by block, so that a wide one needs no wide buffer. Returns
@@ -39,14 +41,19 @@ bool multiply_input(const Network& network, const Inputs& inputs, Range rows, Sc
     for (std::size_t k = 0; k < layer.n_inputs; k += kernels.depth_block) {
         const std::size_t size = std::min(kernels.depth_block, layer.n_inputs - k);
         const std::size_t first = rows.begin * inputs.n_features + k;
-        if (inputs.pixels != nullptr)
-            kernels.pack_uint8(inputs.pixels + first, inputs.n_features, nullptr, rows.size(), size,
-                               scratch.input.data(), scratch.stride);
+        const Packed packed = inputs.pixels != nullptr
+                                  ? kernels.pack_uint8(inputs.pixels + first, inputs.n_features, nullptr, rows.size(),
+                                                       size, scratch.input.data(), scratch.stride)
+                                  : kernels.pack_float(inputs.values + first, inputs.n_features, nullptr, rows.size(),
+                                                       size, network.rounding(), scratch.input.data(), scratch.stride);
+        finite &= packed.finite;
+        const Product product{
+            scratch.input.data(), scratch.stride, weights.at(k, 0), weights.stride, scratch.current.data(),
+            scratch.stride,       rows.size(),    layer.panels(),   size,           k > 0};
+        if (is_sparse(packed.nonzeros, rows.size(), size))
+            kernels.multiply_skipping_zeros(product, scratch.skip_lists.data());
         else
-            finite &= kernels.pack_float(inputs.values + first, inputs.n_features, nullptr, rows.size(), size,
-                                         network.rounding(), scratch.input.data(), scratch.stride);
-        kernels.multiply({scratch.input.data(), scratch.stride, weights.at(k, 0), weights.stride,
-                          scratch.current.data(), scratch.stride, rows.size(), layer.panels(), size, k > 0});
+            kernels.multiply(product);
     }
     return finite;
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <mutex>
+#include <numeric>
 #include <shared_mutex>
 
 #include "floating_point.h"
@@ -58,6 +59,7 @@ class Workspace {
           n_threads(threads),
           stride(panel_stride(batch_size)),
           input(n_panels(network.n_features()) * stride),
+          nonzeros(batch_size),
           losses(batch_size) {
         for (const Layer& layer : network.layers()) {
             const std::size_t size = layer.panels() * stride;
@@ -68,17 +70,22 @@ class Workspace {
         }
         const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
         const std::size_t scratch_size = std::max(transposed_scratch_size(network.kernels()), gradient_tile);
-        for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(scratch_size);
+        for (std::size_t thread = 0; thread < threads; ++thread) {
+            scratch.emplace_back(scratch_size);
+            skip_lists.emplace_back(skip_lists_size(network.kernels()));
+        }
     }
 
     std::size_t batch_size, n_threads;
     std::size_t stride;                  // of every panel matrix below; they have batch_size rows
     AlignedBuffer input;                 // the packed batch
+    std::vector<std::size_t> nonzeros;   // of the input, in the rows of each task that packed some
     std::vector<AlignedBuffer> outputs;  // of each layer: the activation; of the last one logits, then their delta
     std::vector<AlignedBuffer> deltas;   // of each hidden layer: d loss / d z
     std::vector<AlignedBuffer> saved;    // z of layers whose activation's slope is a function of z
     std::vector<float> losses;           // of each sample
     std::vector<AlignedBuffer> scratch;  // of each thread
+    std::vector<std::vector<NonZero>> skip_lists;
 };
 
 namespace {
@@ -101,21 +108,22 @@ class Step {
     // Packs the batch and computes activations, losses and the delta of the logits. Sets input_finite and
     // loss_finite to false where that is so.
     void forward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
+        const auto pack_part = [&](std::size_t part) { pack(part, input_finite); };
+        const auto loss_part = [&](std::size_t part) { loss(part, loss_finite); };
         for (std::size_t l = 0; l < n_layers(); ++l) {
             const std::size_t panels = layer(l).panels();
             const Grid grid = divide_rows_first(rows_, panels, kernels_.row_block, team_.size());
             // A task that has whole rows packs them before the first layer, and takes the loss after the last.
             const bool whole_rows = grid.panel_parts == 1;
             const bool first = l == 0, last = l + 1 == n_layers();
-            if (first && !whole_rows) for_rows([&](Range rows) { pack(rows, input_finite); });
+            if (first && !whole_rows) team_.for_each(rank_, row_parts(), pack_part);
             team_.for_each(rank_, grid.size(), [&](std::size_t task) {
-                const Range rows = even_part(rows_, task / grid.panel_parts, grid.row_parts);
-                const Range range = even_part(panels, task % grid.panel_parts, grid.panel_parts);
-                if (first && whole_rows) pack(rows, input_finite);
-                forward_layer(l, rows, range);
-                if (last && whole_rows) loss(rows, loss_finite);
+                const std::size_t part = task / grid.panel_parts;
+                if (first && whole_rows) pack_part(part);
+                forward_layer(l, part, even_part(panels, task % grid.panel_parts, grid.panel_parts));
+                if (last && whole_rows) loss_part(part);
             });
-            if (last && !whole_rows) for_rows([&](Range rows) { loss(rows, loss_finite); });
+            if (last && !whole_rows) team_.for_each(rank_, row_parts(), loss_part);
         }
     }
 
@@ -182,27 +190,38 @@ class Step {
         return (layer(l).panels() + kGradientOutputPanels - 1) / kGradientOutputPanels;
     }
 
-    template <class Body>
-    void for_rows(Body body) {
-        const Grid grid = divide_rows_first(rows_, 1, kernels_.row_block, team_.size());
-        team_.for_each(rank_, grid.row_parts, [&](std::size_t task) { body(even_part(rows_, task, grid.row_parts)); });
+    // All forward phases divide the rows alike.
+    std::size_t row_parts() const { return divide_rows_first(rows_, 1, kernels_.row_block, team_.size()).row_parts; }
+    Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts()); }
+
+    NonZero* skip_lists_if(bool sparse) const { return sparse ? workspace_.skip_lists[rank_].data() : nullptr; }
+    bool input_is_sparse(std::size_t part) const {
+        return is_sparse(workspace_.nonzeros[part], rows_of(part).size(), inputs_.n_features);
+    }
+    bool input_is_sparse() const {
+        const auto end = workspace_.nonzeros.begin() + static_cast<std::ptrdiff_t>(row_parts());
+        return is_sparse(std::accumulate(workspace_.nonzeros.begin(), end, std::size_t{0}), rows_, inputs_.n_features);
     }
 
-    void pack(Range rows, std::atomic<bool>& finite) {
+    void pack(std::size_t part, std::atomic<bool>& finite) {
+        const Range rows = rows_of(part);
         const std::int64_t* index = samples_ + rows.begin;
         float* out = panels_of(workspace_.input).at(rows.begin, 0);
         const std::size_t columns = inputs_.n_features;
-        if (inputs_.pixels != nullptr) {
-            kernels_.pack_uint8(inputs_.pixels, columns, index, rows.size(), columns, out, workspace_.stride);
-        } else if (!kernels_.pack_float(inputs_.values, columns, index, rows.size(), columns, network_.rounding(), out,
-                                        workspace_.stride)) {
-            finite.store(false, std::memory_order_relaxed);
-        }
+        const Packed packed =
+            inputs_.pixels != nullptr
+                ? kernels_.pack_uint8(inputs_.pixels, columns, index, rows.size(), columns, out, workspace_.stride)
+                : kernels_.pack_float(inputs_.values, columns, index, rows.size(), columns, network_.rounding(), out,
+                                      workspace_.stride);
+        workspace_.nonzeros[part] = packed.nonzeros;
+        if (!packed.finite) finite.store(false, std::memory_order_relaxed);
     }
 
-    void forward_layer(std::size_t l, Range rows, Range panels) {
+    void forward_layer(std::size_t l, std::size_t part, Range panels) {
+        const Range rows = rows_of(part);
         const Panels z = panels_of(workspace_.outputs[l]);
-        multiply(kernels_, input_of(l), weights_of(l), z, rows, panels, layer(l).n_inputs);
+        multiply(kernels_, input_of(l), weights_of(l), z, rows, panels, layer(l).n_inputs,
+                 skip_lists_if(l == 0 && input_is_sparse(part)));
         AlignedBuffer& saved = workspace_.saved[l];
         kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
                                   network_.parameters().data() + layer(l).biases + panels.begin * kPanel,
@@ -211,7 +230,8 @@ class Step {
                                   saved.size() == 0 ? nullptr : panels_of(saved).at(rows.begin, panels.begin)});
     }
 
-    void loss(Range rows, std::atomic<bool>& finite) {
+    void loss(std::size_t part, std::atomic<bool>& finite) {
+        const Range rows = rows_of(part);
         float* losses = workspace_.losses.data();
         const Panels logits = panels_of(workspace_.outputs.back());
         kernels_.softmax_cross_entropy({logits.at(rows.begin, 0), logits.stride, rows.size(), network_.n_classes(),
@@ -236,7 +256,8 @@ class Step {
     template <class Apply>
     void update_weights(std::size_t l, Range in, Range out, const Apply& apply) {
         const Panels gradient{workspace_.scratch[rank_].data(), kGradientStride};
-        multiply_transposed(kernels_, input_of(l), delta_of(l), gradient, in, out, layer(l).n_inputs, rows_);
+        multiply_transposed(kernels_, input_of(l), delta_of(l), gradient, in, out, layer(l).n_inputs, rows_,
+                            skip_lists_if(l == 0 && input_is_sparse()));
         const std::size_t first_row = in.begin * kPanel;
         const std::size_t n_rows = std::min(in.end * kPanel, layer(l).n_inputs) - first_row;
         for (std::size_t panel = out.begin; panel < out.end; ++panel)

@@ -1,4 +1,7 @@
 // Bias and activation, forward and backward. One functor per activation; the loops are shared.
+#pragma once
+
+#include "elementary.inl"
 
 namespace fastmlp {
 namespace {

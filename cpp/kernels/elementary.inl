@@ -1,5 +1,8 @@
 // Elementary functions on vectors: our own, so that every instruction set gives the same bits. Absolute and
 // relative errors are bounded in tests/test_kernels.py.
+#pragma once
+
+#include "simd.h"
 
 namespace fastmlp {
 namespace {

@@ -28,6 +28,9 @@ constexpr std::size_t panel_matrix_size(std::size_t rows, std::size_t columns) {
     return n_panels(columns) * panel_stride(rows);
 }
 
+// Tiles of multiply_transposed_skipping_zeros are kPanel / kSkipLists columns of a: neighbouring pixels.
+inline constexpr std::size_t kSkipLists = 4;
+
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 
 inline constexpr float kLeakySlope = 0.01f;
@@ -47,6 +50,19 @@ struct Product {
     std::size_t panels;
     std::size_t depth;
     bool accumulate;
+};
+
+// Where one k of a product is found: offsets of its elements in the left and right operand, for products that skip
+// the others.
+struct NonZero {
+    std::uint32_t a;
+    std::uint32_t b;
+};
+
+// What packing saw.
+struct Packed {
+    std::size_t nonzeros;  // elements that are not 0
+    bool finite;           // all elements are finite
 };
 
 // One optimiser step on a run of parameters; see adam and sgd below.
@@ -108,6 +124,8 @@ struct KernelTable {
 
     // Sums run over the whole depth in one call at most this long, so that the operands stay in the L1 cache.
     std::size_t depth_block;
+    // Rows of a tile of multiply_skipping_zeros, which go through one list of columns together.
+    std::size_t skip_rows;
     // Rows of a batch that one task should carry at most; chosen so that rows x depth_block stay in the L2 cache.
     std::size_t row_block;
 
@@ -116,12 +134,11 @@ struct KernelTable {
     void (*leave)(std::uint64_t state);
 
     // Row index[i] (i if index is null) of a row-major (. x columns) matrix becomes row i of the panel matrix out;
-    // padding is zero. data is unaligned. The uint8 kernel converts values, 0 to 255. The float kernel returns
-    // whether all values read are finite.
-    void (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                       std::size_t columns, float* out, std::size_t out_panel_stride);
-    bool (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                       std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride);
+    // padding is zero. data is unaligned. The uint8 kernel converts values, 0 to 255.
+    Packed (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                         std::size_t columns, float* out, std::size_t out_panel_stride);
+    Packed (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                         std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride);
     // The reverse: panel matrix to row-major, unaligned.
     void (*unpack)(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
                    std::size_t row_stride);
@@ -133,6 +150,11 @@ struct KernelTable {
     void (*multiply)(const Product& product);
     // As multiply with a transposed: a is depth x rows. The forward pass uses multiply, gradients of weights this.
     void (*multiply_transposed)(const Product& product);
+    // The same results for finite b, up to the sign of zero, without the k at which a is 0 in all rows of a tile.
+    // a's offsets must fit into 32 bits. scratch holds (depth + 1) elements per tile of skip_rows rows ...
+    void (*multiply_skipping_zeros)(const Product& product, NonZero* scratch);
+    // ... or (depth + 1) * kSkipLists.
+    void (*multiply_transposed_skipping_zeros)(const Product& product, NonZero* scratch);
     // sums[0..16 panels) = sum over the rows of a panel matrix, in rising order.
     void (*sum_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
                      float* sums);

@@ -1,16 +1,13 @@
 // The kernels of one instruction set. The build compiles this file once per set, each time with that set's flags and
 // FASTMLP_TARGET_<SET> defined; only the table leaves the translation unit.
 
-#include "kernel_table.h"
-#include "simd.h"
-#include "tuning.h"
-// simd.h comes first: the kernels below are written in its types.
 #include "activation.inl"
-#include "elementary.inl"
+#include "kernel_table.h"
 #include "optimizer.inl"
 #include "packing.inl"
 #include "product.inl"
 #include "softmax.inl"
+#include "tuning.h"
 
 namespace fastmlp {
 namespace {
@@ -45,6 +42,7 @@ constexpr KernelTable make_table(const char* name) {
     return {
         .name = name,
         .depth_block = kDepthBlock,
+        .skip_rows = kSkipRows,
         .row_block = kRowBlock,
         .enter = enter,
         .leave = leave,
@@ -54,6 +52,8 @@ constexpr KernelTable make_table(const char* name) {
         .transpose_panel = transpose_panel,
         .multiply = multiply,
         .multiply_transposed = multiply_transposed,
+        .multiply_skipping_zeros = multiply_skipping_zeros,
+        .multiply_transposed_skipping_zeros = multiply_transposed_skipping_zeros,
         .sum_rows = sum_rows,
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,

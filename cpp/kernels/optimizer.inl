@@ -1,4 +1,7 @@
 // Optimiser updates, element by element.
+#pragma once
+
+#include "elementary.inl"
 
 namespace fastmlp {
 namespace {

@@ -47,6 +47,7 @@ FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm512_max_ps(bound.
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
 }
+FASTMLP_INLINE unsigned nonzero_mask(Vec a) { return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
 FASTMLP_INLINE IntVec bits(Vec a) { return {_mm512_castps_si512(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm512_castsi512_ps(a.v)}; }
 FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
@@ -92,6 +93,9 @@ FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm256_max_ps(bound.
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
     return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
 }
+FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+}
 FASTMLP_INLINE IntVec bits(Vec a) { return {_mm256_castps_si256(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm256_castsi256_ps(a.v)}; }
 FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm256_set1_epi32(x)}; }
@@ -135,6 +139,10 @@ FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
 FASTMLP_INLINE Vec square_root(Vec a) { return {vsqrtq_f32(a.v)}; }
 FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {vmaxq_f32(bound.v, x.v)}; }
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) { return {vbslq_f32(vcltq_f32(a.v, b.v), yes.v, no.v)}; }
+FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
+    const std::uint32_t weights[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vbicq_u32(vld1q_u32(weights), vceqzq_f32(a.v)));
+}
 FASTMLP_INLINE IntVec bits(Vec a) { return {vreinterpretq_u32_f32(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {vreinterpretq_f32_u32(a.v)}; }
 FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {vdupq_n_u32(static_cast<std::uint32_t>(x))}; }
@@ -181,6 +189,9 @@ FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm_max_ps(bound.v, 
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
     const __m128 mask = _mm_cmplt_ps(a.v, b.v);
     return {_mm_or_ps(_mm_and_ps(mask, yes.v), _mm_andnot_ps(mask, no.v))};
+}
+FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
+    return static_cast<unsigned>(_mm_movemask_ps(_mm_cmpneq_ps(a.v, _mm_setzero_ps())));
 }
 FASTMLP_INLINE IntVec bits(Vec a) { return {_mm_castps_si128(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm_castsi128_ps(a.v)}; }
@@ -287,6 +298,14 @@ FASTMLP_INLINE Line fma(const Line& a, const Line& b, const Line& c) {
 }
 FASTMLP_INLINE Line max_keep_nan(const Line& bound, const Line& x) {
     return map([](Vec b, Vec y) { return max_keep_nan(b, y); }, bound, x);
+}
+
+// Bit i is set if lane i is not 0; NaN counts as not 0.
+FASTMLP_INLINE unsigned nonzero_mask(const Line& a) {
+    unsigned mask = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) mask |= nonzero_mask(a.part[i]) << (i * kLanes);
+    return mask;
 }
 
 // Sum of the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves added lane by lane.

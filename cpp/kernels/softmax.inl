@@ -1,5 +1,9 @@
 // Softmax and cross-entropy, fused: losses, probabilities and the gradient of the logits while a row is in registers
 // or the L1 cache. The largest logit is subtracted first, so no exponential overflows.
+#pragma once
+
+#include "elementary.inl"
+#include "packing.inl"
 
 namespace fastmlp {
 namespace {
@@ -72,7 +76,7 @@ void softmax(float* logits, std::size_t logits_panel_stride, std::size_t rows, s
 }
 
 FASTMLP_INLINE Line target_line(const float* target, std::size_t panel, std::size_t n_classes) {
-    return load_line_padded(target + panel * kPanel, classes_in_panel(panel, n_classes));
+    return load_padded(target + panel * kPanel, classes_in_panel(panel, n_classes));
 }
 
 // sum of target * (max - logit). With targets that sum to 1, the loss is this plus log(sum exp(logit - max)).

@@ -127,14 +127,16 @@ class kernels:
     """Single kernels of a chosen instruction set, for tests; a submodule. Arrays are float32 unless said otherwise."""
 
     @staticmethod
-    def multiply(instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-        """a @ b."""
+    def multiply(
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], skip_zeros: bool = False
+    ) -> NDArray[np.float32]:
+        """a @ b; if skip_zeros, by the kernel that leaves out columns of a which are 0 in all rows of a tile."""
 
     @staticmethod
     def multiply_transposed(
-        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32]
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], skip_zeros: bool = False
     ) -> NDArray[np.float32]:
-        """a.T @ b."""
+        """a.T @ b; if skip_zeros, by the kernel that leaves out rows of a which are 0 in all columns of a tile."""
 
     @staticmethod
     def multiply_by_transposed(
