@@ -10,6 +10,8 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "matrix.h"
@@ -21,13 +23,16 @@ constexpr double kU = 0x1p-24;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Around every tile height (at most 8 rows), tile width (at most 3 panels), panel (16) and the blocks of summed depth.
-constexpr std::size_t kRows[] = {0, 1, 2, 3, 5, 6, 7, 8, 9, 11, 13, 15, 16, 17, 33, 50};
+constexpr std::size_t kRows[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15, 16, 17, 33, 50};
 struct PanelsAndDepth {
     std::size_t panels, depth;
 };
 constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0},  {1, 1}, {1, 15}, {2, 16},  {3, 17},
                                                {4, 33}, {5, 31}, {6, 7}, {7, 3},  {2, 255}, {1, 257}};
 constexpr std::size_t kColumns[] = {0, 1, 2, 15, 16, 17, 31, 33, 100};
+
+const std::pair<std::string, unsigned> kSparsities[] = {
+    {"_of_none", 0}, {"_of_half", 4}, {"_of_most", 7}, {"_of_all", 8}};
 
 constexpr Activation kActivations[] = {Activation::kIdentity, Activation::kRelu,    Activation::kLeakyRelu,
                                        Activation::kTanh,     Activation::kSigmoid, Activation::kGelu};
@@ -84,26 +89,59 @@ class Cases {
     }
 
     void products() {
+        const Kernel multiply = [&](const Product& p) { table_.multiply(p); };
+        const Kernel multiply_transposed = [&](const Product& p) { table_.multiply_transposed(p); };
+        const Kernel skipping = [&](const Product& p) {
+            const std::size_t tiles = (p.rows + table_.skip_rows - 1) / table_.skip_rows;
+            std::vector<NonZero> scratch(tiles * (p.depth + 1));
+            table_.multiply_skipping_zeros(p, scratch.data());
+        };
+        const Kernel skipping_transposed = [&](const Product& p) {
+            std::vector<NonZero> scratch(kSkipLists * (p.depth + 1));
+            table_.multiply_transposed_skipping_zeros(p, scratch.data());
+        };
         for (const std::size_t rows : kRows)
             for (const auto [panels, depth] : kPanelsAndDepths)
                 for (const bool accumulate : {false, true}) {
-                    product("multiply", table_.multiply, false, rows, panels, depth, accumulate);
-                    product("multiply_transposed", table_.multiply_transposed, true, rows, panels, depth, accumulate);
+                    product("multiply", multiply, multiply, false, 0, {rows, panels, depth, accumulate});
+                    product("multiply_transposed", multiply_transposed, multiply_transposed, true, 0,
+                            {rows, panels, depth, accumulate});
+                    for (const auto& [zeros, eighths] : kSparsities) {
+                        product("multiply_skipping_zeros" + zeros, skipping, multiply, false, eighths,
+                                {rows, panels, depth, accumulate});
+                        product("multiply_transposed_skipping_zeros" + zeros, skipping_transposed, multiply_transposed,
+                                true, eighths, {rows, panels, depth, accumulate});
+                    }
                 }
     }
 
-    void product(const std::string& name, void (*kernel)(const Product&), bool transposed, std::size_t rows,
-                 std::size_t panels, std::size_t depth, bool accumulate) {
+    struct Extent {
+        std::size_t rows, panels, depth;
+        bool accumulate;
+    };
+    using Kernel = std::function<void(const Product&)>;
+
+    // The kernel gives what `same_as` gives. Of the left operand, so many eighths are zero, in patches of four.
+    void product(const std::string& name, const Kernel& kernel, const Kernel& same_as, bool transposed,
+                 unsigned zero_eighths, const Extent& extent) {
+        const auto [rows, panels, depth, accumulate] = extent;
         Item item(set_, name + (accumulate ? "_accumulate " : " ") + shape(rows, panels, depth));
         Matrix a = transposed ? Matrix(depth, rows) : Matrix(rows, depth);
         Matrix b(depth, panels * kPanel), c(rows, panels * kPanel);
-        a.fill_randomly(random_);
+        std::uint64_t draw = 0;
+        a.fill([&](std::size_t, std::size_t j) {
+            if (j % 4 == 0) draw = random_.below(8);
+            return draw < zero_eighths ? 0.0f : random_.symmetric();
+        });
         b.fill_randomly(random_);
         if (accumulate) c.fill_randomly(random_);
         const Matrix before = copy(c);
+        Matrix same = copy(c);
         {
             const Entered entered(table_);
             kernel({a.data(), a.stride(), b.data(), b.stride(), c.data(), c.stride(), rows, panels, depth, accumulate});
+            same_as({a.data(), a.stride(), b.data(), b.stride(), same.data(), same.stride(), rows, panels, depth,
+                     accumulate});
         }
         for (std::size_t i = 0; i < rows; ++i)
             for (std::size_t j = 0; j < panels * kPanel; ++j) {
@@ -115,6 +153,7 @@ class Cases {
                     magnitude += std::fabs(term);
                 }
                 item.expect(c.at(i, j), {sum, (fused_ ? 1.0 : 2.0) * static_cast<double>(depth) * kU * magnitude});
+                item.require(c.at(i, j) == same.at(i, j), "skipping zeros changed the result");
             }
         item.require(c.frame_is_untouched(), "wrote outside the result");
     }
@@ -160,14 +199,16 @@ class Cases {
         for (auto& value : data) value = static_cast<std::uint8_t>(random_.below(256));
         const std::vector<std::int64_t> index = shuffled(rows);
         Matrix out(rows, columns);
+        Packed packed;
         {
             const Entered entered(table_);
-            table_.pack_uint8(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns, out.data(),
-                              out.stride());
+            packed = table_.pack_uint8(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns,
+                                       out.data(), out.stride());
         }
         for (std::size_t i = 0; i < rows; ++i)
             for (std::size_t j = 0; j < columns; ++j)
                 item.expect_exactly(out.at(i, j), data[row_stride * (indexed ? at(index, i) : i) + j]);
+        require_counted(item, packed, out);
         item.require(out.padding_is_zero(), "padding is not zero");
         item.require(out.frame_is_untouched(), "wrote outside the result");
     }
@@ -178,13 +219,14 @@ class Cases {
         const std::size_t row_stride = columns + 3;
         std::vector<float> data(row_stride * rows);
         for (auto& value : data) value = random_.symmetric();
+        for (std::size_t i = 0; i < data.size(); i += 3) data[i] = 0.0f;
         if (!data.empty()) data[0] = -std::numeric_limits<float>::max() / 2;
         const std::vector<std::int64_t> index = shuffled(rows);
         Matrix out(rows, columns);
-        bool finite;
+        Packed packed;
         {
             const Entered entered(table_);
-            finite = table_.pack_float(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns,
+            packed = table_.pack_float(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns,
                                        rounding, out.data(), out.stride());
         }
         for (std::size_t i = 0; i < rows; ++i)
@@ -192,9 +234,17 @@ class Cases {
                 const float value = data[row_stride * (indexed ? at(index, i) : i) + j];
                 item.expect_exactly(out.at(i, j), rounding == Rounding::kNone ? value : bfloat16(value));
             }
-        item.require(finite, "finite numbers were taken for others");
+        require_counted(item, packed, out);
         item.require(out.padding_is_zero(), "padding is not zero");
         item.require(out.frame_is_untouched(), "wrote outside the result");
+    }
+
+    static void require_counted(Item& item, const Packed& packed, const Matrix& out) {
+        std::size_t nonzeros = 0;
+        for (std::size_t i = 0; i < out.rows(); ++i)
+            for (std::size_t j = 0; j < out.columns(); ++j) nonzeros += out.at(i, j) != 0.0f ? 1 : 0;
+        item.require(packed.nonzeros == nonzeros, "miscounted the elements that are not 0");
+        item.require(packed.finite, "finite numbers were taken for others");
     }
 
     // One bad number, in any column of any row, is noticed; one outside the rows and columns asked for is not.
@@ -207,8 +257,10 @@ class Cases {
                 data[place] = bad;
                 Matrix out(rows, columns);
                 const Entered entered(table_);
-                const bool finite = table_.pack_float(data.data(), row_stride, nullptr, rows, columns, Rounding::kNone,
-                                                      out.data(), out.stride());
+                const bool finite = table_
+                                        .pack_float(data.data(), row_stride, nullptr, rows, columns, Rounding::kNone,
+                                                    out.data(), out.stride())
+                                        .finite;
                 const bool outside = place / row_stride >= rows || place % row_stride >= columns;
                 item.require(finite == outside, "a number that is not finite was missed, or seen where none is");
             }

@@ -27,6 +27,7 @@ struct Recipe {
     bool pixels;
     bool labels;
     std::size_t batch_size;
+    unsigned zero_eighths = 0;    // of the pixels
     bool work_for_seven = false;  // large enough for each of seven threads to have work
 };
 
@@ -38,7 +39,8 @@ std::vector<Recipe> recipes() {
     using enum Activation;
     using enum OptimizerSettings::Kind;
     return {
-        {"wide", {301, 131, 67, 11}, {kRelu, kGelu}, Rounding::kNone, kAdam, true, true, 131, true},
+        {"wide", {301, 131, 67, 11}, {kRelu, kGelu}, Rounding::kNone, kAdam, true, true, 131, 0, true},
+        {"wide_sparse", {301, 131, 67, 11}, {kRelu, kRelu}, Rounding::kNone, kAdam, true, true, 131, 6, true},
         {"odd", {37, 29, 23, 17, 7}, {kTanh, kSigmoid, kLeakyRelu}, Rounding::kNone, kSgd, false, false, 33},
         {"shallow", {19, 3}, {}, Rounding::kNone, kAdam, false, true, 1},
         {"one_class", {5, 4, 1}, {kIdentity}, Rounding::kNone, kAdam, true, true, 7},
@@ -51,8 +53,10 @@ struct Samples {
     explicit Samples(const Recipe& recipe) {
         Random random(7);
         const std::size_t n_features = recipe.layer_sizes.front(), n_classes = recipe.layer_sizes.back();
+        std::uint64_t patch = 0;  // zeros come in patches, as in images
         for (std::size_t i = 0; i < kSamples * n_features; ++i) {
-            pixels.push_back(static_cast<std::uint8_t>(random.below(256)));
+            if (i % 4 == 0) patch = random.below(8);
+            pixels.push_back(patch < recipe.zero_eighths ? 0 : static_cast<std::uint8_t>(random.below(256)));
             values.push_back(random.symmetric());
         }
         for (std::size_t i = 0; i < kSamples; ++i) {
