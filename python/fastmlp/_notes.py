@@ -66,7 +66,8 @@ def look_at(
                 'learning rate, another initializer, or activation="leaky_relu".'
             )
             notes.append(warnings[-1])
-        elif n_dead:
+            break  # what follows sees one and the same input for all samples
+        if n_dead:
             notes.append(f"{n_dead:,} of {n_units:,} {where}: they are dead and take no part in training.")
     return notes, warnings
 

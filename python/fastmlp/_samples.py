@@ -30,11 +30,14 @@ class Samples:
         Features of each sample.
     name : str, default "X"
         What messages call the array.
+    first_row : int, default 0
+        The number that messages give to the first row.
     """
 
-    def __init__(self, X: NDArray[Any], n_features: int, name: str = "X") -> None:
+    def __init__(self, X: NDArray[Any], n_features: int, name: str = "X", first_row: int = 0) -> None:
         self.X = X
         self.name = name
+        self.first_row = first_row
         self.n_features = n_features
         self.dtype: np.dtype[Any] = np.dtype(np.uint8 if X.dtype == np.uint8 else np.float32)
         self.in_place = X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned
@@ -42,9 +45,6 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.X)
-
-    def __getitem__(self, rows: slice) -> Samples:
-        return Samples(self.X[rows], self.n_features, self.name)
 
     @property
     def n_rows_at_a_time(self) -> int:

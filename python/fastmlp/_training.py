@@ -141,7 +141,8 @@ class Training:
             mark.calls.append(steps.first(n_done))
             del self._marks[:-1]
         if result.stopped == "input":
-            raise self._non_finite_input(steps, result.bad_sample)
+            row = result.bad_sample if self._samples.in_place else int(steps.order[result.bad_sample])
+            raise non_finite_input(self._samples, row)
         if result.stopped:
             step = len(self._history.step_loss) + 1
             self._fail(step, epoch, float(steps.learning_rates[n_done]), "The loss of")
@@ -210,9 +211,11 @@ class Training:
             if n_steps:
                 self._call(call.first(n_steps))
 
-    def _non_finite_input(self, steps: Steps, bad_sample: int) -> NonFiniteInputError:
-        row = bad_sample if self._samples.in_place else int(steps.order[bad_sample])
-        return NonFiniteInputError(_validation.row_with_non_finite(self._samples.X, row), row=row)
+
+def non_finite_input(samples: Samples, row: int) -> NonFiniteInputError:
+    """Return the error that names the first value in a row of samples that is not a finite float32."""
+    message = _validation.row_with_non_finite(samples.X, row, samples.name, samples.first_row)
+    return NonFiniteInputError(message, row=samples.first_row + row)
 
 
 def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float) -> Steps:

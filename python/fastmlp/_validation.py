@@ -342,17 +342,18 @@ def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:
         )
 
 
-def row_with_non_finite(X: NDArray[Any], row: int, name: str = "X") -> str:
-    """Say which value of a row of X is not a finite float32."""
+def row_with_non_finite(X: NDArray[Any], row: int, name: str, first_row: int) -> str:
+    """Say which value of a row of X is not a finite float32; first_row is the number of its first row."""
     with np.errstate(over="ignore"):
         values = np.asarray(X[row]).reshape(-1)
         bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)))
     if not bad.size:
-        return f"{name} held a value in row {row} that was not finite, and has been changed since."
+        return (
+            f"{name} held a value in row {first_row + row} that was not finite, and has been changed since."
+        )
     column = int(bad[0])
-    where = f"{name}[{row}, {column}]"
-    if X.ndim > 2:
-        where = f"{name}[{', '.join(map(str, (row, *map(int, np.unravel_index(column, X.shape[1:])))))}]"
+    indices = np.unravel_index(column, X.shape[1:])
+    where = f"{name}[{', '.join(map(str, (first_row + row, *map(int, indices))))}]"
     too_large = "" if not np.isfinite(values[column]) else ", too large for float32"
     return (
         f"{where} is {values[column]}{too_large}; every feature must be a finite number. Leave such samples "

@@ -19,9 +19,8 @@ from fastmlp._random import PURPOSE_SHUFFLE, draw_seed
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
-from fastmlp._training import CallDone, Training
+from fastmlp._training import CallDone, Training, non_finite_input
 from fastmlp.callbacks import Callback, Fit, Progress
-from fastmlp.errors import NonFiniteInputError
 from fastmlp.history import History
 from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
 from fastmlp.metrics import Evaluation, classes_of, confusion_matrix
@@ -358,7 +357,7 @@ class Net:
             )
             validation = Samples(samples, self.layer_sizes[0], names[0]), validation_targets
         elif n_training < len(array):
-            held_out = Samples(array[n_training:], self.layer_sizes[0], f"X[{n_training}:]")
+            held_out = Samples(array[n_training:], self.layer_sizes[0], first_row=n_training)
             validation = held_out, targets[n_training:]
         return _Data(
             Samples(array[:n_training], self.layer_sizes[0]),
@@ -775,8 +774,7 @@ def _raise_if_not_finite(samples: Samples, rows: CoreSamples, first_row: int) ->
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         row = first_row + int(np.flatnonzero(~finite)[0])
-        message = _validation.row_with_non_finite(samples.X, row, samples.name)
-        raise NonFiniteInputError(message, row=row) from None
+        raise non_finite_input(samples, row) from None
 
 
 def _read_only(arrays: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
