@@ -1,0 +1,95 @@
+"""The record of a training run."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import History, Net
+from fastmlp.history import COLUMNS
+
+
+def losses(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_step_loss_grows_with_each_call_and_is_read_only() -> None:
+    history = History()
+    assert history.step_loss.shape == (0,)
+    for first in range(0, 1000, 10):
+        history._set_step_losses(first, np.arange(first, first + 10, dtype=np.float32))
+    np.testing.assert_array_equal(history.step_loss, np.arange(1000, dtype=np.float32))
+    assert history.step_loss.dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        history.step_loss[0] = 0
+
+
+def test_step_loss_recorded_twice_stands_once() -> None:
+    history = History()
+    history._set_step_losses(0, losses(3, 2))
+    for _ in range(2):
+        history._set_step_losses(2, losses(1))
+    np.testing.assert_array_equal(history.step_loss, losses(3, 2, 1))
+
+
+def test_step_loss_recorded_from_an_earlier_step_forgets_the_later_ones() -> None:
+    history = History()
+    history._set_step_losses(0, losses(3, 2, 1))
+    history._set_step_losses(1, losses())
+    np.testing.assert_array_equal(history.step_loss, losses(3))
+
+
+def test_epoch_loss_weighs_a_smaller_last_batch_by_its_samples() -> None:
+    history = History()
+    history._set_step_losses(0, losses(9, 4, 1))  # the first belongs to an epoch before
+    history._add_epoch(
+        batch_size=3,
+        n_samples=5,
+        seconds=2.0,
+        learning_rate=0.1,
+        validation_loss=None,
+        validation_accuracy=None,
+    )
+    assert history.loss == [pytest.approx((3 * 4 + 2 * 1) / 5)]
+    assert history.n_steps == [2]
+    assert history.samples_per_second == [2.5]
+    assert history.validation_loss == history.validation_accuracy == []
+
+
+def fitted(**settings: object) -> History:
+    X = np.eye(8, dtype=np.float32)
+    return Net([8, 4, 2], seed=1).fit(X, np.arange(8) % 2, epochs=3, batch_size=3, **settings)
+
+
+def test_save_csv_writes_a_line_for_each_epoch_that_reads_back_exactly(tmp_path: Path) -> None:
+    history = fitted(validation_split=0.25)
+    history.save_csv(tmp_path / "history.csv")
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert list(rows[0]) == ["epoch", *COLUMNS]
+    for name in COLUMNS:
+        assert [float(row[name]) for row in rows] == getattr(history, name)
+
+
+def test_save_csv_without_validation_leaves_its_columns_empty(tmp_path: Path) -> None:
+    history = fitted()
+    history.save_csv(tmp_path / "history.csv")
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    assert {row["validation_loss"] for row in rows} == {""}
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+
+
+def test_save_csv_into_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing.history\.csv"):
+        History().save_csv(tmp_path / "missing" / "history.csv")
+
+
+def test_repr_tells_the_last_numbers() -> None:
+    assert repr(History()) == "<History: 0 epochs, 0 steps>"
+    history = fitted(validation_split=0.25)
+    assert repr(history).startswith("<History: 3 epochs, 6 steps, loss ")
+    assert "validation accuracy" in repr(history)
