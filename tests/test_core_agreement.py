@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from core_networks import (
     INSTRUCTION_SETS,
@@ -27,6 +24,7 @@ from core_networks import (
 from error_bounds import EPSILON, UNIT_ROUNDOFF, bounds
 from fastmlp import _core
 from reference import ACTIVATIONS, ReferenceAdam, ReferenceNet, ReferenceSGD, softmax
+from training_twin import train_beside_twin
 
 # Around every tile, vector and panel there is, and some odd ones.
 SIZES = (1, 5, 6, 7, 8, 15, 16, 17, 31, 33, 100)
@@ -104,7 +102,7 @@ def test_forward_of_small_integers_at_all_sizes_is_exact(instruction_set):
         network = network_like(net, instruction_set)
         for n in (0, *SIZES):
             X = rng.integers(-8, 9, (n, n_features)).astype(np.float32)
-            np.testing.assert_array_equal(network.forward(X, 1, 0), net.forward(X).logits)
+            assert np.array_equal(network.forward(X, 1, 0), net.forward(X).logits), X.shape
 
 
 @every_instruction_set
@@ -117,9 +115,8 @@ def test_forward_of_pixels_at_all_sizes_rounds_thrice(instruction_set):
         network = network_like(net, instruction_set)
         for n in (0, *SIZES):
             X = random_inputs(rng, "uint8", n, n_features)
-            np.testing.assert_allclose(
-                network.forward(X, 1, 0), net.forward(X).logits, rtol=3 * UNIT_ROUNDOFF, atol=0
-            )
+            expected = net.forward(X).logits
+            assert_within(network.forward(X, 1, 0), expected, 3 * UNIT_ROUNDOFF * np.abs(expected))
 
 
 @every_instruction_set
@@ -195,69 +192,16 @@ OPTIMIZERS = {
 }
 
 
-@dataclass
-class TrainingRun:
-    """A training run of the oracle."""
-
-    start: ReferenceNet
-    X: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    batches: list[NDArray[np.int64]]
-    losses: NDArray[np.float64]
-    parameters: list[NDArray[np.floating]]
-    loss_tolerance: float
-    tolerance: float  # of the parameters at the end
-
-
 @functools.cache
-def oracle_run(optimizer: str, activation: str, mixed: bool) -> TrainingRun:
+def oracle_run(optimizer, activation, mixed):
+    """Start, data, batches and run of the oracle, which all instruction sets are compared with."""
     rng = np.random.default_rng(6)
     start = random_net(rng, [24, 19, 11, 5], [activation] * 2, mixed_bfloat16=mixed)
     X, labels = random_inputs(rng, "uint8", 200, 24), rng.integers(0, 5, 200)
     batches = [rng.permutation(200)[:33] for _ in range(100)]
-    net = copy.deepcopy(start)
-    if not mixed:  # then the oracle's parameters and moments are float64
-        net.weights = [w.astype(np.float64) for w in net.weights]
-        net.biases = [b.astype(np.float64) for b in net.biases]
     make_optimizer, _, rate = OPTIMIZERS[optimizer]
-    losses, loss_tolerance, tolerance = train_beside_twin(
-        net, make_optimizer, X, labels, batches=batches, rate=rate
-    )
-    return TrainingRun(start, X, labels, batches, losses, net.parameters, loss_tolerance, tolerance)
-
-
-def train_beside_twin(net, make_optimizer, X, targets, *, batches, rate):
-    """Train the oracle; return its losses and how far float32 may take losses and parameters away from them.
-
-    The growth argument: a float32 run is the oracle's, disturbed in every step by the rounding of its
-    gradients and parameters, and what a disturbance has grown to by the end the dynamics of training
-    decides. So a twin of the oracle is disturbed on purpose, in random directions as roundings are, but
-    each time by the full worst case: gradients by their bounds (error_bounds: k epsilon, k following from
-    the number of terms summed), parameters by epsilon. Its distance from the oracle is the tolerance. The
-    errors of real sums of n terms are below their worst case by about the root of n.
-    """
-    rng = np.random.default_rng(0)
-    twin, optimizer, twin_optimizer = copy.deepcopy(net), make_optimizer(), make_optimizer()
-
-    def disturbed(array, error):
-        return (array + rng.choice([-1.0, 1.0], array.shape) * error).astype(array.dtype)
-
-    losses, loss_tolerance = [], 0.0
-    for batch in batches:
-        exact = net.gradients(X[batch], targets[batch])
-        optimizer.step(net.parameters, [*exact.weights, *exact.biases], rate)
-        other, bound = twin.gradients(X[batch], targets[batch]), bounds(twin, X[batch], targets[batch])
-        d_weights = [disturbed(g, error) for g, error in zip(other.weights, bound.weights, strict=True)]
-        d_biases = [disturbed(g, error) for g, error in zip(other.biases, bound.biases, strict=True)]
-        twin_optimizer.step(twin.parameters, [*d_weights, *d_biases], rate)
-        for parameter in twin.parameters:
-            parameter[...] = disturbed(parameter, EPSILON * np.abs(parameter))
-
-        losses.append(exact.losses.mean())
-        strayed = abs(other.losses.mean() - losses[-1])
-        loss_tolerance = max(loss_tolerance, strayed + bound.losses.mean() + UNIT_ROUNDOFF * losses[-1])
-    strays = [np.abs(a - b).max() for a, b in zip(net.parameters, twin.parameters, strict=True)]
-    return np.array(losses), loss_tolerance, max(strays)
+    run = train_beside_twin(start, make_optimizer, X, labels, batches=batches, rate=rate)
+    return start, X, labels, batches, run
 
 
 @every_instruction_set
@@ -266,18 +210,23 @@ def train_beside_twin(net, make_optimizer, X, targets, *, batches, rate):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_of_100_steps_follows_the_oracle(optimizer, activation, precision, instruction_set):
     mixed = PRECISIONS[precision]
-    oracle = oracle_run(optimizer, activation, mixed)
+    start, X, labels, batches, oracle = oracle_run(optimizer, activation, mixed)
     _, make_trainer, rate = OPTIMIZERS[optimizer]
-    network = network_like(oracle.start, instruction_set)
+    network = network_like(start, instruction_set)
 
-    result = run_batches(make_trainer(network), oracle.X, oracle.labels, oracle.batches, rate)
+    result = run_batches(make_trainer(network), X, labels, batches, rate)
 
-    assert_within(result.losses, oracle.losses, np.full(100, oracle.loss_tolerance))
-    for actual, expected in zip(parameters_of(network, 3), oracle.parameters, strict=True):
-        assert_within(actual, expected, np.full(expected.shape, oracle.tolerance))
+    assert_run_agrees(network, result, oracle)
     # The tolerance is a small part of the way that training went: a run that went elsewhere would show.
-    ways = [np.abs(a - b).max() for a, b in zip(oracle.parameters, oracle.start.parameters, strict=True)]
+    ways = [np.abs(a - b).max() for a, b in zip(oracle.parameters, start.parameters, strict=True)]
     assert oracle.tolerance < (0.1 if mixed else 0.01) * max(ways)
+
+
+def assert_run_agrees(network, result, oracle):
+    assert_within(result.losses, oracle.losses, np.full(oracle.losses.shape, oracle.loss_tolerance))
+    actual = parameters_of(network, len(oracle.parameters) // 2)
+    for mine, expected in zip(actual, oracle.parameters, strict=True):
+        assert_within(mine, expected, np.full(expected.shape, oracle.tolerance))
 
 
 # Sizes at the edge of what there is.
@@ -313,21 +262,11 @@ def test_training_in_batches_of_unequal_size_averages_over_each(instruction_set)
     # 33 rows in batches of 16, as at the end of an epoch: the last one holds a single row.
     rng = np.random.default_rng(9)
     start = random_net(rng, [12, 7, 3], ["gelu"])
-    net = ReferenceNet(
-        *([p.astype(np.float64) for p in group] for group in (start.weights, start.biases)), ["gelu"]
-    )
     X, labels = random_inputs(rng, "float32", 33, 12), rng.integers(0, 3, 33)
     batches = np.split(np.arange(33), [16, 32])
     network = network_like(start, instruction_set)
-    losses, loss_tolerance, tolerance = train_beside_twin(
-        net, ReferenceSGD, X, labels, batches=batches, rate=0.1
-    )
-
-    result = run_batches(sgd_trainer(network), X, labels, batches, 0.1)
-
-    assert_within(result.losses, losses, np.full(3, loss_tolerance))
-    for actual, expected in zip(parameters_of(network, 2), net.parameters, strict=True):
-        assert_within(actual, expected, np.full(expected.shape, tolerance))
+    oracle = train_beside_twin(start, ReferenceSGD, X, labels, batches=batches, rate=0.1)
+    assert_run_agrees(network, run_batches(sgd_trainer(network), X, labels, batches, 0.1), oracle)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

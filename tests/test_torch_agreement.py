@@ -1,0 +1,129 @@
+"""The core, and the oracle, against PyTorch: the same start, the same batches, the same losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core_networks import (
+    INSTRUCTION_SETS,
+    adam_trainer,
+    network_like,
+    parameters_of,
+    random_inputs,
+    random_net,
+    run_batches,
+    sgd_trainer,
+)
+from reference import ACTIVATIONS, ReferenceAdam, ReferenceSGD
+from training_twin import train_beside_twin
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the core was not compared with it")
+
+LAYER_SIZES, BATCH_SIZE, N_SAMPLES, N_STEPS = [30, 24, 17, 6], 40, 300, 100
+
+TORCH_ACTIVATIONS = {
+    "identity": lambda z: z,
+    "relu": torch.relu,
+    "leaky_relu": lambda z: torch.nn.functional.leaky_relu(z, 0.01),
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "gelu": lambda z: torch.nn.functional.gelu(z, approximate="none"),
+}
+
+# The oracle's optimiser, the core's, PyTorch's, and the learning rate.
+OPTIMIZERS = {
+    "adam": (ReferenceAdam, adam_trainer, torch.optim.Adam, 1e-3),
+    "sgd": (
+        lambda: ReferenceSGD(momentum=0.9),
+        lambda network: sgd_trainer(network, 0.9),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9),
+        0.02,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread():
+    """Keep PyTorch from dividing such small work between threads, which only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train_torch(net, activation, X, labels, *, batches, make_optimizer, dtype):
+    """Train with autograd; return losses, weights and biases as float64 arrays."""
+    parameters = [torch.tensor(p, dtype=dtype, requires_grad=True) for p in net.parameters]
+    n_layers = net.n_layers
+    optimizer = make_optimizer(parameters)
+    X, labels = torch.tensor(X, dtype=dtype), torch.tensor(labels)
+    losses = []
+    for batch in batches:
+        a = X[batch]
+        for layer in range(n_layers):
+            a = a @ parameters[layer] + parameters[n_layers + layer]
+            if layer < n_layers - 1:
+                a = TORCH_ACTIVATIONS[activation](a)
+        loss = torch.nn.functional.cross_entropy(a, labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses), [p.detach().numpy().astype(np.float64) for p in parameters]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_of_100_steps_agrees_with_pytorch(optimizer, activation):
+    rng = np.random.default_rng(1)
+    make_reference, make_trainer, make_torch, rate = OPTIMIZERS[optimizer]
+    start = random_net(rng, LAYER_SIZES, [activation] * 2)
+    X, labels = random_inputs(rng, "float32", N_SAMPLES, LAYER_SIZES[0]), rng.integers(0, 6, N_SAMPLES)
+    batches = [rng.permutation(N_SAMPLES)[:BATCH_SIZE] for _ in range(N_STEPS)]
+
+    def torch_run(dtype):
+        return train_torch(
+            start,
+            activation,
+            X,
+            labels,
+            batches=batches,
+            make_optimizer=lambda parameters: make_torch(parameters, rate),
+            dtype=dtype,
+        )
+
+    oracle = train_beside_twin(start, make_reference, X, labels, batches=batches, rate=rate)
+    loss_tolerance, tolerance = oracle.loss_tolerance, oracle.tolerance
+
+    # float64 against float64: both round each of about 100 sums of at most 40 terms by 2^-53, in 100 steps.
+    # What that grows to is what float32's errors grow to, times 2^-29: the tolerance is scaled with it.
+    double_losses, double_parameters = torch_run(torch.float64)
+    np.testing.assert_allclose(double_losses, oracle.losses, rtol=0, atol=loss_tolerance * 2.0**-29)
+    for actual, expected in zip(double_parameters, oracle.parameters, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * 2.0**-29)
+
+    # float32 against float32: each may stray from the exact run by the tolerance.
+    single_losses, single_parameters = torch_run(torch.float32)
+    for instruction_set in INSTRUCTION_SETS:
+        network = network_like(start, instruction_set)
+        result = run_batches(make_trainer(network), X, labels, batches, rate)
+        np.testing.assert_allclose(result.losses, double_losses, rtol=0, atol=loss_tolerance)
+        np.testing.assert_allclose(result.losses, single_losses, rtol=0, atol=2 * loss_tolerance)
+        actual = parameters_of(network, 3)
+        for mine, double, single in zip(actual, double_parameters, single_parameters, strict=True):
+            np.testing.assert_allclose(mine, double, rtol=0, atol=tolerance)
+            np.testing.assert_allclose(mine, single, rtol=0, atol=2 * tolerance)
+
+
+def test_gradient_of_probability_rows_agrees_with_pytorch():
+    rng = np.random.default_rng(2)
+    net = random_net(rng, [9, 7, 5], ["gelu"])
+    X, T = rng.normal(size=(20, 9)), rng.dirichlet(np.ones(5), 20)
+    expected = net.gradients(X, T)
+    parameters = [torch.tensor(p, dtype=torch.float64, requires_grad=True) for p in net.parameters]
+    hidden = torch.nn.functional.gelu(torch.tensor(X) @ parameters[0] + parameters[2])
+    loss = torch.nn.functional.cross_entropy(hidden @ parameters[1] + parameters[3], torch.tensor(T))
+    loss.backward()
+    for actual, gradient in zip(parameters, [*expected.weights, *expected.biases], strict=True):
+        np.testing.assert_allclose(actual.grad.numpy(), gradient, rtol=0, atol=1e-15)
