@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastmlp import idx
-from fastmlp.errors import IdxFormatError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
+
+from fastmlp import idx
+from fastmlp.errors import IdxFormatError
 
 TYPES = ["u1", "i1", "i2", "i4", "f4", "f8"]
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}

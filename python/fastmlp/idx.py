@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp import _validation
 from fastmlp._atomic_file import atomic_writer
 from fastmlp.errors import IdxFormatError
-from numpy.typing import ArrayLike, NDArray
 
 DEFAULT_MAX_BYTES = 2**30
 """What `read` takes at most unless told otherwise: 1 GiB, 1.3 million images of 28 x 28 bytes."""
@@ -99,7 +101,7 @@ def read(file: str | os.PathLike[str] | _Readable, *, max_bytes: int = DEFAULT_M
     >>> read(io.BytesIO(b"\0\0\x0b\x01" + b"\0\0\0\x02" + b"\0\x07\xff\xff"))
     array([ 7, -1], dtype=int16)
     """
-    max_bytes = _checked_max_bytes(max_bytes)
+    max_bytes = _validation.whole_number(max_bytes, "max_bytes", minimum=0)
     if isinstance(file, str | os.PathLike):
         with Path(file).open("rb") as opened:
             return _read(opened, os.fspath(file), _size_of_regular_file(opened), max_bytes)
@@ -391,14 +393,6 @@ def _big_endian_pieces(array: NDArray[Any]) -> Iterator[bytes]:
     )
     for piece in pieces:
         yield np.asarray(piece).tobytes()
-
-
-def _checked_max_bytes(max_bytes: int) -> int:
-    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | np.integer):
-        raise TypeError(f"max_bytes must be an integer, not {type(max_bytes).__name__}.")
-    if max_bytes < 0:
-        raise ValueError(f"max_bytes must be at least 0, not {max_bytes}.")
-    return int(max_bytes)
 
 
 def _size_of_regular_file(file: io.BufferedReader) -> int | None:
