@@ -1,0 +1,75 @@
+"""Where and with what the figures came about."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "threadpoolctl")
+
+BUSY = 0.5  # processes that want to run, averaged over a minute
+
+
+def n_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def limit_cpus(threads: int) -> None:
+    """Leave this process and all that it starts as many CPUs as threads: some pools go by that alone."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def machine_facts() -> dict[str, Any]:
+    from fastmlp import _core
+
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpu": _core.cpu_name(),
+        "cpus": n_cpus(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def describe(machine: dict[str, Any]) -> str:
+    text = "{cpu}, {cpus} CPUs, {memory_gb} GB, {system}"
+    if machine["load_before"] > BUSY:
+        text += "\nThe machine is busy (load {load_before}): milliseconds mean nothing, and ratios little."
+    return text.format(**machine)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """Return the short hash of the checkout, with "-dirty" if tracked files differ from it."""
+    short_hash = git("rev-parse", "--short", "HEAD")
+    if not short_hash:
+        return "unknown"
+    return short_hash + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
