@@ -290,10 +290,9 @@ def test_progress_in_a_terminal_is_a_bar_with_all_fields() -> None:
     tqdm = pytest.importorskip("tqdm")
     text = shown_in(Terminal(), epochs=3, validation_data=HELD_OUT)
     last = [part for part in re.split(r"[\r\n]", text) if part.strip()][-1]
-    assert "epoch 3/3, step 12/12" in last
-    assert "100%|" in last
-    for field in ("loss ", "validation accuracy ", " images/s", " left"):
-        assert field in last
+    assert re.search(
+        r"epoch 3/3, step 12/12 \|[█#]+\| loss \d\.\d{4}, val. \d+\.\d\d %, .* images/s, 00:00 left", last
+    )
     assert text.endswith("\n")
     assert tqdm.tqdm.monitor is None  # no thread of tqdm's is left behind
 

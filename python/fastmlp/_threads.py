@@ -50,22 +50,23 @@ def thread_count(threads: int | None = None) -> ThreadCount:
     """
     if threads is not None:
         return ThreadCount(threads, f"threads={threads}", True)
-    own = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
+    own = os.environ.get("FASTMLP_NUM_THREADS", "")
+    openmp = os.environ.get("OMP_NUM_THREADS", "")
+    return _default_count(own.strip(), openmp.strip(), _n_processors(), _quota_of_this_process())
+
+
+@functools.lru_cache(maxsize=8)  # asked for at every prediction, and the answer hardly ever changes
+def _default_count(own: str, openmp: str, n_processors: int, quota: int | None) -> ThreadCount:
     if own:
         return ThreadCount(_parsed("FASTMLP_NUM_THREADS", own, own), "FASTMLP_NUM_THREADS", False)
-    return min(_limits(), key=lambda limit: limit.count)
-
-
-def _limits() -> Iterator[ThreadCount]:
-    """All limits that hold here; of equal ones the first names the source."""
-    openmp = os.environ.get("OMP_NUM_THREADS", "").strip()
+    limits = []
     if openmp:  # may be a list, one number for each level of nesting
-        first = openmp.split(",")[0].strip()
-        yield ThreadCount(_parsed("OMP_NUM_THREADS", first, openmp), "OMP_NUM_THREADS", False)
-    yield ThreadCount(min(_n_processors(), MAX_THREADS), "the processors this process may use", False)
-    quota = _quota_of_this_process()
+        count = _parsed("OMP_NUM_THREADS", openmp.partition(",")[0].strip(), openmp)
+        limits.append(ThreadCount(count, "OMP_NUM_THREADS", False))
+    limits.append(ThreadCount(min(n_processors, MAX_THREADS), "the processors this process may use", False))
     if quota is not None:
-        yield ThreadCount(min(quota, MAX_THREADS), "the CPU quota of its control group", False)
+        limits.append(ThreadCount(min(quota, MAX_THREADS), "the CPU quota of its control group", False))
+    return min(limits, key=lambda limit: limit.count)  # of equal ones the first names the source
 
 
 def _parsed(variable: str, number: str, value: str) -> int:

@@ -277,7 +277,15 @@ class _Lines:
     def _write(self, fit: Fit, now: float) -> None:
         self._last_time, self._shown_step = now, fit.step
         left = (fit.n_steps - fit.step) * (now - self._begin) / max(fit.step, 1)
-        fields = [f"epoch {fit.epoch}/{fit.n_epochs}", f"step {fit.step}/{fit.n_steps}", *_numbers(fit)]
+        fields = [
+            f"epoch {fit.epoch}/{fit.n_epochs}",
+            f"step {fit.step}/{fit.n_steps}",
+            f"loss {fit.loss:.4f}",
+        ]
+        if fit.history.validation_accuracy:
+            fields.append(f"validation accuracy {fit.history.validation_accuracy[-1]:.4f}")
+        if fit.seconds > 0:
+            fields.append(f"{fit.n_samples_seen / fit.seconds:,.0f} images/s")
         if fit.step < fit.n_steps and not fit.stopped:
             fields.append(f"{_duration(left)} left")
         if self._file is not None:  # there is no stderr in a program without a console
@@ -288,26 +296,34 @@ class _Bar:
     """Progress as a tqdm bar, in a terminal or a notebook."""
 
     def __init__(self, bar: Any, file: TextIO, fit: Fit) -> None:
-        layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}, {remaining} left"
         self._bar = bar(
-            total=fit.n_steps, file=file, dynamic_ncols=True, bar_format=layout, mininterval=0.1, miniters=1
+            total=fit.n_steps,
+            file=file,
+            dynamic_ncols=True,
+            bar_format=self._layout(fit),
+            mininterval=0.1,
+            miniters=1,
         )
 
     def show(self, fit: Fit, *, at_epoch_end: bool) -> None:
-        self._describe(fit)
+        self._bar.bar_format = self._layout(fit)
         self._bar.update(fit.step - self._bar.n)
 
     def close(self, fit: Fit) -> None:
-        self._describe(fit)
+        self._bar.bar_format = self._layout(fit)
         self._bar.n = fit.step
         self._bar.refresh()
         self._bar.close()
 
-    def _describe(self, fit: Fit) -> None:
-        self._bar.set_description_str(
-            f"epoch {fit.epoch}/{fit.n_epochs}, step {fit.step}/{fit.n_steps}", refresh=False
-        )
-        self._bar.set_postfix_str(", ".join(_numbers(fit)), refresh=False)
+    def _layout(self, fit: Fit) -> str:
+        """All fields around the bar, short enough for 80 columns."""
+        numbers = [] if math.isnan(fit.loss) else [f"loss {fit.loss:.4f}"]
+        if fit.history.validation_accuracy:
+            numbers.append(f"val. {100 * fit.history.validation_accuracy[-1]:.2f} %")
+        if fit.seconds > 0:
+            numbers.append(f"{_thousands(fit.n_samples_seen / fit.seconds)} images/s")
+        place = f"epoch {fit.epoch}/{fit.n_epochs}, step {fit.step}/{fit.n_steps}"
+        return f"{place} |{{bar}}| {', '.join([*numbers, '{remaining} left'])}"
 
 
 def _bar_class(file: TextIO | None, *, may_be_notebook: bool) -> Any:
@@ -326,13 +342,8 @@ def _bar_class(file: TextIO | None, *, may_be_notebook: bool) -> Any:
     return type("_Bar", (tqdm,), {"monitor_interval": 0})
 
 
-def _numbers(fit: Fit) -> list[str]:
-    numbers = [f"loss {fit.loss:.4f}"]
-    if fit.history.validation_accuracy:
-        numbers.append(f"validation accuracy {fit.history.validation_accuracy[-1]:.4f}")
-    if fit.seconds > 0:
-        numbers.append(f"{fit.n_samples_seen / fit.seconds:,.0f} images/s")
-    return numbers
+def _thousands(number: float) -> str:
+    return f"{number:,.0f}" if number < 10_000 else f"{number / 1000:,.0f}k"
 
 
 def _duration(seconds: float) -> str:
