@@ -19,7 +19,7 @@ REAL = os.environ.get("FASTMLP_DATA")
 
 # Of the outlines in the fonts that matplotlib 3.8 to 3.11 ships, and of the images drawn from them.
 OUTLINES_SHA256 = "38f7effee4dd97c174d7f3c43b33a3d9429adab6681add8e3a453fef6c704cc8"
-IMAGES_SHA256 = "bb76610cefa84e351fe603cce8f0ebf22bf0ad2a28db8131b3ded0cf8887c022"
+IMAGES_SHA256 = "22cf92fc33b6b9b1e0c31d53f0b30a7dbe6a0f2e782e914d55ebd73931f166ea"
 
 
 @pytest.fixture(scope="module")

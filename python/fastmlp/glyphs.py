@@ -331,9 +331,9 @@ def _draw_chunk(fields: Floats, philox: np.random.Philox) -> tuple[NDArray[np.ui
         values = np.stack([next(random) for _ in range(_KNOTS * _KNOTS)], axis=1)
         return (2 * values - 1).reshape(-1, _KNOTS, _KNOTS)
 
-    pen = bell(1.2, 0.75)  # half the width, in pixels
+    pen = bell(1.2, 0.6)  # half the width, in pixels
     softness = uniform(0.9, 1.5)
-    raggedness = uniform(0.0, 0.35)
+    raggedness = uniform(0.0, 0.3)
     brightness = uniform(1.0, 1.15)
     pressure = uniform(0.0, 0.7)
     pressure_knots = knots()
