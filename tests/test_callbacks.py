@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Diary(Callback):
 
 
 def test_hooks_are_called_in_order_with_what_they_may_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_INTERVALS", 0.0)
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 0.0)
     diary = Diary()
     new_net().fit(X, Y, steps=5, batch_size=12, callbacks=[diary])
@@ -74,6 +76,15 @@ def test_hooks_are_called_in_order_with_what_they_may_know(monkeypatch: pytest.M
     ]
 
 
+def test_on_interval_keeps_its_distance_however_short_an_epoch_is() -> None:
+    diary = Diary()
+    seconds = callbacks._SECONDS_BETWEEN_INTERVALS
+    begin = time.monotonic()
+    new_net().fit(X, Y, epochs=500, callbacks=[diary])
+    elapsed = time.monotonic() - begin
+    assert 1 <= sum(line.startswith("interval") for line in diary.lines) <= 1 + elapsed / seconds
+
+
 def test_single_callback_needs_no_list() -> None:
     diary = Diary()
     new_net().fit(X, Y, epochs=1, callbacks=diary)
@@ -84,6 +95,7 @@ def test_single_callback_needs_no_list() -> None:
 def test_stop_ends_the_fit_and_completes_the_epoch_under_way(
     hook: str, n_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_INTERVALS", 0.0)
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 0.0)
     stop = Callback()
     setattr(stop, hook, lambda net, fit: fit.stop())
@@ -138,25 +150,29 @@ def test_early_stopping_leaves_the_last_weights_alone_if_they_are_the_best() -> 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_early_stopping_uses_the_best_weights_after_an_interruption(error: type[BaseException]) -> None:
+def test_early_stopping_uses_the_best_weights_after_an_interruption(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_INTERVALS", 0.0)
+
     class Fail(Callback):
         def on_interval(self, net: Net, fit: Any) -> None:
             if fit.epoch == 4:
                 raise error
 
     net, stopping = new_net(), EarlyStopping(patience=9)
-    callbacks = [Script(3, 1, 2, 2), stopping, Fail()]
+    observers = [Script(3, 1, 2, 2), stopping, Fail()]
     with pytest.raises(error):
-        net.fit(X, Y, epochs=9, batch_size=10, validation_data=HELD_OUT, callbacks=callbacks)
+        net.fit(X, Y, epochs=9, batch_size=10, validation_data=HELD_OUT, callbacks=observers)
     assert_same_weights(net, fitted(epochs=2))
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.01), SGD(0.1, momentum=0.9)])
 def test_further_fit_goes_on_from_the_live_weights_and_moments(optimizer: Adam | SGD, tmp_path: Path) -> None:
     net = new_net()
-    callbacks = [Script(1, 2, 3), EarlyStopping(patience=9)]
+    observers = [Script(1, 2, 3), EarlyStopping(patience=9)]
     settings: dict[str, Any] = {"batch_size": 10, "optimizer": optimizer}
-    net.fit(X, Y, epochs=3, validation_data=HELD_OUT, callbacks=callbacks, **settings)
+    net.fit(X, Y, epochs=3, validation_data=HELD_OUT, callbacks=observers, **settings)
     best = new_net()
     best.fit(X, Y, epochs=1, **settings)
     assert_same_weights(net, best)
@@ -177,8 +193,8 @@ def test_further_fit_goes_on_from_the_live_weights_and_moments(optimizer: Adam |
 def test_weights_set_by_the_user_replace_best_and_live_ones() -> None:
     momentum = {"optimizer": SGD(0.1), "batch_size": 10}
     net = new_net()
-    callbacks = [Script(1, 2, 3), EarlyStopping(patience=9)]
-    net.fit(X, Y, epochs=3, validation_data=HELD_OUT, callbacks=callbacks, **momentum)
+    observers = [Script(1, 2, 3), EarlyStopping(patience=9)]
+    net.fit(X, Y, epochs=3, validation_data=HELD_OUT, callbacks=observers, **momentum)
     start = new_net()
     net.set_weights(start.weights, start.biases)
     net.fit(X, Y, epochs=1, shuffle=False, **momentum)

@@ -199,6 +199,26 @@ def test_one_sample_and_one_class_can_be_trained() -> None:
     np.testing.assert_array_equal(net.weights[0], before[0])  # nothing to learn
 
 
+def test_million_features_can_be_trained() -> None:
+    pixels = np.zeros((3, 1_000_000), np.uint8)
+    pixels[[0, 1, 2], [5, 500_000, 999_999]] = 255
+    net = Net([1_000_000, 2], seed=0)
+    history = net.fit(pixels, [0, 1, 0], epochs=2, batch_size=2, optimizer=SGD(1.0))
+    assert history.loss[1] < history.loss[0]
+    # Strided, so that rows are gathered; a row takes a megabyte.
+    twin = Net([1_000_000, 2], seed=0)
+    twin.fit(np.asfortranarray(pixels), [0, 1, 0], epochs=2, batch_size=2, optimizer=SGD(1.0))
+    assert_same_weights(net, twin)
+
+
+def test_mixed_bfloat16_learns_and_keeps_float32_weights() -> None:
+    labels = (X[:, 0] > X[:, 1]).astype(int)
+    net = Net([6, 20, 2], precision="mixed_bfloat16", seed=0)
+    net.fit(X, labels, epochs=200, batch_size=10, optimizer=Adam(0.01))
+    assert net.evaluate(X, labels).accuracy > 0.9
+    assert net.weights[0].dtype == np.float32
+
+
 def test_fit_changes_neither_samples_nor_labels() -> None:
     samples, labels = X.copy(), Y.copy()
     fitted(samples, labels, validation_split=0.3)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, Callback, Net, NonFiniteInputError, NonFiniteLossError, _training
+from fastmlp import SGD, Adam, Callback, Net, NonFiniteInputError, NonFiniteLossError, _training, callbacks
 
 RNG = np.random.default_rng(0)
 X = RNG.random((40, 6), dtype=np.float32)
@@ -80,6 +80,7 @@ def test_exception_in_a_callback_leaves_whole_steps_and_a_net_that_goes_on(
     n_epochs: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_INTERVALS", 0.0)
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 0.0)  # four calls for each epoch
     net = new_net()
     callback = Interrupt(method, n, action)
@@ -203,6 +204,13 @@ def test_update_that_makes_weights_infinite_is_found_even_if_it_is_the_last() ->
     assert len(net.history.step_loss) == 0
 
 
+def test_update_that_makes_weights_infinite_is_found_before_they_are_validated() -> None:
+    net = new_net()
+    with pytest.raises(NonFiniteLossError, match="A weight after step 1 "):
+        net.fit(X, Y, epochs=3, optimizer=SGD(1e300), validation_data=(X, Y))
+    assert net.history.loss == net.history.validation_loss == []
+
+
 def test_net_can_be_trained_on_after_a_non_finite_loss() -> None:
     net = new_net(activation="identity")
     explode(net, optimizer=Adam(1e30))
@@ -212,6 +220,7 @@ def test_net_can_be_trained_on_after_a_non_finite_loss() -> None:
 
 
 def test_weights_set_by_a_callback_are_not_undone_by_going_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_INTERVALS", 0.0)
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 0.0)
     fatal = [w * np.float32(1e37) for w in new_net().weights], new_net().biases
 

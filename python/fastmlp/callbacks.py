@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from fastmlp import _validation
 from fastmlp.history import History
 
+_SECONDS_BETWEEN_INTERVALS = (
+    0.05  # at least; the core's calls end about every 75 ms, but also at an epoch's end
+)
 _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_LINES_IN_AN_EPOCH = 10.0
 
@@ -42,7 +45,7 @@ class Fit:
     seconds : float
         Time spent on training in this fit, without validation and callbacks.
     loss : float
-        Mean loss of the steps done since the last `Callback.on_interval`, in nats; NaN before the first.
+        Mean loss of the latest steps, those of about 75 ms, in nats; NaN before the first.
     stopped : bool
         Whether a callback asked for the end.
     """
@@ -58,6 +61,9 @@ class Fit:
     loss: float = math.nan
     stopped: bool = False
 
+    def __post_init__(self) -> None:
+        self._next_interval = 0.0
+
     @property
     def step(self) -> int:
         """Steps done in this fit."""
@@ -67,10 +73,16 @@ class Fit:
         """End the fit: an epoch under way is cut short, but gets its validation and its entry in history."""
         self.stopped = True
 
-    def _advance(self, n_samples: int, seconds: float, loss: float) -> None:
+    def _advance(self, n_samples: int, seconds: float, loss: float) -> bool:
+        """Take in what a call of the core did; return whether it is time for `Callback.on_interval`."""
         self.n_samples_seen += n_samples
         self.seconds += seconds
         self.loss = loss
+        now = time.monotonic()
+        if now < self._next_interval:
+            return False
+        self._next_interval = now + _SECONDS_BETWEEN_INTERVALS
+        return True
 
 
 class Callback:

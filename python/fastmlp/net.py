@@ -295,12 +295,11 @@ class Net:
                 calls = []
                 for call in training.epoch(fit.epoch, order, job.batch_size, learning_rate):
                     calls.append(call)
-                    fit._advance(call.n_samples, call.seconds, call.loss)
-                    tell("on_interval")
+                    if fit._advance(call.n_samples, call.seconds, call.loss):
+                        tell("on_interval")
                     if fit.stopped:
                         break
-                if fit.stopped or fit.step == fit.n_steps:
-                    training.check_weights(fit.epoch, learning_rate)
+                training.check_weights(fit.epoch, learning_rate)
                 self._record_epoch(job, history, calls)
                 tell("on_epoch_end")
 
