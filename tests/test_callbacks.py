@@ -243,12 +243,14 @@ def test_early_stopping_can_watch_the_training_loss_without_validation() -> None
 
 def test_early_stopping_without_validation_is_refused_and_changes_nothing() -> None:
     net = fitted(epochs=1)
+    history = net.history
     with pytest.raises(
         ValueError, match="EarlyStopping watches validation_loss, but there are no validation"
     ):
         net.fit(X, Y, callbacks=[EarlyStopping()])
     assert_same_weights(net, fitted(epochs=1))
     assert net.n_epochs == 1
+    assert net.history is history
 
 
 @pytest.mark.parametrize(

@@ -264,15 +264,16 @@ class Net:
             if self._n_fits != n_fits:  # another thread was quicker
                 raise RuntimeError(_validation.FIT_UNDER_WAY)
             self._n_fits += 1
-            self._train(job)
-            notes, alarms = self._look_at(job)
+            n_samples_seen = self._train(job)
+            notes, alarms = self._look_at(job, n_samples_seen)
             self.history.notes += notes
         for alarm in alarms:
             warnings.warn(alarm, UserWarning, stacklevel=2)
         return self.history
 
-    def _train(self, job: _Job) -> None:
-        history = self.history = History()
+    def _train(self, job: _Job) -> int:
+        """Do the steps, record them, and tell the callbacks; return how many samples were trained on."""
+        history = History()
         fit = Fit(history, job.n_epochs, job.n_steps, len(job.data.samples), job.data.validation is not None)
         training = Training(self._network, job.data.samples, job.data.targets, job.threads, history)
         learning_rate = job.optimizer.learning_rate
@@ -287,6 +288,7 @@ class Net:
                 at_end.callback(callback.on_fit_end, self, fit)
                 callback.on_fit_begin(self, fit)
 
+            self.history = history
             self._network.go_live(job.optimizer)
             self._image_shape = job.data.image_shape or self._image_shape
             while fit.step < fit.n_steps and not fit.stopped:
@@ -302,9 +304,10 @@ class Net:
                 training.check_weights(fit.epoch, learning_rate)
                 self._record_epoch(job, history, calls)
                 tell("on_epoch_end")
+        return fit.n_samples_seen
 
     def _next_order(self, job: _Job, n_steps: int) -> NDArray[np.int64]:
-        """Which samples the next epoch uses, in order, for as many as n_steps batches."""
+        """Choose the samples of the next epoch, in order, for as many as n_steps batches."""
         n_samples = len(job.data.samples)
         if job.shuffle:
             order = _core.philox_permutation(self.seed, PURPOSE_SHUFFLE, self.n_epochs, n_samples)
@@ -328,10 +331,8 @@ class Net:
             validation_accuracy=validation_accuracy,
         )
 
-    def _look_at(self, job: _Job) -> tuple[list[str], list[str]]:
-        n_samples_seen = min(
-            len(self.history.step_loss) * job.batch_size, job.n_steps * len(job.data.samples)
-        )
+    def _look_at(self, job: _Job, n_samples_seen: int) -> tuple[list[str], list[str]]:
+        """Return notes on the trained net, and what to warn of."""
         try:
             return _notes.look_at(
                 network=self._network.network,
