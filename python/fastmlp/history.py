@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -109,14 +107,13 @@ class History:
         >>> path.read_text().splitlines()[1]
         '1,0.5,,,0.1,2.0,10,50.0'
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["epoch", *COLUMNS])
+        lines = [",".join(["epoch", *COLUMNS])]
+        columns = [getattr(self, name) for name in COLUMNS]
         for epoch in range(len(self.loss)):
-            columns = (getattr(self, name) for name in COLUMNS)
-            writer.writerow([epoch + 1, *(column[epoch] if column else "" for column in columns)])
+            numbers = [str(column[epoch]) if column else "" for column in columns]
+            lines.append(",".join([str(epoch + 1), *numbers]))
         with atomic_writer(path) as file:
-            file.write(text.getvalue().encode())
+            file.write("\n".join([*lines, ""]).encode())
 
     def __repr__(self) -> str:
         parts = [f"{len(self.loss)} epochs, {self._n_losses} steps"]
