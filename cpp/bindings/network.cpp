@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -48,6 +50,12 @@ std::pair<py::array_t<float>, py::array_t<float>> read_layer(const Network& netw
     return {std::move(weights), std::move(biases)};
 }
 
+// Of a float32, C-contiguous array.
+bool all_finite(const py::array& array) {
+    const auto* begin = static_cast<const float*>(array.data());
+    return std::all_of(begin, begin + array.size(), [](float x) { return std::isfinite(x); });
+}
+
 void set_parameters(Network& network, const std::vector<py::array>& weights, const std::vector<py::array>& biases) {
     const std::size_t n_layers = network.layers().size();
     if (weights.size() != n_layers || biases.size() != n_layers)
@@ -60,12 +68,15 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
         if (extent(weights[l], 0) != layer.n_inputs || extent(weights[l], 1) != layer.n_outputs ||
             extent(biases[l], 0) != layer.n_outputs)
             throw py::value_error("weights or biases of layer " + std::to_string(l) + " have the wrong shape");
+        if (!all_finite(weights[l]) || !all_finite(biases[l]))
+            throw py::value_error("weights or biases of layer " + std::to_string(l) + " are not finite");
     }
     const py::gil_scoped_release release;
     const std::unique_lock lock(network.mutex());
     for (std::size_t l = 0; l < n_layers; ++l)
         network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
     network.refresh_rounded_operands();
+    network.set_finite(true);
 }
 
 py::array_t<float> call_forward(const Network& network, const py::array& X, std::size_t n_layers, py::ssize_t threads) {

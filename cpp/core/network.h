@@ -49,6 +49,10 @@ class Network {
     }
     void refresh_rounded_operands();
 
+    // Whether all parameters are finite, as far as those who wrote them have said. A net that is not can't be trained.
+    bool is_finite() const { return finite_; }
+    void set_finite(bool finite) { finite_ = finite; }
+
     // Row-major, unaligned.
     void read_layer(const Layer& layer, float* weights, float* biases) const;
     void write_layer(const Layer& layer, const float* weights, const float* biases);
@@ -64,6 +68,7 @@ class Network {
     std::vector<Layer> layers_;
     AlignedBuffer parameters_;
     AlignedBuffer rounded_;
+    bool finite_ = true;
     mutable std::shared_mutex mutex_;
 };
 

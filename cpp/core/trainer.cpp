@@ -139,8 +139,10 @@ class Step {
         }
     }
 
-    // Gradients of all layers, each tile of parameters updated as soon as its gradient is there.
-    void update(const OptimizerSettings& settings, const Update& update, float* first_moment, float* second_moment) {
+    // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
+    // to false where that is so.
+    void update(const OptimizerSettings& settings, const Update& update, float* first_moment, float* second_moment,
+                std::atomic<bool>& parameters_finite) {
         std::size_t n_tasks = 0;
         for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += input_parts(l) * output_parts(l);
         team_.for_each(rank_, n_tasks, [&](std::size_t task) {
@@ -152,10 +154,11 @@ class Step {
             const auto apply_at = [&](std::size_t offset, const float* gradient, std::size_t count, float scale) {
                 Update scaled = update;
                 scaled.gradient_scale = scale;
-                apply(scaled, gradient,
-                      {network_.parameters().data() + offset, first_moment + offset,
-                       second_moment == nullptr ? nullptr : second_moment + offset, network_.rounded_operand(offset)},
-                      count);
+                const Parameters parameters{network_.parameters().data() + offset, first_moment + offset,
+                                            second_moment == nullptr ? nullptr : second_moment + offset,
+                                            network_.rounded_operand(offset)};
+                if (!apply(scaled, gradient, parameters, count))
+                    parameters_finite.store(false, std::memory_order_relaxed);
             };
             update_weights(l, in, out, apply_at);
             if (in.begin == 0) update_biases(l, out, apply_at);
@@ -320,29 +323,30 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     RunResult result;
     result.losses.resize(batches.n_steps);
     Team team(threads);
-    std::atomic<bool> input_finite{true}, loss_finite{true};
+    std::atomic<bool> input_finite{true}, loss_finite{true}, parameters_finite{network_.is_finite()};
     std::size_t steps_done = 0;
 
     run_team(team, threads, [&](std::size_t rank) {
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
-        for (std::size_t s = 0; s < batches.n_steps; ++s) {
+        // All threads see the same flags: whoever could set one again has yet to pass a barrier that they share.
+        for (std::size_t s = 0; s < batches.n_steps && parameters_finite; ++s) {
             const auto begin = static_cast<std::size_t>(batches.offsets[s]);
             const auto end = static_cast<std::size_t>(batches.offsets[s + 1]);
             Step step(network_, *workspace_, team, rank, inputs, targets, batches.order + begin, end - begin);
             step.forward(input_finite, loss_finite);
-            // No thread can set these again before all have passed the barriers below.
             if (!input_finite || !loss_finite) break;
             if (rank == 0) result.losses[s] = step.mean_loss();
             step.backward();
             count.advance(settings_);
             step.update(settings_, make_update(settings_, count, batches.learning_rates[s]), first_moment_.data(),
-                        second_moment_.size() == 0 ? nullptr : second_moment_.data());
+                        second_moment_.size() == 0 ? nullptr : second_moment_.data(), parameters_finite);
             if (rank == 0) steps_done = s + 1;
         }
     });
 
     for (std::size_t s = 0; s < steps_done; ++s) count_.advance(settings_);
+    network_.set_finite(parameters_finite);
     result.losses.resize(steps_done);
     result.team_size = team.size();
     result.tasks_per_thread = team.tasks_per_thread();
@@ -352,7 +356,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         result.stop = RunResult::Stop::kNonFiniteInput;
         result.bad_sample =
             batches.order[begin + static_cast<std::int64_t>(first_non_finite(inputs, batches.order + begin, count))];
-    } else if (!loss_finite) {
+    } else if (steps_done < batches.n_steps) {
         result.stop = RunResult::Stop::kNonFiniteLoss;
     }
     return result;
@@ -360,7 +364,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 
 Trainer::State Trainer::snapshot() const {
     const std::shared_lock lock(network_.mutex());
-    return {network_.parameters(), first_moment_, second_moment_, count_};
+    return {network_.parameters(), first_moment_, second_moment_, count_, network_.is_finite()};
 }
 
 void Trainer::restore(const State& state) {
@@ -370,6 +374,7 @@ void Trainer::restore(const State& state) {
     first_moment_.copy_from(state.first_moment);
     second_moment_.copy_from(state.second_moment);
     count_ = state.count;
+    network_.set_finite(state.finite);
 }
 
 }  // namespace fastmlp

@@ -42,7 +42,8 @@ class Trainer {
     void set_optimizer(const OptimizerSettings& settings);
 
     // Indices and targets must have been checked. If threads_are_required, a team of `threads` is asked for, else at
-    // most that many, as the work is worth. Stops before the update of a step whose input or loss is not finite.
+    // most that many, as the work is worth. Stops before the update of a step whose input, loss or parameters are not
+    // finite.
     RunResult run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
                   bool threads_are_required);
 
@@ -50,6 +51,7 @@ class Trainer {
     struct State {
         AlignedBuffer parameters, first_moment, second_moment;
         StepCount count;
+        bool finite;
     };
     State snapshot() const;
     void restore(const State& state);  // of a trainer of the same net and kind of optimiser

@@ -166,10 +166,10 @@ struct KernelTable {
     void (*softmax)(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes);
 
     // Kingma & Ba (2015), Algorithm 1: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
-    // w -= rate m / (sqrt(second_correction v) + epsilon). count is a multiple of 16.
-    void (*adam)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
-    // v = momentum v + g; w -= rate v.
-    void (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
+    // w -= rate m / (sqrt(second_correction v) + epsilon). count is a multiple of 16. Returns whether all w are finite.
+    bool (*adam)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
+    // v = momentum v + g; w -= rate v. Returns whether all w are finite.
+    bool (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
     // operand = value rounded to bfloat16; count is a multiple of 16.
     void (*round_to_bfloat16)(const float* value, float* operand, std::size_t count);
 };

@@ -79,7 +79,7 @@ FASTMLP_INLINE Line target_line(const float* target, std::size_t panel, std::siz
     return load_padded(target + panel * kPanel, classes_in_panel(panel, n_classes));
 }
 
-// sum of target * (max - logit). With targets that sum to 1, the loss is this plus log(sum exp(logit - max)).
+// sum of target * (max - logit). The loss is this plus sum(target) * log(sum exp(logit - max)).
 FASTMLP_INLINE float linear_loss(const Row& row, const float* target, float max) {
     Line sum = splat_line(0.0f);
     for (std::size_t panel = 0; panel < row.panels(); ++panel) {
@@ -95,25 +95,27 @@ FASTMLP_INLINE float sum_of_target(const Row& row, const float* target) {
     return sum_lanes(sum);
 }
 
-// losses[i] += log(sums[i]), 16 rows at once.
-FASTMLP_INLINE void add_logs(const float* sums, std::size_t count, float* losses) {
+// losses[i] += weights[i] * log(sums[i]), 16 rows at once.
+FASTMLP_INLINE void add_logs(const float* sums, const float* weights, std::size_t count, float* losses) {
     alignas(64) float lane[kPanel];
     for (std::size_t i = 0; i < kPanel; ++i) lane[i] = i < count ? sums[i] : 1.0f;
     store_line(lane, map([](Vec x) { return log_at_least_one(x); }, load_line(lane)));
-    for (std::size_t i = 0; i < count; ++i) losses[i] += lane[i];
+    for (std::size_t i = 0; i < count; ++i) losses[i] += weights[i] * lane[i];
 }
 
 void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
     const Line delta_scale = splat_line(args.delta_scale);
-    float sums[kPanel];
+    float sums[kPanel], weights[kPanel];  // of the exponentials and the targets of up to 16 rows
     for (std::size_t i = 0; i < args.rows; ++i) {
         const Row row{args.logits + i * kPanel, args.panel_stride, args.n_classes};
         const std::size_t sample = source_row(args.index, i);
         const Extent extent = extent_of(row);
         float& sum = sums[i % kPanel];
+        float& weight = weights[i % kPanel];
         if (args.labels != nullptr) {
             float* true_class = row.element(static_cast<std::size_t>(args.labels[sample]));
             args.losses[i] = (extent.max - *true_class) + extent.not_finite;
+            weight = 1.0f;
             sum = exponentiate(row, extent.max);
             for (std::size_t panel = 0; panel < row.panels(); ++panel)
                 store_line(row.line(panel), load_line(row.line(panel)) / splat_line(sum));
@@ -121,8 +123,9 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
         } else {
             const float* target = args.probabilities + sample * args.n_classes;
             args.losses[i] = linear_loss(row, target, extent.max) + extent.not_finite;
+            weight = sum_of_target(row, target);
             sum = exponentiate(row, extent.max);
-            const Line to_probability = splat_line(sum_of_target(row, target) / sum);
+            const Line to_probability = splat_line(weight / sum);
             for (std::size_t panel = 0; panel < row.panels(); ++panel)
                 store_line(row.line(panel),
                            load_line(row.line(panel)) * to_probability - target_line(target, panel, row.n_classes));
@@ -130,7 +133,7 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
         for (std::size_t panel = 0; panel < row.panels(); ++panel)
             store_line(row.line(panel), rounded(load_line(row.line(panel)) * delta_scale, args.rounding));
         if (i % kPanel == kPanel - 1 || i + 1 == args.rows)
-            add_logs(sums, i % kPanel + 1, args.losses + i / kPanel * kPanel);
+            add_logs(sums, weights, i % kPanel + 1, args.losses + i / kPanel * kPanel);
     }
 }
 

@@ -84,7 +84,7 @@ class RunResult:
     """What one call of Trainer.run did."""
 
     losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
-    stopped: str  # "" if every step was done; "loss": the next step's loss is not finite; "input": its X is not
+    stopped: str  # "" if every step was done; "loss": the next step's loss is not finite, or a parameter; "input": its X is not
     bad_sample: int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
     team_size: int  # threads that really ran
     tasks_per_thread: list[int]  # how many pieces of work each of them did
