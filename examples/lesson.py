@@ -1,0 +1,56 @@
+"""The lesson: teach a small net to read handwritten digits, look at what it learned, then go deeper.
+
+Run it from anywhere: `python lesson.py`. Pictures go to the folder lesson-pictures, or to the one you name:
+`python lesson.py --pictures FOLDER`. Without MNIST (and without a network to get it) the built-in digits stand in.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from fastmlp import Adam, Net, Normal, datasets, plots
+
+parser = argparse.ArgumentParser(description="The whole lesson in one script.")
+parser.add_argument("--pictures", type=Path, default=Path("lesson-pictures"), help="folder for the pictures")
+parser.add_argument("--steps", type=int, default=1000, help="batches to train each net on (default 1000)")
+arguments = parser.parse_args()
+arguments.pictures.mkdir(parents=True, exist_ok=True)
+
+
+def save(axes_or_figure, name):
+    path = arguments.pictures / name
+    figure = axes_or_figure.figure if hasattr(axes_or_figure, "figure") else axes_or_figure
+    figure.savefig(path)
+    print(f"  picture: {path}")
+
+
+# 1. The data: 55,000 images to train on, 5,000 to watch, 10,000 to judge by. Each is 28 x 28 pixels, 0 to 255.
+data, why_not_mnist = datasets.auto()
+print(why_not_mnist or f"{len(data.train):,} training images of {data.train.images[0].shape} pixels")
+save(plots.digits(data.train.images[:40], data.train.labels[:40]), "digits.png")
+save(plots.digits(data.train.images[:40], data.train.labels[:40], inverted=True), "digits_inverted.png")
+
+# 2. The net: 784 pixels in, 200 hidden units, 10 digits out. The start is a poor one: every weight is drawn from
+#    N(0.5, 0.7), far too large. 1,000 random batches of 1,000 images; Adam follows the gradient of the loss.
+net = Net([784, 200, 10], activation="relu", initializer=Normal(0.5, 0.7, bias_too=True), seed=0)
+history = net.fit(data.train.images, data.train.labels, steps=arguments.steps, batch_size=1000,
+                  optimizer=Adam(learning_rate=0.001))  # fmt: skip
+for step in range(0, len(history.step_loss), 50):
+    print(f"  step {step:4d}: loss {history.step_loss[step]:8.4f}")
+
+# 3. How good is it on images it has never seen?
+result = net.evaluate(data.test.images, data.test.labels)
+print(f"One hidden layer, poor start: {result.accuracy:.1%} of the test images are right.")
+
+# 4. Single digits beside a bar graph of the predicted probabilities: one right, one wrong.
+right = net.predict(data.test.images) == data.test.labels
+for name, index in [("right", np.flatnonzero(right)[0]), ("wrong", np.flatnonzero(~right)[0])]:
+    save(plots.prediction(net, data.test.images[index], data.test.labels[index]), f"prediction_{name}.png")
+
+# 5. Deeper, and from a good start: weights that keep the size of the signals (He et al., 2015).
+deeper = Net([784, 400, 200, 10], activation="relu", initializer="he_normal", seed=0)
+deeper.fit(data.train.images, data.train.labels, steps=arguments.steps, batch_size=1000)
+better = deeper.evaluate(data.test.images, data.test.labels)
+print(f"Two hidden layers, good start: {better.accuracy:.1%} of the test images are right.")
+save(plots.mistakes(deeper, data.test.images, data.test.labels, n=16), "mistakes_of_the_deeper_net.png")
