@@ -62,8 +62,7 @@ def look_at(
         if n_dead == n_units:
             warnings.append(
                 f"All {n_units:,} {where}: the layers up to it learn nothing any more. Train a new net with "
-                "a smaller "
-                'learning rate, another initializer, or activation="leaky_relu".'
+                'a smaller learning rate, another initializer, or activation="leaky_relu".'
             )
             notes.append(warnings[-1])
             break  # what follows sees one and the same input for all samples
@@ -90,6 +89,5 @@ def _constant_features(X: CoreSamples) -> list[str]:
     shown = ", ".join(map(str, constant[:5])) + (", ..." if constant.size > 5 else "")
     return [
         f"{constant.size:,} of {X.shape[1]:,} features have one and the same value, not 0, in {len(X):,} "
-        "training samples "
-        f"(features {shown}): they say nothing about the class and can be left out."
+        f"training samples (features {shown}): they say nothing about the class and can be left out."
     ]

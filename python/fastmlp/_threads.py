@@ -74,8 +74,7 @@ def _parsed(variable: str, number: str, value: str) -> int:
         return int(number)
     raise ValueError(
         f"The environment variable {variable} is {value!r}, but must be a whole number from 1 to "
-        f"{MAX_THREADS}; "
-        "correct it or unset it."
+        f"{MAX_THREADS}; correct it or unset it."
     )
 
 

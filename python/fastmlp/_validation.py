@@ -256,8 +256,7 @@ def samples(X: object, n_features: int, shape: Sequence[int] | None = None, name
     if array.size == n_features:
         raise ValueError(
             f"{name} has the shape {array.shape}, which looks like a single sample; pass {name}[np.newaxis], "
-            "since "
-            "the first dimension counts the samples."
+            "since the first dimension counts the samples."
         )
     if array.ndim == 0:
         raise ValueError(
@@ -274,8 +273,7 @@ def targets(
     if array.ndim == 2 and array.shape[1] == 1 != n_classes:
         raise ValueError(
             f"{name} has the shape {array.shape}; pass {name}.ravel() if it holds labels, or {n_classes} "
-            "class "
-            "probabilities for each sample."
+            "class probabilities for each sample."
         )
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] != n_classes):
         raise ValueError(
@@ -309,8 +307,8 @@ def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
     if array.dtype.kind == "f" and array.ndim == 1 and array.size:
         raise TypeError(
             f"{name} holds {array.dtype} numbers, but {labels} must be integers; pass "
-            f"{name}.astype(np.int64) if it "
-            "holds labels. (Class probabilities need one column for each class.)"
+            f"{name}.astype(np.int64) if it holds labels. (Class probabilities need one column for each "
+            "class.)"
         )
     return array
 
@@ -321,8 +319,7 @@ def _check_labels(labels: NDArray[Any], n_classes: int, name: str) -> None:
     index = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
     raise ValueError(
         f"{name}[{index}] is {labels[index]}, but this net has {n_classes} class(es): labels must be from 0 "
-        "to "
-        f"{n_classes - 1}."
+        f"to {n_classes - 1}."
     )
 
 
@@ -357,8 +354,7 @@ def row_with_non_finite(X: NDArray[Any], row: int, name: str, first_row: int) ->
     too_large = "" if not np.isfinite(values[column]) else ", too large for float32"
     return (
         f"{where} is {values[column]}{too_large}; every feature must be a finite number. Leave such samples "
-        "out, or "
-        "replace the values (np.nan_to_num)."
+        "out, or replace the values (np.nan_to_num)."
     )
 
 
@@ -366,10 +362,8 @@ def not_finite(happened: str, step: int, epoch: int, learning_rate: float) -> st
     """Say that training has left the numbers; `happened` is what of the step is not finite."""
     return (
         f"{happened} step {step} (epoch {epoch}, learning rate {learning_rate:g}) is not a finite number; "
-        "the net holds "
-        "the latest weights that gave a finite loss. Use a smaller learning rate, and bring the features to "
-        "similar "
-        "sizes (around 1) if they are very large."
+        "the net holds the latest weights that gave a finite loss. Use a smaller learning rate, and bring "
+        "the features to similar sizes (around 1) if they are very large."
     )
 
 
@@ -377,8 +371,7 @@ def not_finite(happened: str, step: int, epoch: int, learning_rate: float) -> st
 
 FIT_UNDER_WAY: Final = (
     "This net is being fitted already, by another thread or by the fit whose callback called this one. Wait "
-    "until that "
-    "has ended, or fit a copy (copy.deepcopy)."
+    "until that has ended, or fit a copy (copy.deepcopy)."
 )
 
 

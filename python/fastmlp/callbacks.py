@@ -185,8 +185,7 @@ class EarlyStopping(Callback):
         if not fit.has_validation and self.monitor != "loss":
             raise ValueError(
                 f"EarlyStopping watches {self.monitor}, but there are no validation data; pass "
-                "validation_data or "
-                'validation_split to fit, or EarlyStopping(monitor="loss").'
+                'validation_data or validation_split to fit, or EarlyStopping(monitor="loss").'
             )
 
     def on_epoch_end(self, net: Any, fit: Fit) -> None:

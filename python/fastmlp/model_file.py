@@ -149,8 +149,7 @@ def _encode(model: StoredModel) -> tuple[bytes, list[NDArray[Any]]]:
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(
                 f"Layer {layer} has weights that are not finite numbers; such a net is of no use and is not "
-                "saved. "
-                "Train again with a smaller learning rate."
+                "saved. Train again with a smaller learning rate."
             )
         tensors[f"layers.{layer}.weight"] = weight
         tensors[f"layers.{layer}.bias"] = bias
@@ -169,8 +168,7 @@ def _encode(model: StoredModel) -> tuple[bytes, list[NDArray[Any]]]:
     if len(encoded) > MAX_HEADER_BYTES:
         raise ValueError(
             f"The model's description takes {len(encoded):,} bytes, more than the {MAX_HEADER_BYTES:,} that "
-            "can be "
-            "loaded again; shorten class_names."
+            "can be loaded again; shorten class_names."
         )
     return encoded, [tensor for _, tensor in ordered]
 
@@ -268,8 +266,7 @@ class _Reader:
         if length > self._n_bytes - 8:
             self._refuse(
                 f"its header would take {length:,} bytes, but it has only {self._n_bytes:,}. Either it is "
-                "cut short, or "
-                "it is not a safetensors file."
+                "cut short, or it is not a safetensors file."
             )
         if length > MAX_HEADER_BYTES:
             self._refuse(f"its header takes {length:,} bytes, more than the limit of {MAX_HEADER_BYTES:,}.")
