@@ -50,10 +50,14 @@ class Network:
     def biases(self, layer: int) -> NDArray[np.float32]:
         """Copy of a layer's biases, (n_outputs,)."""
 
-    def set_parameters(self, weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]) -> None:
+    def set_parameters(
+        self, weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]
+    ) -> None:
         """Assign all layers at once; ValueError, and nothing changed, if any shape differs."""
 
-    def forward(self, X: NDArray[np.uint8] | NDArray[np.float32], n_layers: int, threads: int) -> NDArray[np.float32]:
+    def forward(
+        self, X: NDArray[np.uint8] | NDArray[np.float32], n_layers: int, threads: int
+    ) -> NDArray[np.float32]:
         """Output of the first n_layers layers, (n_samples, layer_sizes[n_layers]).
 
         Hidden layers end in their activation, the last one in logits. X is C-contiguous (n_samples, n_features).
@@ -85,7 +89,9 @@ class RunResult:
 
     losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
     stopped: str  # "" if every step was done; "loss": the next step's loss is not finite, or a parameter; "input": its X is not
-    bad_sample: int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
+    bad_sample: (
+        int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
+    )
     team_size: int  # threads that really ran
     tasks_per_thread: list[int]  # how many pieces of work each of them did
 
@@ -130,13 +136,13 @@ class kernels:
     def multiply(
         instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], skip_zeros: bool = False
     ) -> NDArray[np.float32]:
-        """a @ b; if skip_zeros, by the kernel that leaves out columns of a which are 0 in all rows of a tile."""
+        """a @ b; if skip_zeros, leaving out columns of a which are 0 in a tile."""
 
     @staticmethod
     def multiply_transposed(
         instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], skip_zeros: bool = False
     ) -> NDArray[np.float32]:
-        """a.T @ b; if skip_zeros, by the kernel that leaves out rows of a which are 0 in all columns of a tile."""
+        """a.T @ b; if skip_zeros, leaving out rows of a which are 0 in a tile."""
 
     @staticmethod
     def multiply_by_transposed(
@@ -149,7 +155,9 @@ class kernels:
         """Sums of the columns, as one row."""
 
     @staticmethod
-    def pack_uint8(instruction_set: str, a: NDArray[np.uint8], index: NDArray[np.int64]) -> NDArray[np.float32]:
+    def pack_uint8(
+        instruction_set: str, a: NDArray[np.uint8], index: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """a[index] as float32."""
 
     @staticmethod
