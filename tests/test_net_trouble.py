@@ -204,6 +204,18 @@ def test_update_that_makes_weights_infinite_is_found_even_if_it_is_the_last() ->
     assert len(net.history.step_loss) == 0
 
 
+def test_infinite_weight_that_the_loss_does_not_show_stops_the_next_step() -> None:
+    # A first-layer weight overflows; tanh makes +-1 of it, so that logits and loss stay finite.
+    net = Net([1, 1, 2], activation="tanh", seed=0)
+    net.set_weights([[[1e-3]], [[10, -10]]], [[0], [0, 0]])
+    weights = net.weights
+    with pytest.raises(NonFiniteLossError) as caught:
+        net.fit([[100.0]], [1], steps=3, optimizer=SGD(1e37))
+    assert caught.value.step in (1, 2)
+    np.testing.assert_array_equal(net.weights[0], weights[0])
+    np.testing.assert_array_equal(net.weights[1], weights[1])
+
+
 def test_update_that_makes_weights_infinite_is_found_before_they_are_validated() -> None:
     net = new_net()
     with pytest.raises(NonFiniteLossError, match="A weight after step 1 "):

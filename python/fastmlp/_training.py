@@ -145,7 +145,7 @@ class Training:
             raise non_finite_input(self._samples, row)
         if result.stopped:
             step = len(self._history.step_loss) + 1
-            self._fail(step, epoch, float(steps.learning_rates[n_done]), "The loss of")
+            self._fail(step, epoch, float(steps.learning_rates[n_done]), "The loss or a weight at")
         self._adapt(len(steps), seconds)
         return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
 
