@@ -1,7 +1,7 @@
 """The lesson: teach a small net to read handwritten digits, look at what it learned, then go deeper.
 
 Run it from anywhere: `python lesson.py`. Pictures go to the folder lesson-pictures, or to the one you name:
-`python lesson.py --pictures FOLDER`. Without MNIST (and without a network to get it) the built-in digits stand in.
+`python lesson.py --pictures FOLDER`. Without MNIST, and a network to get it, the built-in digits stand in.
 """
 
 import argparse
@@ -25,14 +25,14 @@ def save(axes_or_figure, name):
     print(f"  picture: {path}")
 
 
-# 1. The data: 55,000 images to train on, 5,000 to watch, 10,000 to judge by. Each is 28 x 28 pixels, 0 to 255.
+# 1. The data: 55,000 images to train on, 5,000 to watch, 10,000 to judge by; 28 x 28 pixels each, 0 to 255.
 data, why_not_mnist = datasets.auto()
 print(why_not_mnist or f"{len(data.train):,} training images of {data.train.images[0].shape} pixels")
 save(plots.digits(data.train.images[:40], data.train.labels[:40]), "digits.png")
 save(plots.digits(data.train.images[:40], data.train.labels[:40], inverted=True), "digits_inverted.png")
 
-# 2. The net: 784 pixels in, 200 hidden units, 10 digits out. The start is a poor one: every weight is drawn from
-#    N(0.5, 0.7), far too large. 1,000 random batches of 1,000 images; Adam follows the gradient of the loss.
+# 2. The net: 784 pixels in, 200 hidden units, 10 digits out. The start is a poor one: every weight is drawn
+#    from N(0.5, 0.7), far too large. 1,000 random batches of 1,000 images; Adam follows the gradient.
 net = Net([784, 200, 10], activation="relu", initializer=Normal(0.5, 0.7, bias_too=True), seed=0)
 history = net.fit(data.train.images, data.train.labels, steps=arguments.steps, batch_size=1000,
                   optimizer=Adam(learning_rate=0.001))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The compiled core. Private: its checks are what memory safety needs, no more; `fastmlp.Net` is the public face."""
+"""The compiled core. Private: it checks what memory safety needs; `fastmlp.Net` is the public face."""
 
 from collections.abc import Sequence
 from typing import final
@@ -19,7 +19,7 @@ def supported_instruction_sets() -> list[str]:
     """Those of `compiled_instruction_sets` that this machine can run."""
 
 def selected_instruction_set() -> tuple[str, str]:
-    """Name of the set a new Network uses, and why; RuntimeError if FASTMLP_ISA names one this machine lacks."""
+    """Name of the set a new Network uses, and why; RuntimeError if FASTMLP_ISA names one that is lacking."""
 
 def philox_permutation(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.int64]:
     """A uniform permutation of range(n); depends on (seed, purpose, stream, n) alone."""
@@ -60,7 +60,7 @@ class Network:
     ) -> NDArray[np.float32]:
         """Output of the first n_layers layers, (n_samples, layer_sizes[n_layers]).
 
-        Hidden layers end in their activation, the last one in logits. X is C-contiguous (n_samples, n_features).
+        Hidden layers end in their activation, the last one in logits. X: C-contiguous (n_samples, n_features).
         threads: 0 leaves the number to the size of the work and the machine; a positive number is the limit.
         Raises NonFiniteInput (ValueError) with the row if X holds a non-finite value.
         """
@@ -88,7 +88,8 @@ class RunResult:
     """What one call of Trainer.run did."""
 
     losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
-    stopped: str  # "" if every step was done; "loss": the next step's loss is not finite, or a parameter; "input": its X is not
+    # "" if every step was done; "loss": the next step's loss, or a parameter, is not finite; "input": its X is not.
+    stopped: str
     bad_sample: (
         int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
     )
@@ -116,10 +117,10 @@ class Trainer:
         threads: int,
         threads_are_required: bool,
     ) -> RunResult:
-        """Train one step per batch; step s uses the samples order[offsets[s]:offsets[s + 1]] and learning_rates[s].
+        """Train one step per batch; step s uses samples order[offsets[s]:offsets[s + 1]] and learning_rates[s].
 
         The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
-        Everything is checked before any work: indices in order and targets, offsets rising from 0 to len(order).
+        Everything is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
         Stops before the update of a step whose loss or input is not finite.
         """
 
@@ -130,7 +131,7 @@ class NonFiniteInput(ValueError):
     """X holds a non-finite value; args[0] is the index of the first such sample."""
 
 class kernels:
-    """Single kernels of a chosen instruction set, for tests; a submodule. Arrays are float32 unless said otherwise."""
+    """Single kernels of a chosen instruction set, for tests; a submodule. Arrays are float32 if not noted."""
 
     @staticmethod
     def multiply(
