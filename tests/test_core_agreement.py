@@ -391,6 +391,25 @@ def test_weight_that_is_not_finite_makes_the_loss_not_finite(bad, activation, in
         assert result.stopped == "loss"
 
 
+@every_instruction_set
+def test_callers_denormals_survive_every_call(instruction_set):
+    # The core flushes denormals in its own loops only.
+    rng = np.random.default_rng(19)
+    net = random_net(rng, [20, 9, 3], ["tanh"])
+    X, labels = random_inputs(rng, "float32", 40, 20), rng.integers(0, 3, 40)
+    network, denormal = network_like(net, instruction_set), np.array([1e-40], np.float32)
+    calls = {
+        "forward": lambda: network.forward(X, 2, 1),
+        "softmax": lambda: network.softmax(X, 1),
+        "evaluate": lambda: network.evaluate(X, labels, 1),
+        "set_parameters": lambda: network.set_parameters(net.weights, net.biases),
+        "run": lambda: run_batches(adam_trainer(network), X, labels, [np.arange(40)], 0.01, threads=2),
+    }
+    for name, call in calls.items():
+        call()
+        assert (denormal * np.float32(0.5) > 0).all(), name
+
+
 # What is out of range.
 
 
