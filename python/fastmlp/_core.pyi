@@ -60,7 +60,7 @@ class Network:
     ) -> NDArray[np.float32]:
         """Output of the first n_layers layers, (n_samples, layer_sizes[n_layers]).
 
-        Hidden layers end in their activation, the last one in logits. X: C-contiguous (n_samples, n_features).
+        Hidden layers end in their activation, the last one in logits. X: (n_samples, n_features).
         threads: 0 leaves the number to the size of the work and the machine; a positive number is the limit.
         Raises NonFiniteInput (ValueError) with the row if X holds a non-finite value.
         """
@@ -88,7 +88,7 @@ class RunResult:
     """What one call of Trainer.run did."""
 
     losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
-    # "" if every step was done; "loss": the next step's loss, or a parameter, is not finite; "input": its X is not.
+    # "" if every step was done; "loss": the next step's loss or a parameter is not finite; "input": X is not.
     stopped: str
     bad_sample: (
         int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
@@ -117,10 +117,10 @@ class Trainer:
         threads: int,
         threads_are_required: bool,
     ) -> RunResult:
-        """Train one step per batch; step s uses samples order[offsets[s]:offsets[s + 1]] and learning_rates[s].
+        """Train one step per batch; step s uses order[offsets[s]:offsets[s + 1]] and learning_rates[s].
 
         The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
-        Everything is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
+        All is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
         Stops before the update of a step whose loss or input is not finite.
         """
 
