@@ -113,6 +113,23 @@ def test_ctrl_c_in_the_middle_of_a_call_loses_no_step(delay: float) -> None:
     net.fit(X, Y, steps=1)
 
 
+def test_ctrl_c_while_a_result_is_recorded_loses_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    collect = _training.Training.collect
+    calls = []
+
+    def interrupted_collect(self: _training.Training) -> None:
+        calls.append(self)
+        if len(calls) == 3:
+            press_ctrl_c()
+        collect(self)
+
+    monkeypatch.setattr(_training.Training, "collect", interrupted_collect)
+    net = new_net()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, Y, epochs=9, batch_size=10)
+    assert assert_whole(net) > 0
+
+
 def test_all_callbacks_end_even_if_the_end_of_one_fails() -> None:
     class FailAtEnd(Callback):
         def on_fit_end(self, net: Net, fit: Any) -> None:

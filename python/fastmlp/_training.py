@@ -127,7 +127,10 @@ class Training:
             self._fail(len(self._history.step_loss), epoch, learning_rate, "A weight after")
 
     def collect(self) -> None:
-        """Record the losses of the latest call; does no harm if done already."""
+        """Record the losses of the latest call.
+
+        May be repeated, and must be at the end of a fit: Ctrl-C can interrupt the first time.
+        """
         for result in self._results:
             self._history._set_step_losses(self._first_step, result.losses)
 

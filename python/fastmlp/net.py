@@ -282,11 +282,12 @@ class Net:
             for callback in job.callbacks:
                 getattr(callback, hook)(self, fit)
 
-        with ExitStack() as at_end:  # what it is given here happens however this ends
+        with ExitStack() as at_end:  # what it is given happens however this ends, the last first
             at_end.callback(lambda: setattr(self, "_last_run", training.last_run))
             for callback in job.callbacks:
                 at_end.callback(callback.on_fit_end, self, fit)
                 callback.on_fit_begin(self, fit)
+            at_end.callback(training.collect)
 
             self.history = history
             self._network.go_live(job.optimizer)
