@@ -27,9 +27,12 @@ def random_net(
 
 
 def random_inputs(rng: np.random.Generator, dtype: str, n: int, n_features: int) -> NDArray[np.generic]:
-    if dtype == "uint8":  # half of it black, as in pictures of digits
-        return (rng.integers(0, 256, (n, n_features)) * rng.integers(0, 2, (n, n_features))).astype(np.uint8)
-    return rng.normal(0, 1, (n, n_features)).astype(np.float32)
+    """Draw inputs, half of the time with zeros in patches as in pictures of digits, which the core skips."""
+    numbers = rng.integers(0, 256, (n, n_features)) if dtype == "uint8" else rng.normal(size=(n, n_features))
+    if rng.random() < 0.5:
+        always_zero = rng.random(n_features) < 0.6
+        numbers *= ~always_zero & (rng.random((n, n_features)) < 0.8)
+    return numbers.astype(dtype)
 
 
 def random_targets(

@@ -87,6 +87,24 @@ def test_product_is_one_chain_of_multiply_adds_in_rising_order(product, instruct
 
 
 @every_instruction_set
+@pytest.mark.parametrize("product", ["multiply", "multiply_transposed"])
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
+def test_product_skipping_zeros_has_the_bits_of_the_whole_one(density, product, instruction_set):
+    # Adding the product of a zero changes no bit. Zeros come in columns of the left operand, as in pictures,
+    # and singly; -0 counts as one.
+    rng = np.random.default_rng(13)
+    shapes_of, _ = PRODUCTS[product]
+    multiply = getattr(kernels, product)
+    for size in itertools.product((0, 1, 3, 4, 5, 6, 11, 16, 17, 96), (0, 1, 16, 49), DEPTHS):
+        a, b = (rng.normal(size=shape).astype(np.float32) for shape in shapes_of(*size))
+        features = a if product == "multiply" else a.T
+        features[:, rng.random(features.shape[1]) >= density] = rng.choice(np.array([0, -0.0], np.float32))
+        a[rng.random(a.shape) < 0.1] = 0
+        whole, skipping = multiply(instruction_set, a, b), multiply(instruction_set, a, b, skip_zeros=True)
+        assert skipping.tobytes() == whole.tobytes(), size
+
+
+@every_instruction_set
 def test_sum_of_rows_at_all_sizes_is_one_chain_in_rising_order(instruction_set):
     rng = np.random.default_rng(3)
     for rows, columns in itertools.product((*ROWS, 300), COLUMNS):
