@@ -1,8 +1,7 @@
 """Model files: safetensors, with everything that is not a tensor as JSON in the header's metadata.
 
-A file is eight bytes for the length of the header (little-endian), the header (JSON: the type, shape and
-place of each tensor, and string-to-string metadata), and the tensors' bytes. Any reader of safetensors can
-have the weights:
+The `safetensors` library writes the files and checks them; any program that reads the format can have the
+weights:
 
 - ``layers.0.weight`` (n_inputs, n_outputs) and ``layers.0.bias`` (n_outputs,), float32, and so on for each
   layer;
@@ -10,8 +9,9 @@ have the weights:
   ``history.step_loss`` float32;
 - the metadata have one key, "fastmlp", with JSON of what `StoredModel` lists besides.
 
-Nothing in a file is trusted. All of the header is checked, the sizes that it claims against the number of
-bytes that are there, before any memory for tensors is allocated; nothing is unpickled or memory-mapped.
+Nothing in a file is trusted. What is not a fastmlp model is refused once its header is read, before the rest
+of it is; nothing is unpickled. Files are read, not memory-mapped: one that another process cuts short
+meanwhile is refused, where a map of it would end the process.
 
 References
 ----------
@@ -26,11 +26,10 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +45,11 @@ FORMAT_VERSION: Final = 1
 MAX_HEADER_BYTES: Final = 2**22
 _MAX_EPOCHS: Final = 2**32 - 1  # the number of a shuffle has 32 bits
 
-_DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-    "I64": np.dtype("<i8"),
+_FLOAT32: Final = np.dtype(np.float32)
+_HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    f"history.{name}": dtype for name, dtype in (COLUMNS | {"step_loss": _FLOAT32}).items()
 }
-_CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
-_HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = COLUMNS | {"step_loss": np.dtype(np.float32)}
+_OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +103,9 @@ def save(path: str | os.PathLike[str], model: StoredModel) -> None:
     OSError
         If the file cannot be written; the one that was there before is then unharmed.
     """
-    header, tensors = _encode(model)
+    data = to_bytes(model)
     with atomic_writer(path) as file:
-        _write(file, header, tensors)
+        file.write(data)
 
 
 def load(path: str | os.PathLike[str]) -> StoredModel:
@@ -125,55 +122,38 @@ def load(path: str | os.PathLike[str]) -> StoredModel:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ModelFileError(f"{os.fspath(path)} is not a regular file.")
-        return _Reader(file, status.st_size, os.fspath(path)).read()
+        return _read(file, status.st_size, os.fspath(path))
 
 
 def to_bytes(model: StoredModel) -> bytes:
     """Return what `save` would write."""
-    file = io.BytesIO()
-    _write(file, *_encode(model))
-    return file.getvalue()
+    import safetensors.numpy
 
-
-def from_bytes(data: bytes) -> StoredModel:
-    """Read what `to_bytes` returned, with the checks of `load`."""
-    return _Reader(io.BytesIO(data), len(data), "The pickled model").read()
-
-
-def _encode(model: StoredModel) -> tuple[bytes, list[NDArray[Any]]]:
-    """Return the header, and the tensors in the order in which they follow it."""
-    tensors: dict[str, NDArray[Any]] = {}
-    for name, column in model.history._to_arrays().items():
-        tensors[f"history.{name}"] = column
+    tensors = {f"history.{name}": column for name, column in model.history._to_arrays().items()}
     for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(
                 f"Layer {layer} has weights that are not finite numbers; such a net is of no use and is not "
                 "saved. Train again with a smaller learning rate."
             )
-        tensors[f"layers.{layer}.weight"] = weight
-        tensors[f"layers.{layer}.bias"] = bias
-    # 8-byte numbers first, so that all of them lie at multiples of their size.
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
-
-    header: dict[str, object] = {"__metadata__": {"fastmlp": json.dumps(_metadata(model))}}
-    begin = 0
-    for name, tensor in ordered:
-        end = begin + tensor.nbytes
-        code = _CODES[tensor.dtype.newbyteorder("<")]
-        header[name] = {"dtype": code, "shape": tensor.shape, "data_offsets": (begin, end)}
-        begin = end
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    if len(encoded) > MAX_HEADER_BYTES:
+        tensors[f"layers.{layer}.weight"] = np.ascontiguousarray(weight)  # the library checks no strides
+        tensors[f"layers.{layer}.bias"] = np.ascontiguousarray(bias)
+    data: bytes = safetensors.numpy.save(tensors, {"fastmlp": json.dumps(_encoded_settings(model))})
+    (n_header_bytes,) = struct.unpack_from("<Q", data)
+    if n_header_bytes > MAX_HEADER_BYTES:
         raise ValueError(
-            f"The model's description takes {len(encoded):,} bytes, more than the {MAX_HEADER_BYTES:,} that "
-            "can be loaded again; shorten class_names."
+            f"The model's description takes {n_header_bytes:,} bytes, more than the {MAX_HEADER_BYTES:,} "
+            "that can be loaded again; shorten class_names."
         )
-    return encoded, [tensor for _, tensor in ordered]
+    return data
 
 
-def _metadata(model: StoredModel) -> dict[str, object]:
+def from_bytes(data: bytes) -> StoredModel:
+    """Read what `to_bytes` returned, with the checks of `load`."""
+    return _read(io.BytesIO(data), len(data), "The pickled model")
+
+
+def _encoded_settings(model: StoredModel) -> dict[str, object]:
     initializer: object = model.initializer
     if isinstance(initializer, Normal):
         initializer = {"mean": initializer.mean, "std": initializer.std, "bias_too": initializer.bias_too}
@@ -191,190 +171,90 @@ def _metadata(model: StoredModel) -> dict[str, object]:
     }
 
 
-def _write(file: BinaryIO, header: bytes, tensors: Sequence[NDArray[Any]]) -> None:
-    file.write(struct.pack("<Q", len(header)))
-    file.write(header)
-    for tensor in tensors:
-        little_endian = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
-        file.write(little_endian.reshape(-1).view(np.uint8).data)
+def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
+    """Decode a model from the start of a file, refusing it at the first thing that is wrong."""
+    try:
+        start = _read_header(file, n_bytes)
+        header = _json_object(start[8:], "its header")
+        settings = _decoded_settings(header.pop("__metadata__", None))
+        shapes = _layer_shapes(settings["layer_sizes"])
+        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys())
+        tensors = _decoded_tensors(start + file.read(n_bytes - len(start)), shapes)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{name} is not a model that fastmlp can load: {error}") from error
+    columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
+    notes = settings.pop("notes")
+    return StoredModel(
+        **settings,
+        weights=[tensors[name] for name in shapes if name.endswith(".weight")],
+        biases=[tensors[name] for name in shapes if name.endswith(".bias")],
+        history=History._from_arrays(columns, notes),
+    )
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A tensor's type, shape, and where its bytes begin and end after the header."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-class _Reader:
-    """Reads one model file from its start, refusing it at the first thing that is wrong."""
-
-    def __init__(self, file: BinaryIO, n_bytes: int, name: str) -> None:
-        self._file = file
-        self._n_bytes = n_bytes
-        self._name = name
-
-    def read(self) -> StoredModel:
-        header = self._header()
-        try:
-            metadata = self._metadata(header.pop("__metadata__", None))
-            sizes = _validation.layer_sizes(_required(metadata, "layer_sizes"))
-            settings: dict[str, Any] = {
-                "layer_sizes": sizes,
-                "activations": _validation.activations(_required(metadata, "activations"), len(sizes) - 2),
-                "initializer": _decoded_initializer(_required(metadata, "initializer")),
-                "precision": _validation.one_of(
-                    _required(metadata, "precision"), "precision", _validation.PRECISIONS
-                ),
-                "seed": _validation.seed(_required(metadata, "seed")),
-                "n_epochs": _validation.whole_number(
-                    _required(metadata, "n_epochs"), "n_epochs", 0, _MAX_EPOCHS
-                ),
-                "image_shape": _validation.image_shape(metadata.get("image_shape"), sizes[0]),
-                "class_names": _validation.class_names(metadata.get("class_names"), sizes[-1]),
-            }
-            notes = _decoded_notes(metadata.get("notes", []))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ModelFileError):
-                raise
-            self._refuse(str(error))
-
-        places = self._places(header)
-        self._check_layers(places, sizes)
-        self._check_history(places)
-        tensors = self._tensors(places)
-        layers = range(len(sizes) - 1)
-        history = {name: tensors[f"history.{name}"] for name in _HISTORY_DTYPES}
-        return StoredModel(
-            **settings,
-            weights=[tensors[f"layers.{layer}.weight"] for layer in layers],
-            biases=[tensors[f"layers.{layer}.bias"] for layer in layers],
-            history=History._from_arrays(history, notes),
+def _read_header(file: BinaryIO, n_bytes: int) -> bytes:
+    """Return the header with its length in front, as in the file."""
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise ValueError(f"it has {len(prefix)} bytes, too few for a safetensors file.")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > n_bytes - 8:
+        raise ValueError(
+            f"its header would take {length:,} bytes, but it has only {n_bytes:,}. Either it is cut "
+            "short, or it is not a safetensors file."
         )
-
-    def _refuse(self, reason: str) -> NoReturn:
-        raise ModelFileError(f"{self._name} is not a model that fastmlp can load: {reason}")
-
-    def _header(self) -> dict[str, Any]:
-        prefix = self._file.read(8)
-        if len(prefix) < 8:
-            self._refuse(f"it has {len(prefix)} bytes, too few for a safetensors file.")
-        (length,) = struct.unpack("<Q", prefix)
-        if length > self._n_bytes - 8:
-            self._refuse(
-                f"its header would take {length:,} bytes, but it has only {self._n_bytes:,}. Either it is "
-                "cut short, or it is not a safetensors file."
-            )
-        if length > MAX_HEADER_BYTES:
-            self._refuse(f"its header takes {length:,} bytes, more than the limit of {MAX_HEADER_BYTES:,}.")
-        self._header_end = 8 + length
-        return self._json_object(self._file.read(length), "its header")
-
-    def _metadata(self, metadata: object) -> dict[str, Any]:
-        text = metadata.get("fastmlp") if isinstance(metadata, dict) else None
-        if not isinstance(text, str):
-            self._refuse("it is a safetensors file, but has no fastmlp metadata: another program wrote it.")
-        settings = self._json_object(text, "its fastmlp metadata")
-        version = _validation.whole_number(_required(settings, "format_version"), "format_version")
-        if version > FORMAT_VERSION:
-            self._refuse(
-                f"it has format version {version}, written by a later fastmlp; this one reads up to version "
-                f"{FORMAT_VERSION}. Upgrade fastmlp."
-            )
-        return settings
-
-    def _json_object(self, text: str | bytes, what: str) -> dict[str, Any]:
-        try:
-            decoded = json.loads(text, object_pairs_hook=_object_without_duplicates)
-        except (ValueError, RecursionError) as error:
-            self._refuse(f"{what} is not valid JSON ({error}).")
-        if not isinstance(decoded, dict):
-            self._refuse(f"{what} is not a JSON object.")
-        return decoded
-
-    def _places(self, header: dict[str, Any]) -> dict[str, _Place]:
-        """Where each tensor is: one after the other, without gaps, up to the file's end."""
-        places = {name: self._place(name, description) for name, description in header.items()}
-        end = 0
-        for name, place in sorted(places.items(), key=lambda item: (item[1].begin, item[1].end)):
-            if place.begin != end:
-                self._refuse(
-                    f"the bytes of tensor {shortened(repr(name))} do not begin where those before it end."
-                )
-            end = place.end
-        n_bytes = self._n_bytes - self._header_end
-        if end != n_bytes:
-            damage = "cut short" if end > n_bytes else "too long"
-            self._refuse(f"it is {damage}: its tensors take {end:,} bytes, and it has {n_bytes:,} for them.")
-        return places
-
-    def _place(self, name: str, description: object) -> _Place:
-        if not isinstance(description, dict) or set(description) != {"dtype", "shape", "data_offsets"}:
-            self._refuse(f"tensor {shortened(repr(name))} is not described by dtype, shape and data_offsets.")
-        code, shape, offsets = description["dtype"], description["shape"], description["data_offsets"]
-        dtype = _DTYPES.get(code) if isinstance(code, str) else None
-        if dtype is None:
-            self._refuse(
-                f"tensor {shortened(repr(name))} has the type {shortened(repr(code))}, which no fastmlp "
-                "model has."
-            )
-        if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2 or len(shape) > 2:
-            self._refuse(f"tensor {shortened(repr(name))} has a shape or data_offsets that are not sizes.")
-        if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
-            self._refuse(
-                f"tensor {shortened(repr(name))} of shape {tuple(shape)} does not fill its {offsets} bytes "
-                "exactly."
-            )
-        return _Place(dtype, tuple(shape), offsets[0], offsets[1])
-
-    def _check_layers(self, places: dict[str, _Place], sizes: Sequence[int]) -> None:
-        expected: dict[str, tuple[int, ...]] = {}
-        for layer, (n_inputs, n_outputs) in enumerate(pairwise(sizes)):
-            expected[f"layers.{layer}.weight"] = (n_inputs, n_outputs)
-            expected[f"layers.{layer}.bias"] = (n_outputs,)
-        known = expected.keys() | {f"history.{name}" for name in _HISTORY_DTYPES}
-        for name in known - places.keys():
-            self._refuse(f"tensor {shortened(repr(name))} is missing.")
-        for name in places.keys() - known:
-            self._refuse(f"tensor {shortened(repr(name))} has no place in a net of layers {list(sizes)}.")
-        for name, shape in expected.items():
-            place = places[name]
-            if place.dtype != _DTYPES["F32"] or place.shape != shape:
-                self._refuse(
-                    f"tensor {name!r} is {place.dtype.name} of shape {place.shape}, but must be float32 of "
-                    f"shape {shape}."
-                )
-
-    def _check_history(self, places: dict[str, _Place]) -> None:
-        n_epochs = math.prod(places["history.loss"].shape)
-        for name, dtype in _HISTORY_DTYPES.items():
-            place = places[f"history.{name}"]
-            lengths = {n_epochs, 0} if name in OPTIONAL_COLUMNS else {n_epochs}
-            right_length = name == "step_loss" or math.prod(place.shape) in lengths
-            if place.dtype != dtype.newbyteorder("<") or len(place.shape) != 1 or not right_length:
-                self._refuse(f"its history's {name} is {place.dtype.name} of shape {place.shape}.")
-
-    def _tensors(self, places: dict[str, _Place]) -> dict[str, NDArray[Any]]:
-        tensors = {}
-        for name, place in sorted(places.items(), key=lambda item: (item[1].begin, item[1].end)):
-            tensor = np.empty(place.shape, place.dtype)
-            buffer = tensor.reshape(-1).view(np.uint8).data
-            if self._file.readinto(buffer) != tensor.nbytes:  # type: ignore[attr-defined]
-                self._refuse("it became shorter while it was read.")
-            tensor = tensor.astype(place.dtype.newbyteorder("="), copy=False)
-            if name.startswith("layers.") and not np.isfinite(tensor).all():
-                self._refuse(f"tensor {shortened(repr(name))} holds values that are infinite or not numbers.")
-            tensors[name] = tensor
-        return tensors
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header takes {length:,} bytes, more than the limit of {MAX_HEADER_BYTES:,}.")
+    return prefix + file.read(length)
 
 
-def _required(metadata: dict[str, Any], key: str) -> Any:
-    if key not in metadata:
+def _json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    try:
+        decoded = json.loads(text, object_pairs_hook=_object_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} is not valid JSON ({error}).") from error
+    if not isinstance(decoded, dict):
+        raise ValueError(f"{what} is not a JSON object.")
+    return decoded
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    decoded = dict(pairs)
+    if len(decoded) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return decoded
+
+
+def _decoded_settings(metadata: object) -> dict[str, Any]:
+    """Return what `StoredModel` holds besides tensors, and the notes of its history."""
+    text = metadata.get("fastmlp") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise ValueError("it is a safetensors file, but has no fastmlp metadata: another program wrote it.")
+    stored = _json_object(text, "its fastmlp metadata")
+    version = _validation.whole_number(_required(stored, "format_version"), "format_version")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"it has format version {version}, written by a later fastmlp; this one reads up to version "
+            f"{FORMAT_VERSION}. Upgrade fastmlp."
+        )
+    sizes = _validation.layer_sizes(_required(stored, "layer_sizes"))
+    return {
+        "layer_sizes": sizes,
+        "activations": _validation.activations(_required(stored, "activations"), len(sizes) - 2),
+        "initializer": _decoded_initializer(_required(stored, "initializer")),
+        "precision": _validation.one_of(_required(stored, "precision"), "precision", _validation.PRECISIONS),
+        "seed": _validation.seed(_required(stored, "seed")),
+        "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, _MAX_EPOCHS),
+        "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),
+        "class_names": _validation.class_names(stored.get("class_names"), sizes[-1]),
+        "notes": _decoded_notes(stored.get("notes", [])),
+    }
+
+
+def _required(stored: dict[str, Any], key: str) -> Any:
+    if key not in stored:
         raise ValueError(f"its fastmlp metadata have no {key!r}.")
-    return metadata[key]
+    return stored[key]
 
 
 def _decoded_initializer(stored: object) -> Initializer:
@@ -391,14 +271,54 @@ def _decoded_notes(notes: object) -> list[str]:
     return notes
 
 
-def _are_sizes(numbers: object) -> bool:
-    return isinstance(numbers, list) and all(
-        type(number) is int and 0 <= number < 2**62 for number in numbers
-    )
+def _layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (n_inputs, n_outputs) in enumerate(pairwise(sizes)):
+        shapes[f"layers.{layer}.weight"] = (n_inputs, n_outputs)
+        shapes[f"layers.{layer}.bias"] = (n_outputs,)
+    return shapes
 
 
-def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    decoded = dict(pairs)
-    if len(decoded) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return decoded
+def _check_names(header: dict[str, Any], expected: set[str]) -> None:
+    for name in expected - header.keys():
+        raise ValueError(f"tensor {name!r} is missing.")
+    for name, description in header.items():
+        if name not in expected:
+            raise ValueError(f"tensor {shortened(repr(name))} has no place in a net of its layer_sizes.")
+        # The library lets further keys pass.
+        if not isinstance(description, dict) or description.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"tensor {name!r} is not described by dtype, shape and data_offsets.")
+
+
+def _decoded_tensors(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file with the right names, if their types, shapes and values are right too."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        stored = dict(deserialize(data))  # type: ignore[no-untyped-call, unused-ignore]
+    except SafetensorError as error:
+        raise ValueError(
+            f"it is cut short, too long or damaged; the safetensors library says {str(error)[:200]!r}."
+        ) from error
+
+    lengths = {name: math.prod(stored[name]["shape"]) for name in _HISTORY_DTYPES}
+    columns = {}
+    for name, length in lengths.items():
+        is_free = name == "history.step_loss" or (length == 0 and name in _OPTIONAL)
+        columns[name] = (length if is_free else lengths["history.loss"],)
+
+    tensors = {}
+    for name, shape in (shapes | columns).items():
+        dtype = _HISTORY_DTYPES.get(name, _FLOAT32)
+        code = f"{dtype.kind.upper()}{8 * dtype.itemsize}"  # the format's word for it, such as F32
+        came = stored[name]["dtype"], tuple(stored[name]["shape"])
+        if came != (code, shape):
+            raise ValueError(
+                f"tensor {name!r} is {came[0]} of shape {shortened(came[1])}, but must be {code} of shape "
+                f"{shape}."
+            )
+        little_endian = np.ndarray(shape, dtype.newbyteorder("<"), stored[name]["data"])
+        tensors[name] = little_endian.astype(dtype, copy=False)
+        if name in shapes and not np.isfinite(tensors[name]).all():
+            raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers.")
+    return tensors
