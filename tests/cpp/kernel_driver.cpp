@@ -19,7 +19,10 @@ namespace fastmlp::test {
 namespace {
 
 void check(const KernelTable& table) {
-    check_kernels(table);
+    check_products(table);
+    check_packing(table);
+    check_elementwise(table);
+    check_softmax(table);
     check_training(table);
 }
 

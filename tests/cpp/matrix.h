@@ -1,6 +1,7 @@
 // Panel matrices for tests.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -21,6 +22,8 @@ class Floats {
         : size_(n), data_(static_cast<float*>(::operator new(n * sizeof(float), std::align_val_t{64}))) {
         for (std::size_t i = 0; i < n; ++i) data_.get()[i] = fill;
     }
+
+    Floats(const Floats& other) : Floats(other.size_) { std::copy_n(other.data(), size_, data()); }
 
     float* data() { return data_.get(); }
     const float* data() const { return data_.get(); }

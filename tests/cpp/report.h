@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace fastmlp::test {
 
@@ -92,6 +95,12 @@ class Random {
         return z ^ (z >> 31);
     }
     std::size_t below(std::size_t n) { return static_cast<std::size_t>(next() % n); }
+    std::vector<std::int64_t> permutation(std::size_t n) {
+        std::vector<std::int64_t> order(n);
+        std::iota(order.begin(), order.end(), 0);
+        for (std::size_t i = n; i > 1; --i) std::swap(order[i - 1], order[below(i)]);
+        return order;
+    }
     // Uniform in [-1, 1), a multiple of 2^-23.
     float symmetric() {
         return static_cast<float>(static_cast<std::int64_t>(next() >> 40) - (std::int64_t{1} << 23)) * 0x1p-23f;

@@ -108,7 +108,8 @@ std::vector<float> parameters_of(const Network& network) {
     std::vector<float> all;
     for (const Layer& layer : network.layers()) {
         std::vector<float> weights(layer.n_inputs * layer.n_outputs), biases(layer.n_outputs);
-        network.read_layer(layer, weights.data(), biases.data());
+        network.read_weights(layer, weights.data());
+        network.read_biases(layer, biases.data());
         append(all, weights);
         append(all, biases);
     }
