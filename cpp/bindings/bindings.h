@@ -5,6 +5,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <vector>
+
 #include "../core/data.h"
 #include "../core/network.h"
 
@@ -39,8 +41,16 @@ inline std::size_t extent(const py::array& array, py::ssize_t dim) {
 // X: uint8 or float32 (n_samples, n_features).
 Inputs inputs_of(const py::array& X, std::size_t n_features);
 
+// Indices that the core follows without looking. They are copied, so that no other thread can change them once they
+// have been checked: each must be at least 0 and less than end.
+std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name);
+
 // int64 labels (n_samples,), every one a class, or float32 (n_samples, n_classes).
-Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_classes);
+struct CheckedTargets {
+    CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_classes);
+    std::vector<std::int64_t> labels;
+    Targets view;
+};
 
 // ValueError for an unknown name.
 Activation activation_named(const std::string& name);

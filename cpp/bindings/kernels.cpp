@@ -113,11 +113,9 @@ py::array_t<float> call_sum_rows(const std::string& set, const py::array& a) {
 py::array_t<float> call_pack_uint8(const std::string& set, const py::array& a, const py::array& index) {
     const Kernels k(set);
     const auto* data = in_place<std::uint8_t>(a, 2, "a matrix");
-    const auto* rows = in_place<std::int64_t>(index, 1, "index");
-    for (std::size_t i = 0; i < extent(index, 0); ++i)
-        require(rows[i] >= 0 && static_cast<std::size_t>(rows[i]) < extent(a, 0), "index holds no row");
+    const std::vector<std::int64_t> rows = checked_indices(index, extent(a, 0), "index");
     PanelMatrix out(extent(index, 0), extent(a, 1));
-    k.table.pack_uint8(data, out.columns, rows, out.rows, out.columns, out.data(), out.stride);
+    k.table.pack_uint8(data, out.columns, rows.data(), out.rows, out.columns, out.data(), out.stride);
     return out.to_array(k.table);
 }
 
@@ -172,10 +170,10 @@ std::pair<py::array_t<float>, py::array_t<float>> call_softmax_cross_entropy(con
     const Kernels k(set);
     PanelMatrix matrix(k.table, logits);
     require(matrix.columns > 0, "at least one class");
-    const Targets checked = targets_of(targets, matrix.rows, matrix.columns);
+    const CheckedTargets checked(targets, matrix.rows, matrix.columns);
     auto losses = new_array<float>({matrix.rows});
-    k.table.softmax_cross_entropy({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.labels,
-                                   checked.probabilities, nullptr, delta_scale, rounding_of(to_bfloat16),
+    k.table.softmax_cross_entropy({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
+                                   checked.view.probabilities, nullptr, delta_scale, rounding_of(to_bfloat16),
                                    losses.mutable_data()});
     return {losses, matrix.to_array(k.table)};
 }

@@ -21,20 +21,25 @@ Inputs inputs_of(const py::array& X, std::size_t n_features) {
     return inputs;
 }
 
-Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_classes) {
-    Targets result;
+std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name) {
+    const auto* data = in_place<std::int64_t>(indices, 1, name);
+    std::vector<std::int64_t> copy(data, data + indices.size());
+    for (const std::int64_t index : copy)
+        if (index < 0 || static_cast<std::size_t>(index) >= end)
+            throw py::value_error(std::string(name) + " must hold numbers from 0 to " + std::to_string(end) +
+                                  ", excluded");
+    return copy;
+}
+
+CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_classes) {
     if (targets.ndim() == 2) {
-        result.probabilities = in_place<float>(targets, 2, "targets");
+        view.probabilities = in_place<float>(targets, 2, "targets");
         if (extent(targets, 1) != n_classes) throw py::value_error("targets have the wrong number of classes");
     } else {
-        result.labels = in_place<std::int64_t>(targets, 1, "targets");
+        labels = checked_indices(targets, n_classes, "targets");
+        view.labels = labels.data();
     }
     if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");
-    if (result.labels != nullptr)
-        for (std::size_t i = 0; i < n_samples; ++i)
-            if (result.labels[i] < 0 || static_cast<std::size_t>(result.labels[i]) >= n_classes)
-                throw py::value_error("a target is not a class");
-    return result;
 }
 
 std::size_t thread_limit(py::ssize_t threads) {

@@ -5,11 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <mutex>
-#include <numeric>
-#include <shared_mutex>
 
-#include "../core/floating_point.h"
 #include "../core/predictor.h"
 #include "../dispatch/dispatch.h"
 #include "bindings.h"
@@ -38,16 +34,24 @@ const Layer& layer_at(const Network& network, std::size_t layer) {
     return network.layers()[layer];
 }
 
-std::pair<py::array_t<float>, py::array_t<float>> read_layer(const Network& network, std::size_t index) {
+py::array_t<float> weights_of(const Network& network, std::size_t index) {
     const Layer& layer = layer_at(network, index);
     auto weights = new_array<float>({layer.n_inputs, layer.n_outputs});
-    auto biases = new_array<float>({layer.n_outputs});
-    float* weights_data = weights.mutable_data();
-    float* biases_data = biases.mutable_data();
+    float* data = weights.mutable_data();
     const py::gil_scoped_release release;
-    const std::shared_lock lock(network.mutex());
-    network.read_layer(layer, weights_data, biases_data);
-    return {std::move(weights), std::move(biases)};
+    const auto lock = network.lock_for_reading();
+    network.read_weights(layer, data);
+    return weights;
+}
+
+py::array_t<float> biases_of(const Network& network, std::size_t index) {
+    const Layer& layer = layer_at(network, index);
+    auto biases = new_array<float>({layer.n_outputs});
+    float* data = biases.mutable_data();
+    const py::gil_scoped_release release;
+    const auto lock = network.lock_for_reading();
+    network.read_biases(layer, data);
+    return biases;
 }
 
 // Of a float32, C-contiguous array.
@@ -72,7 +76,7 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
             throw py::value_error("weights or biases of layer " + std::to_string(l) + " are not finite");
     }
     const py::gil_scoped_release release;
-    const std::unique_lock lock(network.mutex());
+    const auto lock = network.lock_for_writing();
     for (std::size_t l = 0; l < n_layers; ++l)
         network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
     network.refresh_rounded_operands();
@@ -103,7 +107,7 @@ py::array_t<float> call_softmax(const Network& network, const py::array& X, py::
 
 py::tuple call_evaluate(const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads) {
     const Inputs inputs = inputs_of(X, network.n_features());
-    const Targets checked = targets_of(targets, inputs.n_samples, network.n_classes());
+    const CheckedTargets checked(targets, inputs.n_samples, network.n_classes());
     const std::size_t limit = thread_limit(threads);
     auto predictions = new_array<std::int64_t>({inputs.n_samples});
     std::int64_t* data = predictions.mutable_data();
@@ -111,7 +115,7 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
     {
         const py::gil_scoped_release release;
         std::vector<float> losses(inputs.n_samples);
-        evaluate(network, inputs, checked, limit, losses.data(), data);
+        evaluate(network, inputs, checked.view, limit, losses.data(), data);
         for (const float loss : losses) sum += static_cast<double>(loss);
     }
     return py::make_tuple(sum, std::move(predictions));
@@ -150,12 +154,14 @@ void bind_network(py::module_& m) {
              }),
              "layer_sizes"_a, "activations"_a, py::kw_only(), "mixed_bfloat16"_a = false, "instruction_set"_a = "")
         .def_property_readonly("instruction_set", [](const Network& network) { return network.kernels().name; })
-        .def(
-            "weights", [](const Network& network, std::size_t layer) { return read_layer(network, layer).first; },
-            "layer"_a, "Copy of a layer's weights, (n_inputs, n_outputs).")
-        .def(
-            "biases", [](const Network& network, std::size_t layer) { return read_layer(network, layer).second; },
-            "layer"_a, "Copy of a layer's biases, (n_outputs,).")
+        .def("weights", &weights_of, "layer"_a, "Copy of a layer's weights, (n_inputs, n_outputs).")
+        .def("biases", &biases_of, "layer"_a, "Copy of a layer's biases, (n_outputs,).")
+        .def_property_readonly("is_finite",
+                               [](const Network& network) {
+                                   const py::gil_scoped_release release;
+                                   const auto lock = network.lock_for_reading();
+                                   return network.is_finite();
+                               })
         .def("set_parameters", &set_parameters, "weights"_a, "biases"_a, "Assign all layers at once.")
         .def("forward", &call_forward, "X"_a, "n_layers"_a, "threads"_a, "Output of the first n_layers layers.")
         .def("softmax", &call_softmax, "X"_a, "threads"_a, "Class probabilities, (n_samples, n_classes).")

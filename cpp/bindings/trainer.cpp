@@ -2,6 +2,9 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "bindings.h"
 
 namespace fastmlp::bindings {
@@ -13,47 +16,46 @@ struct BoundTrainer {
     explicit BoundTrainer(std::shared_ptr<Network> net) : network(std::move(net)), trainer(*network) {}
     std::shared_ptr<Network> network;
     Trainer trainer;
-    OptimizerSettings::Kind kind = OptimizerSettings::Kind::kAdam;
 };
 
 struct BoundState {
     std::shared_ptr<Network> network;  // whose state this is
-    OptimizerSettings::Kind kind;
     Trainer::State state;
 };
 
-Batches batches_of(const py::array& order, const py::array& offsets, const py::array& learning_rates,
-                   std::size_t n_samples) {
-    Batches batches{};
-    batches.order = in_place<std::int64_t>(order, 1, "order");
-    batches.offsets = in_place<std::int64_t>(offsets, 1, "offsets");
-    batches.learning_rates = in_place<double>(learning_rates, 1, "learning_rates");
-    batches.n_steps = extent(learning_rates, 0);
-    if (extent(offsets, 0) != batches.n_steps + 1) throw py::value_error("one offset more than learning rates");
-    for (std::size_t s = 0; s < batches.n_steps; ++s)
-        if (batches.offsets[s + 1] <= batches.offsets[s]) throw py::value_error("offsets must rise");
-    if (batches.offsets[0] != 0 || batches.offsets[batches.n_steps] != order.size())
-        throw py::value_error("offsets must run from 0 to the length of order");
-    for (std::size_t i = 0; i < extent(order, 0); ++i)
-        if (batches.order[i] < 0 || static_cast<std::size_t>(batches.order[i]) >= n_samples)
-            throw py::value_error("order holds an index that is not a sample");
-    return batches;
-}
+struct CheckedBatches {
+    CheckedBatches(const py::array& order_array, const py::array& offsets_array, const py::array& rates_array,
+                   std::size_t n_samples)
+        : order(checked_indices(order_array, n_samples, "order")),
+          offsets(checked_indices(offsets_array, order.size() + 1, "offsets")) {
+        const auto* rates = in_place<double>(rates_array, 1, "learning_rates");
+        learning_rates.assign(rates, rates + rates_array.size());
+        if (offsets.size() != learning_rates.size() + 1) throw py::value_error("one offset more than learning rates");
+        if (std::adjacent_find(offsets.begin(), offsets.end(), std::greater_equal<>()) != offsets.end())
+            throw py::value_error("offsets must rise");
+        if (offsets.front() != 0 || static_cast<std::size_t>(offsets.back()) != order.size())
+            throw py::value_error("offsets must run from 0 to the length of order");
+    }
+    Batches view() const { return {order.data(), offsets.data(), learning_rates.data(), learning_rates.size()}; }
+
+    std::vector<std::int64_t> order, offsets;
+    std::vector<double> learning_rates;
+};
 
 void set_optimizer(BoundTrainer& bound, const OptimizerSettings& settings) {
+    const py::gil_scoped_release release;
     bound.trainer.set_optimizer(settings);
-    bound.kind = settings.kind;
 }
 
 RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets, const py::array& order,
               const py::array& offsets, const py::array& learning_rates, py::ssize_t threads,
               bool threads_are_required) {
     const Inputs inputs = inputs_of(X, bound.network->n_features());
-    const Targets checked = targets_of(targets, inputs.n_samples, bound.network->n_classes());
-    const Batches batches = batches_of(order, offsets, learning_rates, inputs.n_samples);
+    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes());
+    const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
     const std::size_t limit = thread_limit(threads);
     const py::gil_scoped_release release;
-    return bound.trainer.run(inputs, checked, batches, limit, threads_are_required);
+    return bound.trainer.run(inputs, checked.view, batches.view(), limit, threads_are_required);
 }
 
 const char* name_of(RunResult::Stop stop) {
@@ -105,13 +107,12 @@ void bind_trainer(py::module_& m) {
         .def("snapshot",
              [](const BoundTrainer& bound) {
                  const py::gil_scoped_release release;
-                 return std::make_shared<BoundState>(BoundState{bound.network, bound.kind, bound.trainer.snapshot()});
+                 return std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
              })
         .def(
             "restore",
             [](BoundTrainer& bound, const BoundState& state) {
-                if (state.network != bound.network || state.kind != bound.kind)
-                    throw py::value_error("this state belongs to another net or optimiser");
+                if (state.network != bound.network) throw py::value_error("this state belongs to another net");
                 const py::gil_scoped_release release;
                 bound.trainer.restore(state.state);
             },

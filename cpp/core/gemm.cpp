@@ -1,6 +1,7 @@
 #include "gemm.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace fastmlp {
 
@@ -12,6 +13,11 @@ void for_depth_blocks(std::size_t depth, std::size_t depth_block, F f) {
     const std::size_t blocks = (depth + depth_block - 1) / depth_block;
     const std::size_t size = blocks == 0 ? 0 : n_panels((depth + blocks - 1) / blocks) * kPanel;
     for (std::size_t begin = 0; begin < depth; begin += size) f(begin, std::min(size, depth - begin));
+}
+
+// Lists hold offsets of 32 bits.
+bool lists_reach(const KernelTable& kernels, ConstPanels a) {
+    return a.stride <= UINT32_MAX / (kernels.depth_block / kPanel + 1);
 }
 
 }  // namespace
@@ -29,7 +35,7 @@ void multiply(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c
                               panels.size(),
                               size,
                               k > 0};
-        if (skip_lists == nullptr)
+        if (skip_lists == nullptr || !lists_reach(kernels, a))
             kernels.multiply(product);
         else
             kernels.multiply_skipping_zeros(product, skip_lists);

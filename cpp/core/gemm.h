@@ -42,8 +42,8 @@ inline bool is_sparse(std::size_t nonzeros, std::size_t rows, std::size_t column
     return nonzeros < rows * columns / 2;
 }
 
-// c[rows, panels] = a b, where a has `depth` columns. c's other elements stay. Zeros of a are skipped if skip_lists,
-// with room for skip_lists_size elements, is not null.
+// c[rows, panels] = a b, where a has `depth` columns, at least 1. c's other elements stay. Zeros of a are skipped if
+// skip_lists, with room for skip_lists_size elements, is not null.
 void multiply(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
               std::size_t depth, NonZero* skip_lists = nullptr);
 

@@ -46,9 +46,12 @@ void Network::refresh_rounded_operands() {
         kernels_.round_to_bfloat16(parameters_.data(), rounded_.data(), parameters_.size());
 }
 
-void Network::read_layer(const Layer& layer, float* weights, float* biases) const {
+void Network::read_weights(const Layer& layer, float* weights) const {
     kernels_.unpack(parameters_.data() + layer.weights, layer.weights_stride(), layer.n_inputs, layer.n_outputs,
                     weights, layer.n_outputs);
+}
+
+void Network::read_biases(const Layer& layer, float* biases) const {
     kernels_.unpack(parameters_.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <mutex>
 #include <shared_mutex>
 #include <vector>
 
@@ -54,11 +55,20 @@ class Network {
     void set_finite(bool finite) { finite_ = finite; }
 
     // Row-major, unaligned.
-    void read_layer(const Layer& layer, float* weights, float* biases) const;
+    void read_weights(const Layer& layer, float* weights) const;
+    void read_biases(const Layer& layer, float* biases) const;
     void write_layer(const Layer& layer, const float* weights, const float* biases);
 
-    // Readers of the parameters hold it shared, writers alone.
-    std::shared_mutex& mutex() const { return mutex_; }
+    // Held while parameters are read: several threads may. Held while they are written: one alone. Whoever waits to
+    // write is not overtaken by later readers.
+    std::shared_lock<std::shared_mutex> lock_for_reading() const {
+        const std::lock_guard turn(turnstile_);
+        return std::shared_lock(mutex_);
+    }
+    std::unique_lock<std::shared_mutex> lock_for_writing() const {
+        const std::lock_guard turn(turnstile_);
+        return std::unique_lock(mutex_);
+    }
 
  private:
     const AlignedBuffer& operands() const { return rounding_ == Rounding::kNone ? parameters_ : rounded_; }
@@ -69,6 +79,7 @@ class Network {
     AlignedBuffer parameters_;
     AlignedBuffer rounded_;
     bool finite_ = true;
+    mutable std::mutex turnstile_;
     mutable std::shared_mutex mutex_;
 };
 

@@ -1,6 +1,7 @@
 #include "parallel.h"
 
 #include <algorithm>
+#include <limits>
 #include <thread>
 
 #if defined(_OPENMP)
@@ -29,6 +30,31 @@ constexpr unsigned kSpins = 1000;
 // before a fork leaves parent and child with a runtime that starts anew.
 void end_threads_before_fork() { omp_pause_resource_all(omp_pause_hard); }
 const int fork_handler = pthread_atfork(end_threads_before_fork, nullptr, nullptr);
+#endif
+
+#if defined(_OPENMP)
+// g++'s runtime ends the process if it cannot start a thread. Trying first, once for each new size, makes an
+// exception of that.
+void try_to_start(std::size_t threads) {
+    static std::atomic<std::size_t> most_tried{1};
+    if (threads <= most_tried.load()) return;
+    std::vector<std::thread> started;
+    started.reserve(threads);
+    std::atomic<bool> done{false};
+    const auto join_all = [&] {
+        done.store(true);
+        done.notify_all();
+        for (std::thread& thread : started) thread.join();
+    };
+    try {
+        while (started.size() + 1 < threads) started.emplace_back([&done] { done.wait(false); });
+    } catch (...) {
+        join_all();
+        throw;
+    }
+    join_all();
+    most_tried.store(threads);
+}
 #endif
 
 }  // namespace
@@ -67,6 +93,9 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
     threads = std::clamp<std::size_t>(threads, 1, team.most_threads_);
 #if defined(_OPENMP)
     if (threads > 1) {
+        try_to_start(threads);
+        const int dynamic = omp_get_dynamic();  // the caller's, of which a team's size must not depend
+        omp_set_dynamic(0);
 #pragma omp parallel num_threads(static_cast<int>(threads))
         {
 #pragma omp single
@@ -74,6 +103,7 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
             // `single` ends in a barrier: every thread sees the size.
             body(context, static_cast<std::size_t>(omp_get_thread_num()));
         }
+        omp_set_dynamic(dynamic);
         return;
     }
 #endif
@@ -86,6 +116,14 @@ std::size_t threads_worth(double work, std::size_t limit) {
     const double worth = work / kWorkOfOneThread;
     if (worth >= static_cast<double>(limit)) return std::max<std::size_t>(limit, 1);
     return std::max<std::size_t>(static_cast<std::size_t>(worth), 1);
+}
+
+std::size_t most_threads() {
+#if defined(_OPENMP)
+    return std::numeric_limits<int>::max();
+#else
+    return 1;
+#endif
 }
 
 const char* parallel_runtime() {

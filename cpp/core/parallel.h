@@ -66,7 +66,7 @@ class Team {
 void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
 
 // Runs body(rank) on every thread of a team of up to `threads`; the team's size is known inside. With one thread no
-// parallel region is opened. body must not throw.
+// parallel region is opened. body must not throw. Throws std::system_error if the threads cannot be started.
 template <class Body>
 void run_team(Team& team, std::size_t threads, Body&& body) {
     run_region(team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
@@ -74,6 +74,9 @@ void run_team(Team& team, std::size_t threads, Body&& body) {
 
 // Threads that `work` multiply-adds are worth, at least 1 and at most `limit`.
 std::size_t threads_worth(double work, std::size_t limit);
+
+// The most threads that a team can have: 1 in a serial build.
+std::size_t most_threads();
 
 // "OpenMP 201511", or "none" in a serial build.
 const char* parallel_runtime();

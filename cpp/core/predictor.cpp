@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "floating_point.h"
@@ -94,7 +92,7 @@ void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_
     scratch.reserve(threads);
     for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(network, n_layers, block);
 
-    const std::shared_lock lock(network.mutex());
+    const auto lock = network.lock_for_reading();
     std::atomic<bool> finite{true};
     Team team(threads);
     run_team(team, threads, [&](std::size_t rank) {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <mutex>
 #include <numeric>
-#include <shared_mutex>
+#include <stdexcept>
+#include <string>
 
 #include "floating_point.h"
 #include "gemm.h"
@@ -293,6 +293,7 @@ Trainer::Trainer(Network& network) : network_(network) { set_optimizer(settings_
 Trainer::~Trainer() = default;
 
 void Trainer::set_optimizer(const OptimizerSettings& settings) {
+    const auto lock = network_.lock_for_writing();
     const bool starts = first_moment_.size() == 0 || settings.kind != settings_.kind;
     if (starts) {
         AlignedBuffer first(network_.arena_size());
@@ -316,9 +317,9 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         largest_batch = std::max(largest_batch, static_cast<std::size_t>(batches.offsets[s + 1] - batches.offsets[s]));
     if (!threads_are_required)  // forward, and backward twice as much
         threads = threads_worth(3.0 * network_.forward_work() * static_cast<double>(largest_batch), threads);
-    threads = std::max<std::size_t>(threads, 1);
+    threads = std::clamp<std::size_t>(threads, 1, most_threads());
 
-    const std::unique_lock lock(network_.mutex());
+    const auto lock = network_.lock_for_writing();
     prepare(largest_batch, threads);
     RunResult result;
     result.losses.resize(batches.n_steps);
@@ -327,6 +328,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     std::size_t steps_done = 0;
 
     run_team(team, threads, [&](std::size_t rank) {
+        if (threads_are_required && team.size() < threads) return;
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
         // All threads see the same flags: whoever could set one again has yet to pass a barrier that they share.
@@ -344,6 +346,10 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
             if (rank == 0) steps_done = s + 1;
         }
     });
+
+    if (threads_are_required && team.size() < threads)
+        throw std::runtime_error("OpenMP gives only " + std::to_string(team.size()) + " of the " +
+                                 std::to_string(threads) + " threads asked for; is OMP_THREAD_LIMIT set?");
 
     for (std::size_t s = 0; s < steps_done; ++s) count_.advance(settings_);
     network_.set_finite(parameters_finite);
@@ -363,12 +369,13 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 }
 
 Trainer::State Trainer::snapshot() const {
-    const std::shared_lock lock(network_.mutex());
-    return {network_.parameters(), first_moment_, second_moment_, count_, network_.is_finite()};
+    const auto lock = network_.lock_for_reading();
+    return {network_.parameters(), first_moment_, second_moment_, settings_.kind, count_, network_.is_finite()};
 }
 
 void Trainer::restore(const State& state) {
-    const std::unique_lock lock(network_.mutex());
+    const auto lock = network_.lock_for_writing();
+    if (state.kind != settings_.kind) throw std::invalid_argument("this state belongs to another optimiser");
     network_.parameters().copy_from(state.parameters);
     network_.refresh_rounded_operands();
     first_moment_.copy_from(state.first_moment);

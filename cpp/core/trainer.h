@@ -50,11 +50,14 @@ class Trainer {
     // Everything that run changes.
     struct State {
         AlignedBuffer parameters, first_moment, second_moment;
+        OptimizerSettings::Kind kind;
         StepCount count;
         bool finite;
     };
     State snapshot() const;
-    void restore(const State& state);  // of a trainer of the same net and kind of optimiser
+    // The state must be of a trainer of the same net; throws std::invalid_argument if it is of another kind of
+    // optimiser.
+    void restore(const State& state);
 
     Network& network() { return network_; }
 

@@ -9,7 +9,7 @@
 // neighbouring panels fall into different cache sets. Columns beyond the last one ("padding") may be read as
 // vector lanes but never enter the sum of another element; padding of weights, moments and deltas is zero.
 //
-// All kernels: pointers to float are 64-byte aligned and do not alias unless said otherwise; sizes of 0 do nothing;
+// All kernels: pointers to float are 64-byte aligned and do not alias unless said otherwise; an empty sum is 0;
 // no kernel allocates, throws or keeps state. Each output element is one chain of multiply-adds over the summed
 // dimension in rising order, whatever the tile it falls into, so results do not depend on how work is divided; on
 // sets with fused multiply-add (all but baseline) the bits are the same on every set.
@@ -22,9 +22,10 @@ namespace fastmlp {
 
 inline constexpr std::size_t kPanel = 16;
 
-constexpr std::size_t n_panels(std::size_t columns) { return (columns + kPanel - 1) / kPanel; }
-constexpr std::size_t panel_stride(std::size_t rows) { return (rows | 1) * kPanel; }
-constexpr std::size_t panel_matrix_size(std::size_t rows, std::size_t columns) {
+// Always inlined: a copy compiled for one instruction set must not serve another.
+[[gnu::always_inline]] constexpr std::size_t n_panels(std::size_t columns) { return (columns + kPanel - 1) / kPanel; }
+[[gnu::always_inline]] constexpr std::size_t panel_stride(std::size_t rows) { return (rows | 1) * kPanel; }
+[[gnu::always_inline]] constexpr std::size_t panel_matrix_size(std::size_t rows, std::size_t columns) {
     return n_panels(columns) * panel_stride(rows);
 }
 

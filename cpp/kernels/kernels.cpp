@@ -69,16 +69,16 @@ constexpr KernelTable make_table(const char* name) {
 
 #if defined(FASTMLP_TARGET_AVX512)
 extern const KernelTable kAvx512Kernels;
-const KernelTable kAvx512Kernels = make_table("avx512");
+constinit const KernelTable kAvx512Kernels = make_table("avx512");
 #elif defined(FASTMLP_TARGET_AVX2)
 extern const KernelTable kAvx2Kernels;
-const KernelTable kAvx2Kernels = make_table("avx2");
+constinit const KernelTable kAvx2Kernels = make_table("avx2");
 #elif defined(FASTMLP_TARGET_NEON)
 extern const KernelTable kNeonKernels;
-const KernelTable kNeonKernels = make_table("neon");
+constinit const KernelTable kNeonKernels = make_table("neon");
 #else
 extern const KernelTable kBaselineKernels;
-const KernelTable kBaselineKernels = make_table("baseline");
+constinit const KernelTable kBaselineKernels = make_table("baseline");
 #endif
 
 }  // namespace fastmlp
