@@ -7,12 +7,24 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from fastmlp import _core
 from reference import ReferenceNet
 
 INSTRUCTION_SETS = _core.supported_instruction_sets()
+
+# One run of a test for each set that is compiled in; those that this machine lacks are skipped by name.
+every_instruction_set = pytest.mark.parametrize(
+    "instruction_set",
+    [
+        pytest.param(
+            name, marks=pytest.mark.skipif(name not in INSTRUCTION_SETS, reason=f"this machine lacks {name}")
+        )
+        for name in _core.compiled_instruction_sets()
+    ],
+)
 
 
 def random_net(

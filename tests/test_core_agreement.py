@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from core_networks import (
     INSTRUCTION_SETS,
     adam_trainer,
+    every_instruction_set,
     network_like,
     parameters_of,
     random_inputs,
@@ -30,7 +31,6 @@ from training_twin import train_beside_twin
 SIZES = (1, 5, 6, 7, 8, 15, 16, 17, 31, 33, 100)
 PRECISIONS = {"float32": False, "mixed_bfloat16": True}
 
-every_instruction_set = pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 every_input = pytest.mark.parametrize("dtype", ["uint8", "float32"])

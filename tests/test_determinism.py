@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from core_networks import (
     INSTRUCTION_SETS,
     adam_trainer,
+    every_instruction_set,
     network_like,
     parameters_of,
     random_inputs,
@@ -42,7 +43,6 @@ LARGE = {
     "many_classes": ([45, 300, 601], 150, 333),
 }
 
-every_instruction_set = pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
 

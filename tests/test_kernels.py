@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from core_networks import INSTRUCTION_SETS, random_targets
+from core_networks import INSTRUCTION_SETS, every_instruction_set, random_targets
 from error_bounds import (
     ACTIVATION_RELATIVE,
     EPSILON,
@@ -39,7 +39,6 @@ COLUMNS = (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97)
 DEPTHS = (0, 1, 2, 15, 16, 17, 33, 255, 256, 257, 515)
 CLASSES = (1, 2, 3, 10, 15, 16, 17, 31, 32, 33, 100)
 
-every_instruction_set = pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 # Each product as the shapes of its operands, given (rows, columns, depth), and what it means.

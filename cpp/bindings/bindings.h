@@ -55,6 +55,19 @@ struct CheckedTargets {
 // ValueError for an unknown name.
 Activation activation_named(const std::string& name);
 
+// The GIL is released while this lives. Taking it back may end the thread by unwinding its stack, if the interpreter
+// has been shut down meanwhile; pybind11's own guard would end the process then.
+class ReleasedGil {
+ public:
+    ReleasedGil() : state_(PyEval_SaveThread()) {}
+    ~ReleasedGil() noexcept(false) { PyEval_RestoreThread(state_); }
+    ReleasedGil(const ReleasedGil&) = delete;
+    ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+ private:
+    PyThreadState* state_;
+};
+
 // 0 stands for the number of processors.
 std::size_t thread_limit(py::ssize_t threads);
 

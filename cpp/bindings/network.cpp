@@ -38,7 +38,7 @@ py::array_t<float> weights_of(const Network& network, std::size_t index) {
     const Layer& layer = layer_at(network, index);
     auto weights = new_array<float>({layer.n_inputs, layer.n_outputs});
     float* data = weights.mutable_data();
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     const auto lock = network.lock_for_reading();
     network.read_weights(layer, data);
     return weights;
@@ -48,7 +48,7 @@ py::array_t<float> biases_of(const Network& network, std::size_t index) {
     const Layer& layer = layer_at(network, index);
     auto biases = new_array<float>({layer.n_outputs});
     float* data = biases.mutable_data();
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     const auto lock = network.lock_for_reading();
     network.read_biases(layer, data);
     return biases;
@@ -75,7 +75,7 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
         if (!all_finite(weights[l]) || !all_finite(biases[l]))
             throw py::value_error("weights or biases of layer " + std::to_string(l) + " are not finite");
     }
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     const auto lock = network.lock_for_writing();
     for (std::size_t l = 0; l < n_layers; ++l)
         network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
@@ -90,7 +90,7 @@ py::array_t<float> call_forward(const Network& network, const py::array& X, std:
     const std::size_t limit = thread_limit(threads);
     auto out = new_array<float>({inputs.n_samples, last.n_outputs});
     float* data = out.mutable_data();
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     forward(network, inputs, n_layers, limit, data);
     return out;
 }
@@ -100,7 +100,7 @@ py::array_t<float> call_softmax(const Network& network, const py::array& X, py::
     const std::size_t limit = thread_limit(threads);
     auto out = new_array<float>({inputs.n_samples, network.n_classes()});
     float* data = out.mutable_data();
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     softmax(network, inputs, limit, data);
     return out;
 }
@@ -113,7 +113,7 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
     std::int64_t* data = predictions.mutable_data();
     double sum = 0.0;
     {
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         std::vector<float> losses(inputs.n_samples);
         evaluate(network, inputs, checked.view, limit, losses.data(), data);
         for (const float loss : losses) sum += static_cast<double>(loss);
@@ -158,7 +158,7 @@ void bind_network(py::module_& m) {
         .def("biases", &biases_of, "layer"_a, "Copy of a layer's biases, (n_outputs,).")
         .def_property_readonly("is_finite",
                                [](const Network& network) {
-                                   const py::gil_scoped_release release;
+                                   const ReleasedGil released;
                                    const auto lock = network.lock_for_reading();
                                    return network.is_finite();
                                })

@@ -10,7 +10,7 @@ template <class Element, class Generate>
 py::array_t<Element> generate(std::size_t n, Generate fill) {
     py::array_t<Element> out = new_array<Element>({n});
     Element* data = out.mutable_data();
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     fill(data);
     return out;
 }

@@ -43,7 +43,7 @@ struct CheckedBatches {
 };
 
 void set_optimizer(BoundTrainer& bound, const OptimizerSettings& settings) {
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     bound.trainer.set_optimizer(settings);
 }
 
@@ -54,7 +54,7 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
     const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes());
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
     const std::size_t limit = thread_limit(threads);
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     return bound.trainer.run(inputs, checked.view, batches.view(), limit, threads_are_required);
 }
 
@@ -87,7 +87,7 @@ void bind_trainer(py::module_& m) {
         .def_readonly("team_size", &RunResult::team_size)
         .def_readonly("tasks_per_thread", &RunResult::tasks_per_thread);
     py::class_<BoundTrainer>(m, "Trainer", py::is_final(), "Optimiser state of one network, and the training step.")
-        .def(py::init<std::shared_ptr<Network>>(), "network"_a)
+        .def(py::init<std::shared_ptr<Network>>(), "network"_a.none(false))
         .def(
             "set_adam",
             [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon) {
@@ -106,14 +106,14 @@ void bind_trainer(py::module_& m) {
              "threads_are_required"_a, "Train one step per batch.")
         .def("snapshot",
              [](const BoundTrainer& bound) {
-                 const py::gil_scoped_release release;
+                 const ReleasedGil released;
                  return std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
              })
         .def(
             "restore",
             [](BoundTrainer& bound, const BoundState& state) {
                 if (state.network != bound.network) throw py::value_error("this state belongs to another net");
-                const py::gil_scoped_release release;
+                const ReleasedGil released;
                 bound.trainer.restore(state.state);
             },
             "state"_a);

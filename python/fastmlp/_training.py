@@ -122,8 +122,7 @@ class Training:
 
     def check_weights(self, epoch: int, learning_rate: float) -> None:
         """Go one step back and raise NonFiniteLossError if the last update made weights not finite."""
-        weights, biases = self._network.parameters()
-        if not all(np.isfinite(array).all() for array in (*weights, *biases)):
+        if not self._network.network.is_finite:
             self._fail(len(self._history.step_loss), epoch, learning_rate, "A weight after")
 
     def collect(self) -> None:

@@ -148,7 +148,9 @@ class EarlyStopping(Callback):
         If an argument is of a wrong type or out of range. `Net.fit` raises ValueError if a validation number
         is to be watched and there are no validation data.
 
-    References ---------- L. Prechelt: Early Stopping - But When?, in Neural Networks: Tricks of the Trade,
+    References
+    ----------
+    L. Prechelt: Early Stopping - But When?, in Neural Networks: Tricks of the Trade,
     1998; the class UP of criteria, counting from the best epoch.
 
     Examples

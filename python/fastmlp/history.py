@@ -161,8 +161,9 @@ class History:
         self.samples_per_second.append(n_samples / seconds if seconds > 0 else 0.0)
 
     def _to_arrays(self) -> dict[str, NDArray[Any]]:
-        """All numbers, for a file."""
-        arrays = {name: np.array(getattr(self, name), dtype) for name, dtype in COLUMNS.items()}
+        """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
+        n_epochs = len(self.samples_per_second)  # which is added last
+        arrays = {name: np.array(getattr(self, name)[:n_epochs], dtype) for name, dtype in COLUMNS.items()}
         return arrays | {"step_loss": np.array(self.step_loss)}
 
     @classmethod

@@ -102,7 +102,9 @@ def initial_parameters(
     biases : list of numpy.ndarray
         One float32 array (n_outputs,) for each of them.
 
-    References ---------- K. He, X. Zhang, S. Ren, J. Sun: Delving Deep into Rectifiers, ICCV 2015, equation
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun: Delving Deep into Rectifiers, ICCV 2015, equation
     10. X. Glorot, Y. Bengio: Understanding the difficulty of training deep feedforward neural networks,
     AISTATS 2010, equations 12 and 16.
 

@@ -43,7 +43,7 @@ from fastmlp.initializers import Initializer, Normal, checked_initializer
 
 FORMAT_VERSION: Final = 1
 MAX_HEADER_BYTES: Final = 2**22
-_MAX_EPOCHS: Final = 2**32 - 1  # the number of a shuffle has 32 bits
+_MAX_EPOCHS: Final = 2**31  # the number of a shuffle has 32 bits; this leaves room to train on
 
 _FLOAT32: Final = np.dtype(np.float32)
 _HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
@@ -118,11 +118,10 @@ def load(path: str | os.PathLike[str]) -> StoredModel:
     OSError
         If the file cannot be read.
     """
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a pipe could take forever
+        raise ModelFileError(f"{os.fspath(path)} is not a regular file.")
     with Path(path).open("rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(f"{os.fspath(path)} is not a regular file.")
-        return _read(file, status.st_size, os.fspath(path))
+        return _read(file, os.fstat(file.fileno()).st_size, os.fspath(path))
 
 
 def to_bytes(model: StoredModel) -> bytes:

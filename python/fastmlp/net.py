@@ -78,7 +78,9 @@ class Net:
     RuntimeError
         If the environment variable FASTMLP_ISA names an instruction set that this machine lacks.
 
-    Notes ----- Several threads may predict with one net at once. While one thread fits it, others may predict
+    Notes
+    -----
+    Several threads may predict with one net at once. While one thread fits it, others may predict
     with it, save it and read its weights: they see the weights after some whole step. A second fit at the
     same time raises RuntimeError.
 

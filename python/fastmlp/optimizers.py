@@ -45,7 +45,9 @@ class Adam(Optimizer):
     ValueError
         If a setting is outside of its range.
 
-    References ---------- D. P. Kingma, J. Ba: Adam: A Method for Stochastic Optimization, ICLR 2015,
+    References
+    ----------
+    D. P. Kingma, J. Ba: Adam: A Method for Stochastic Optimization, ICLR 2015,
     Algorithm 1, without deviation. (The variant at the end of its section 2, which some libraries use, adds
     epsilon to the root of the uncorrected moment.)
 
@@ -93,7 +95,9 @@ class SGD(Optimizer):
     ValueError
         If a setting is outside of its range.
 
-    References ---------- B. T. Polyak: Some methods of speeding up the convergence of iteration methods,
+    References
+    ----------
+    B. T. Polyak: Some methods of speeding up the convergence of iteration methods,
     1964. I. Sutskever, J. Martens, G. Dahl, G. Hinton: On the importance of initialization and momentum in
     deep learning, ICML 2013, equations 1 and 2, with one deviation: there v holds the learning rate (v =
     momentum * v - learning_rate * g, w = w + v); here, as in PyTorch, the rate multiplies v, so that a change

@@ -1,0 +1,183 @@
+"""The extension as a guest in a process: other threads, forks, limits, environment variables, shutdown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+from fastmlp import Net, _core
+
+# Enough work for seconds of training, in which other threads get their turn.
+DATA = """
+import os, threading, time
+import numpy as np
+from fastmlp import Net, _core
+rng = np.random.default_rng(0)
+X = rng.integers(0, 256, (4000, 300), dtype=np.uint8)
+y = rng.integers(0, 10, 4000)
+net = Net([300, 100, 10], seed=0)
+"""
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program after DATA, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", DATA + textwrap.dedent(program)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def assert_prints(expected: str, program: str, **environment: str) -> None:
+    done = run(program, **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == expected
+
+
+def test_instruction_set_forced_by_the_environment_is_used() -> None:
+    name = _core.supported_instruction_sets()[0]
+    assert_prints(name, "print(net.instruction_set)", FASTMLP_ISA=name)
+
+
+@pytest.mark.parametrize("name", ["no-such-set", "avx512", "neon"])
+def test_instruction_set_that_is_lacking_is_an_error(name: str) -> None:
+    if name in _core.supported_instruction_sets():
+        pytest.skip(f"this machine has {name}")
+    done = run("", FASTMLP_ISA=name)
+    assert done.returncode != 0
+    assert "RuntimeError: FASTMLP_ISA asks for" in done.stderr
+
+
+def test_openmp_that_gives_fewer_threads_than_asked_for_is_an_error() -> None:
+    done = run("net.fit(X, y, steps=1, threads=4)", OMP_THREAD_LIMIT="2")
+    assert "RuntimeError: OpenMP gives only 2 of the 4 threads asked for" in done.stderr
+
+
+def test_openmp_that_may_choose_the_number_of_threads_does_not() -> None:
+    program = "net.fit(X, y, steps=2, threads=3); print(net._last_run.team_size)"
+    assert_prints("3", program, OMP_DYNAMIC="true")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space, as Linux can")
+def test_threads_that_cannot_be_started_are_an_exception() -> None:
+    program = """
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
+    before = net.weights[0]
+    try:
+        net.fit(X, y, steps=1, threads=1000)
+    except (RuntimeError, MemoryError):
+        print(np.array_equal(before, net.weights[0]))
+    """
+    assert_prints("True", program, OMP_STACKSIZE="64M", GOMP_STACKSIZE="65536")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_after_use_leaves_parent_and_child_at_work() -> None:
+    program = """
+    import warnings
+    warnings.simplefilter("ignore")  # of Python, about threads and fork
+    net.fit(X, y, steps=3, threads=2)
+    child = os.fork()
+    if child == 0:
+        net.fit(X, y, steps=3, threads=2)
+        net.predict(X)
+        os._exit(7)
+    net.fit(X, y, steps=3, threads=2)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert_prints("7", program)
+
+
+def test_labels_changed_by_another_thread_do_no_harm() -> None:
+    program = """
+    def spoil():
+        while fitting.is_set():
+            y[:] = 2**40
+            y[:] = 1
+    fitting = threading.Event()
+    fitting.set()
+    other = threading.Thread(target=spoil)
+    other.start()
+    for _ in range(30):
+        try:
+            net.fit(X, y, steps=5, batch_size=500)
+        except ValueError:
+            pass
+    fitting.clear()
+    other.join()
+    print("alive")
+    """
+    assert_prints("alive", program)
+
+
+def test_optimizer_set_by_another_thread_in_mid_run_does_no_harm() -> None:
+    program = """
+    network = _core.Network([300, 100, 10], ["relu"])
+    trainer = _core.Trainer(network)
+    def change():
+        while running.is_set():
+            trainer.set_sgd(momentum=0.5)
+            trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    running = threading.Event()
+    running.set()
+    other = threading.Thread(target=change)
+    other.start()
+    order, offsets = np.arange(4000), np.arange(0, 4001, 100)
+    for _ in range(20):
+        trainer.run(X, y, order, offsets, np.full(40, 1e-3), 2, True)
+    running.clear()
+    other.join()
+    print("alive")
+    """
+    assert_prints("alive", program)
+
+
+def test_interpreter_that_ends_in_mid_fit_ends_quietly() -> None:
+    program = """
+    threading.Thread(target=lambda: net.fit(X, y, epochs=100_000), daemon=True).start()
+    time.sleep(0.5)
+    print("done")
+    """
+    assert_prints("done", program)
+
+
+def test_trainer_of_no_network_is_refused() -> None:
+    with pytest.raises(TypeError):
+        _core.Trainer(None)  # type: ignore[arg-type]
+
+
+def test_fit_beside_threads_that_predict_without_end_is_not_starved() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (2000, 300), dtype=np.uint8)
+    y = rng.integers(0, 10, 2000)
+    net = Net([300, 100, 10], seed=0)
+    stop = threading.Event()
+
+    def predict() -> None:
+        while not stop.is_set():
+            net.predict(X)
+
+    readers = [threading.Thread(target=predict) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        # Without its turn, the fit would not end before the readers do: after 60 s.
+        timer = threading.Timer(60, stop.set)
+        timer.start()
+        net.fit(X, y, epochs=1, batch_size=100)
+        assert not stop.is_set()
+    finally:
+        stop.set()
+        timer.cancel()
+        for reader in readers:
+            reader.join()
