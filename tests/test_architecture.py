@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"glyphs", "net"}),
     frozenset({"datasets", "images", "plots"}),
     frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
 LEVEL = {module: level for level, room in enumerate(LAYERS) for module in room}
 

@@ -1,0 +1,7 @@
+"""`python -m fastmlp` is the command `fastmlp`."""
+
+import sys
+
+from fastmlp.cli import main
+
+sys.exit(main())
