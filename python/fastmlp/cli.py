@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
+import logging
+import os
 import platform
 import sys
 import tempfile
@@ -10,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
@@ -21,10 +25,11 @@ from fastmlp._atomic_file import atomic_writer
 from fastmlp._threads import MAX_THREADS, thread_count
 from fastmlp.callbacks import Callback, EarlyStopping, Progress
 from fastmlp.errors import NonFiniteLossError
+from fastmlp.history import History
 from fastmlp.initializers import NAMES as INITIALIZERS
 from fastmlp.initializers import Normal
 from fastmlp.net import Net
-from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +38,13 @@ MODEL, HISTORY = "model.safetensors", "history.csv"
 PICTURES = ("learning_curves.png", "confusion_matrix.png", "mistakes.png", "predictions.png")
 
 _USERS_MISTAKE, _INTERRUPTED = 2, 130
-_DEFAULT_EPOCHS = 8
+
+# The recipe that reached 98 % on MNIST's test images in the fewest seconds, chosen on the validation images:
+# one hidden layer of 200 to 512, batches of 64 to 512, 3 to 10 epochs and rates of 0.0005 to 0.005 were
+# tried. With seeds 0 to 9 it gives 98.12 to 98.33 %. A constant rate needs two to three times as long, and
+# then not every seed gets there.
+_HIDDEN, _BATCH_SIZE, _DEFAULT_EPOCHS, _ADAM_RATE = 320, 128, 4, 0.004
+_SGD_RATE = 0.1
 _DATASETS = {
     "mnist": datasets.mnist,
     "fashion-mnist": datasets.fashion_mnist,
@@ -58,14 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (A reader of the output that goes away ends the process with 1.)
     """
     warnings.showwarning = _show_warning
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its cache is of no interest here
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a class name may hold what the terminal cannot show
     try:
         status = _commands.main(arguments, "fastmlp", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         return _report(error.format_message())
     except OSError as error:
-        where = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return _report(where)
+        return _report(_in_words(error))
     except MemoryError:
         return _report("There is not enough memory for this.")
     except (click.Abort, KeyboardInterrupt):
@@ -97,6 +111,23 @@ def _initializer(_: click.Context, __: click.Parameter, value: str) -> str | Nor
         raise click.BadParameter(f"{value!r} is none of {known}, normal:MEAN,STD.") from None
     with _mistakes_of_the_user(ValueError):
         return Normal(mean, std, bias_too=True)
+
+
+def _named_path(_: click.Context, __: click.Parameter, value: str | None) -> Path | None:
+    if value == "":
+        raise click.BadParameter("the name is empty.")
+    return None if value is None else Path(value)
+
+
+def _new_picture(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    path = _named_path(context, parameter, value)
+    if path is None:
+        return None
+    if path.suffix.lower() != ".png":
+        raise click.BadParameter(f"the picture is a PNG file; {_shown(path)} does not end in .png.")
+    if path.exists():  # perhaps an image that a pattern of the shell has put in this place
+        raise click.BadParameter(f"{_shown(path)} exists already; remove it or name another file.")
+    return path
 
 
 _dataset_option = click.option(
@@ -145,15 +176,17 @@ def _commands(context: click.Context) -> None:
     epilog=_examples(
         "fastmlp train",
         "fastmlp train --dataset fashion-mnist --layers 512,256 --epochs 30 --patience 3 -o clothes",
-        "fastmlp train --layers 200 --batch-size 1000 --steps 1000 --initializer normal:0.5,0.7",
+        "fastmlp train --layers 200 --batch-size 1000 --steps 1000 --learning-rate 0.001 \\",
+        "    --initializer normal:0.5,0.7",
     )
 )
 @_dataset_option
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    default=Path("fastmlp-run"),
+    type=click.Path(),
+    callback=_named_path,
+    default="fastmlp-run",
     show_default=True,
     help="Folder for the model, its history and the pictures.",
 )
@@ -162,7 +195,7 @@ def _commands(context: click.Context) -> None:
     "--layers",
     metavar="SIZES",
     callback=_layers,
-    default="256",
+    default=str(_HIDDEN),
     show_default=True,
     help="Sizes of the hidden layers, as in 512,256; or none.",
 )
@@ -193,12 +226,12 @@ def _commands(context: click.Context) -> None:
     "--learning-rate",
     metavar="X",
     type=click.FloatRange(min=0, min_open=True),
-    help="[default: 0.001 for adam, 0.1 for sgd]",
+    help=f"[default: {_ADAM_RATE} for adam, {_SGD_RATE} for sgd]",
 )
 @click.option(
     "--momentum", metavar="X", type=click.FloatRange(0, 1, max_open=True), help="Of sgd only.  [default: 0.9]"
 )
-@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), default=_BATCH_SIZE, show_default=True)
 @click.option(
     "--epochs",
     metavar="N",
@@ -207,6 +240,13 @@ def _commands(context: click.Context) -> None:
 )
 @click.option(
     "--steps", metavar="N", type=click.IntRange(min=1), help="Instead: how many batches to train on."
+)
+@click.option(
+    "--cooldown",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="How many of these epochs, at the end, have a tenth of the learning rate.  [default: 1; 0 with "
+    "--patience]",
 )
 @click.option(
     "--patience",
@@ -241,6 +281,7 @@ def train(
     batch_size: int,
     epochs: int | None,
     steps: int | None,
+    cooldown: int | None,
     patience: int | None,
     seed: int,
     threads: int | None,
@@ -251,12 +292,14 @@ def train(
     Ctrl-C ends the training early; what has been trained is saved. An earlier run's results are not replaced
     unless --overwrite says so.
     """
-    if epochs is not None and steps is not None:
-        raise click.UsageError("Give either --epochs or --steps, not both.")
-    if epochs is None and steps is None:
-        epochs = _DEFAULT_EPOCHS
     with _mistakes_of_the_user(ValueError):
-        chosen_optimizer = _optimizer(optimizer, learning_rate, momentum)
+        phases = _phases(
+            _optimizer(optimizer, learning_rate, momentum),
+            epochs=epochs,
+            steps=steps,
+            cooldown=cooldown,
+            patience=patience,
+        )
     with _folder_for_results(output, overwrite):
         data = _dataset(dataset_name)
         n_inputs = int(np.prod(data.train.images.shape[1:]))
@@ -269,23 +312,12 @@ def train(
             for line in (_described_data(data), _described_net(net), machine):
                 click.echo(_printable(line))
 
-        callbacks: list[Callback] = [] if quiet else [Progress()]
-        if patience is not None:
-            callbacks.append(EarlyStopping(patience))
+        stopping = None if patience is None else EarlyStopping(patience)
+        callbacks = [callback for callback in (stopping, None if quiet else Progress()) if callback]
         start = time.perf_counter()
         try:
             with _mistakes_of_the_user(ValueError, NonFiniteLossError):
-                net.fit(
-                    data.train.images,
-                    data.train.labels,
-                    epochs=epochs,
-                    steps=steps,
-                    batch_size=batch_size,
-                    optimizer=chosen_optimizer,
-                    validation_data=_pair(data.validation) if len(data.validation) else None,
-                    callbacks=callbacks,
-                    threads=threads,
-                )
+                _fit(net, data, phases, batch_size=batch_size, callbacks=callbacks, threads=threads)
         except KeyboardInterrupt:
             _save_after_interrupt(net, output)
             context.exit(_INTERRUPTED)
@@ -294,9 +326,8 @@ def train(
 
     evaluation = net.evaluate(*_pair(data.test), threads=threads)
     if not quiet:
-        for note in net.history.notes:
-            click.echo(_printable(f"Note     {note}"))
-        click.echo(f"Trained  {len(net.history.step_loss):,} steps in {seconds:.1f} s")
+        best = f", the best weights are those of epoch {stopping.best_epoch}" if stopping else ""
+        click.echo(f"Trained  {len(net.history.step_loss):,} steps in {seconds:.1f} s{best}")
     click.echo(f"Test     {evaluation}")
     drawn = _draw_pictures(net, data, evaluation, output)
     click.echo(f"Saved    in {_shown(output)} {', '.join((MODEL, HISTORY, *drawn))}")
@@ -317,7 +348,9 @@ def train(
     show_default=True,
     help="Which images.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the confusion matrix to this PNG file.")
+@click.option(
+    "--plot", type=click.Path(), callback=_new_picture, help="Draw the confusion matrix to this new PNG file."
+)
 @_threads_option
 @_quiet_option
 def evaluate(
@@ -334,7 +367,7 @@ def evaluate(
     if not quiet:
         click.echo(_printable(_described_net(net)))
         click.echo(_printable(f"Data     {data.name}, {split}: {len(part):,} images"))
-    click.echo(f"{split.capitalize():9}{evaluation}")
+    click.echo(f"{split.capitalize():11}{evaluation}")
     if plot is not None:
         _save_picture(plots.confusion_matrix(evaluation, class_names=data.class_names), plot)
         click.echo(f"Saved    {_shown(plot)}")
@@ -356,8 +389,9 @@ def evaluate(
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
-    help="Draw what the net sees beside a bar graph, to this PNG file.",
+    type=click.Path(),
+    callback=_new_picture,
+    help="Draw what the net sees beside a bar graph, to this new PNG file.",
 )
 @_quiet_option
 @click.pass_context
@@ -395,13 +429,11 @@ def predict(
         try:
             sheet = images.read(path, as_is=as_is)
         except (ValueError, OSError) as error:
-            reason = (
-                f"{path}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-            )
-            _report(reason)
+            _report(_in_words(error) if isinstance(error, OSError) else str(error))
             continue
         sheets.append(sheet)
-        probabilities = net.predict_proba(sheet[np.newaxis])[0]
+        with _mistakes_of_the_user(ValueError):  # in the environment: a number of threads that is none
+            probabilities = net.predict_proba(sheet[np.newaxis])[0]
         best = int(probabilities.argmax())
         if quiet:
             click.echo(_printable(f"{path}\t{names[best]}\t{probabilities[best]:.6f}", keep="\t"))
@@ -426,7 +458,8 @@ def predict(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=_named_path,
     help="The PNG file, replaced if it exists. By default named after the data set, and never replaced.",
 )
 @click.option(
@@ -513,6 +546,12 @@ def _report(message: str) -> int:
     return _USERS_MISTAKE
 
 
+def _in_words(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {_printable(' '.join(str(message).split()))}", err=True)
 
@@ -554,12 +593,81 @@ def _pair(part: datasets.Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return part.images, part.labels
 
 
-def _optimizer(name: str, learning_rate: float | None, momentum: float | None) -> Optimizer:
+class _Phase(NamedTuple):
+    """A part of the training with one learning rate."""
+
+    optimizer: Adam | SGD
+    epochs: int | None = None
+    steps: int | None = None
+
+
+def _phases(
+    optimizer: Adam | SGD,
+    *,
+    epochs: int | None,
+    steps: int | None,
+    cooldown: int | None,
+    patience: int | None,
+) -> list[_Phase]:
+    if cooldown and (steps is not None or patience is not None):
+        raise ValueError("--cooldown goes with --epochs, and not with --patience.")
+    if steps is not None:
+        if epochs is not None:
+            raise ValueError("Give either --epochs or --steps, not both.")
+        return [_Phase(optimizer, steps=steps)]
+    if epochs is None:
+        epochs = _DEFAULT_EPOCHS
+    if cooldown is None:
+        cooldown = 1 if epochs > 1 and patience is None else 0
+    if cooldown >= epochs:
+        raise ValueError(f"--cooldown {cooldown} leaves nothing of {epochs} epoch(s).")
+    cool = dataclasses.replace(optimizer, learning_rate=optimizer.learning_rate / 10)
+    parts = [_Phase(optimizer, epochs - cooldown), _Phase(cool, cooldown)]
+    return parts if cooldown else parts[:1]
+
+
+def _fit(
+    net: Net,
+    data: datasets.Dataset,
+    phases: Sequence[_Phase],
+    *,
+    batch_size: int,
+    callbacks: Sequence[Callback],
+    threads: int | None,
+) -> None:
+    """Train phase after phase; net.history is then that of all of them, after Ctrl-C too."""
+    histories = [net.history]
+    try:
+        for phase in phases:
+            net.fit(
+                *_pair(data.train),
+                epochs=phase.epochs,
+                steps=phase.steps,
+                batch_size=batch_size,
+                optimizer=phase.optimizer,
+                validation_data=_pair(data.validation) if len(data.validation) else None,
+                callbacks=callbacks,
+                threads=threads,
+            )
+            histories.append(net.history)
+    finally:
+        if net.history is not histories[-1]:  # interrupted
+            histories.append(net.history)
+        net.history = _joined(histories)
+
+
+def _joined(histories: Sequence[History]) -> History:
+    arrays = [history._to_arrays() for history in histories]
+    columns = {name: np.concatenate([array[name] for array in arrays]) for name in arrays[0]}
+    return History._from_arrays(columns, histories[-1].notes)
+
+
+def _optimizer(name: str, learning_rate: float | None, momentum: float | None) -> Adam | SGD:
     if name == "sgd":
-        return SGD(learning_rate or 0.1, momentum=0.9 if momentum is None else momentum)
+        return SGD(learning_rate or _SGD_RATE, momentum=0.9 if momentum is None else momentum)
     if momentum is not None:
         raise ValueError("--momentum goes with --optimizer sgd only.")
-    return Adam(learning_rate or 0.001)
+    return Adam(learning_rate or _ADAM_RATE)
 
 
 def _described_data(data: datasets.Dataset) -> str:
