@@ -28,13 +28,15 @@ def test_lesson_script_with_few_steps_prints_and_draws_all_it_promises(tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "55,000 training images of (28, 28) pixels" in done.stdout
+    assert "MNIST: 55,000 images to train on" in done.stdout
     assert "step    0: loss" in done.stdout
     assert "One hidden layer, poor start:" in done.stdout
     assert "Two hidden layers, good start:" in done.stdout
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+        "digit.png",
         "digits.png",
         "digits_inverted.png",
+        "learning_curves.png",
         "mistakes_of_the_deeper_net.png",
         "prediction_right.png",
         "prediction_wrong.png",

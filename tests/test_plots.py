@@ -18,7 +18,7 @@ from fastmlp import Net, plots
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
-LONG_NAMES = [f"{name} of a rather long name" for name in "ABC"]
+LONG_NAMES = ["A of a rather long name", "B of a name of more than 24 letters", "C, in $ and\nin two lines"]
 
 Draw = Callable[..., Figure]
 
@@ -116,19 +116,7 @@ def tick_labels_out_of_view(figure: Figure) -> set[Text]:
     return hidden
 
 
-CUTS_OFF_TEXT = pytest.mark.xfail(
-    reason="the title of a prediction is centred on its image, and is not broken where it is wider",
-    strict=True,
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=CUTS_OFF_TEXT if name == "prediction_long_names" else ())
-        for name in NEW_FIGURES
-    ],
-)
+@pytest.mark.parametrize("name", NEW_FIGURES)
 def test_plot_in_a_new_figure_cuts_off_no_text(name: str) -> None:
     figure = NEW_FIGURES[name]()
     assert isinstance(figure, Figure)
