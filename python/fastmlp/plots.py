@@ -258,7 +258,8 @@ def predictions(
     columns = n_columns or min(n, 2 if n <= 4 else 3)
     rows = math.ceil(n / columns)
     n_bars = min(net.layer_sizes[-1], _MAX_BARS)
-    figure = _figure(4.8 * columns, rows * max(2.4, 0.6 + 0.19 * n_bars))
+    room_for_names = 0.08 * max(0, *(len(name) - 11 for name in _names_for(net, class_names)))
+    figure = _figure((4.8 + room_for_names) * columns, rows * max(2.4, 0.6 + 0.19 * n_bars))
     grid = figure.subplots(rows, 2 * columns, width_ratios=[1, 1.15] * columns, squeeze=False)
     pairs = [[row[2 * i], row[2 * i + 1]] for row in grid for i in range(columns)]
     for unused in pairs[n:]:
@@ -646,12 +647,16 @@ def _draw_predictions(
         left.imshow(picture, interpolation="nearest", **_greys(picture, inverted))
         left.set(xticks=[], yticks=[])
         best = int(row.argmax())
-        title = f"{names[best]}  ({_percent(row[best])})"
-        colour = _BLUE
+        title, colour = _title(names[best], f"({_percent(row[best])})"), _BLUE
         if label is not None and label != best:
-            title, colour = f"{title}\nbut it is: {names[label]}", _VERMILLION
+            title, colour = f"{title}\n{_title('but it is:', names[label])}", _VERMILLION
         left.set_title(title, fontsize=10, color=colour)
         _draw_bars(right, row, names, label)
+
+
+def _title(first: str, second: str) -> str:
+    """Put two parts of a title above an image in one line if there is room."""
+    return f"{first}  {second}" if len(first) + len(second) <= 24 else f"{first}\n{second}"
 
 
 def _draw_bars(ax: Axes, probabilities: NDArray[np.float32], names: Sequence[str], label: int | None) -> None:
@@ -852,7 +857,7 @@ def _names_for(net: Net, class_names: Sequence[str] | None) -> list[str]:
 
 def _names(class_names: Sequence[str] | None, n_classes: int) -> list[str]:
     checked = _validation.class_names(class_names, n_classes)
-    return [str(k) for k in range(n_classes)] if checked is None else list(checked)
+    return [str(k) for k in range(n_classes)] if checked is None else [_safe(name) for name in checked]
 
 
 def _name(label: int, class_names: Sequence[str] | None) -> str:
@@ -860,7 +865,13 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
         return str(label)
     if not 0 <= label < len(class_names):
         raise ValueError(f"The label {label} has no name: class_names has {len(class_names)} of them.")
-    return class_names[label]
+    return _safe(class_names[label])
+
+
+def _safe(name: str) -> str:
+    """Shorten a name that would need too much room; dollar signs begin no formula."""
+    one_line = " ".join(name.split())
+    return (one_line if len(one_line) <= 24 else f"{one_line[:23]}…").replace("$", r"\$")
 
 
 def _percent(fraction: float) -> str:
