@@ -365,13 +365,11 @@ def _paper(colours: FloatArray) -> FloatArray:
     if (np.abs(border - typical).max(axis=1) <= 1.5 / 255).mean() > 0.6:
         return np.broadcast_to(typical, colours.shape).astype(np.float32)
 
-    step = max(1, max(colours.shape[:2]) // 128)
+    step = max(1, max(colours.shape[:2]) // 64)
+    x, y = (np.linspace(-1, 1, n) for n in (colours.shape[1], colours.shape[0]))
+    surfaces = np.stack(_quadratic(x[::step], y[::step, np.newaxis]), axis=-1).reshape(-1, 6)
     sample = colours[::step, ::step].reshape(-1, 3).astype(np.float64)
-    y, x = np.meshgrid(
-        *(np.linspace(-1, 1, n, dtype=np.float32)[::step] for n in colours.shape[:2]), indexing="ij"
-    )
-    surfaces = _quadratic(x.ravel(), y.ravel())
-    on_border = np.maximum(np.abs(x), np.abs(y)).ravel() > 0.9
+    on_border = np.maximum(np.abs(x[::step]), np.abs(y[::step, np.newaxis])).ravel() > 0.9
     coefficients = np.zeros((6, 3))
     coefficients[0] = typical
     used = on_border
@@ -379,19 +377,21 @@ def _paper(colours: FloatArray) -> FloatArray:
         12
     ):  # least absolute deviations, by reweighting; the ring of paper grows inwards around the ink
         residual = np.abs(sample - surfaces @ coefficients).max(axis=1)
-        weight = np.sqrt(used / np.maximum(residual, 0.01))[:, np.newaxis]
-        coefficients = np.linalg.lstsq(surfaces * weight, sample * weight, rcond=None)[0]
+        weighted = surfaces * (used / np.maximum(residual, 0.01))[:, np.newaxis]
+        coefficients = np.linalg.lstsq(weighted.T @ surfaces, weighted.T @ sample, rcond=None)[0]
         residual = np.abs(sample - surfaces @ coefficients).max(axis=1)
         spread = 1.4826 * float(np.median(residual[used]))
         used = residual < max(4 * spread, 0.03)
-    height, width = colours.shape[:2]
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    surface = _quadratic(x.ravel(), y.ravel()) @ coefficients
-    return surface.reshape(colours.shape).astype(np.float32)
+    channels = [
+        sum(c * term for c, term in zip(channel, _quadratic(x, y[:, np.newaxis]), strict=True))
+        for channel in coefficients.T
+    ]
+    return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def _quadratic(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+def _quadratic(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Evaluate the terms of a quadratic in x (along a row) and y (down a column) on their grid."""
+    return [term + np.zeros((y.size, x.size)) for term in (1.0, x, y, x * x, x * y, y * y)]
 
 
 def _cut_out(ink: FloatArray) -> tuple[FloatArray, tuple[slice, slice]]:
