@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from drawn_digits import drawn, like_mnist
-from fastmlp import images
+from fastmlp import Adam, Net, datasets, images
 
 
 def white_on_black(image: Image.Image) -> Image.Image:
@@ -75,6 +76,46 @@ def test_read_of_a_turned_photo_follows_its_exif_orientation() -> None:
     exif[0x0112] = 6  # to be shown turned clockwise by a quarter
     found = read_back(drawn(5).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
     assert np.abs(found - like_mnist(5).astype(float)).mean() < 15
+
+
+def photographed(image: Image.Image) -> Image.Image:
+    """Put a digit off the middle of a larger sheet, blue on cream, with light from one side and noise."""
+    side, rng = 400, np.random.default_rng(0)
+    sheet = Image.new("L", (side, side))
+    sheet.paste(image.resize((240, 240), Image.Resampling.BICUBIC), (110, 60))
+    ink = np.asarray(sheet)[:, :, np.newaxis] / 255
+    colours = ink * (40, 45, 80) + (1 - ink) * (225, 215, 200)
+    light = 1 - 0.5 * np.linspace(0, 1, side)[:, np.newaxis, np.newaxis]
+    noisy = colours * light + rng.normal(0, 6, (side, side, 3))
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+MNIST_DIGITS = 100
+
+
+@pytest.fixture(scope="module")
+def mnist_and_net() -> tuple[datasets.Split, Net]:
+    if not os.environ.get("FASTMLP_DATA"):
+        pytest.skip("FASTMLP_DATA names no folder with MNIST: its digits were not read from images")
+    mnist = datasets.mnist()
+    net = Net([784, 100, 10], seed=0)
+    for rate in (4e-3, 4e-4):
+        net.fit(mnist.train.images, mnist.train.labels, epochs=2, optimizer=Adam(rate), threads=1)
+    return datasets.Split(mnist.test.images[:MNIST_DIGITS], mnist.test.labels[:MNIST_DIGITS]), net
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("variant", [inverted, enlarged, coloured, photographed])
+def test_read_of_mnist_digits_in_any_guise_leaves_the_predictions(
+    mnist_and_net: tuple[datasets.Split, Net],
+    variant: Callable[[Image.Image], Image.Image],
+    file_format: str,
+) -> None:
+    split, net = mnist_and_net
+    sheets = [read_back(variant(Image.fromarray(pixels)), file_format) for pixels in split.images]
+    agreement = (net.predict(np.stack(sheets)) == net.predict(split.images)).mean()
+    # Most change none at all. Digits that a person doubts, too, may fall on the other side.
+    assert agreement >= (1 if (variant, file_format) == (inverted, "PNG") else 0.95)
 
 
 @pytest.mark.parametrize("variant", [white_on_black, inverted])
