@@ -526,7 +526,7 @@ class _Grid:
         longest = max((len(line) for caption in captions for line in caption), default=0)
         n_lines = max((len(caption) for caption in captions), default=0)
         smallest = 1.4 if n <= 6 else 0.9 if n <= 30 else 0.66
-        image_width = min(max(smallest, 0.075 * longest - 0.06), 1.6)
+        image_width = min(max(smallest, 0.075 * longest - 0.06), 2.5)
         columns = min(n, n_columns or _columns(n))
         return cls(n, columns, image_width, image_width * height / width, _LINE_HEIGHT * n_lines)
 
