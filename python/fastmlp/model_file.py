@@ -118,7 +118,8 @@ def load(path: str | os.PathLike[str]) -> StoredModel:
     OSError
         If the file cannot be read.
     """
-    if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a pipe could take forever
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a pipe could take forever
         raise ModelFileError(f"{os.fspath(path)} is not a regular file.")
     with Path(path).open("rb") as file:
         return _read(file, os.fstat(file.fileno()).st_size, os.fspath(path))
