@@ -1,0 +1,5 @@
+from pathlib import Path
+
+
+def save_plots(run, stem):
+    return []
