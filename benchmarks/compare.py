@@ -12,8 +12,9 @@ from pathlib import Path
 from cases import ACCURACY_CASE, CASES, GROUPS
 from ceilings import start_ceilings
 from footprint import measure_footprint
-from machine import commit, describe, machine_facts, n_cpus, versions
+from machine import commit, describe, machine_facts, versions
 from measure import measure
+from options import add_options, check_options, chosen_peers, fail
 from peers import PEERS
 from plots import save_plots
 from process import ProcessError
@@ -23,7 +24,6 @@ from seeds import accuracies_of_seeds
 from targets import verdicts
 from verify import VerificationError
 
-HERE = Path(__file__).parent
 ROUNDS, QUICK_ROUNDS = 7, 3
 IMPORTS, QUICK_IMPORTS = 5, 3
 
@@ -94,27 +94,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     names = ", ".join([*CASES, *GROUPS])
     parser.add_argument("--case", default="lesson", help=f"one or several of {names} (default: lesson)")
-    parser.add_argument("--peers", help=f"some of {','.join(PEERS)} (default: all that are installed)")
-    parser.add_argument("--threads", type=int, default=n_cpus(), help="for every peer (default: all CPUs)")
-    parser.add_argument("--rounds", type=int, help=f"turns of each ({ROUNDS}; with --quick {QUICK_ROUNDS})")
+    add_options(parser, "all that are installed", ROUNDS, QUICK_ROUNDS)
     parser.add_argument("--steps", type=int, help="of every run, instead of the case's")
-    parser.add_argument("--quick", action="store_true", help="fewer steps and rounds: not to be quoted")
     parser.add_argument("--wheel", type=Path, help="whose size to report (default: the newest in dist/)")
-    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for JSON and plots")
     args = parser.parse_args(arguments)
 
-    if not 1 <= args.threads <= n_cpus():
-        fail(f"--threads {args.threads}: this machine offers 1 to {n_cpus()} CPUs.")
-    for option in ("rounds", "steps"):
-        if getattr(args, option) is not None and getattr(args, option) < 1:
-            fail(f"--{option} {getattr(args, option)}: at least 1 is needed.")
+    check_options(args, ROUNDS, QUICK_ROUNDS)
+    if args.steps is not None and args.steps < 1:
+        fail(f"--steps {args.steps}: at least 1 is needed.")
     if args.wheel is not None and not args.wheel.is_file():
         fail(f"--wheel {args.wheel}: there is no such file.")
-    if PEERS["fastmlp"].why_not():
-        fail("fastmlp is not installed here: run `pip install .` first.")
     args.cases = chosen_cases(args.case)
     args.peers = chosen_peers(args.peers)
-    args.rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
     args.imports = QUICK_IMPORTS if args.quick else IMPORTS
     return args
 
@@ -126,26 +117,6 @@ def chosen_cases(names: str) -> list[str]:
             fail(f"--case: {name!r} is none of {', '.join([*CASES, *GROUPS])}.")
         chosen += GROUPS.get(name, (name,))
     return list(dict.fromkeys(chosen))
-
-
-def chosen_peers(names: str | None) -> list[str]:
-    if names is None:
-        missing = {name: reason for name, peer in PEERS.items() if (reason := peer.why_not())}
-        for name, reason in missing.items():
-            print(f"{name} is left out: {reason}")
-        return [name for name in PEERS if name not in missing]
-    chosen = list(dict.fromkeys(name.strip() for name in names.split(",")))
-    for name in chosen:
-        if name not in PEERS:
-            fail(f"--peers: {name!r} is none of {', '.join(PEERS)}.")
-        if reason := PEERS[name].why_not():
-            fail(f"--peers: {name} cannot take part: {reason}.")
-    return chosen
-
-
-def fail(message: str) -> None:
-    print(f"compare.py: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 if __name__ == "__main__":

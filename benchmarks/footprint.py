@@ -51,7 +51,9 @@ def measure_footprint(peers: Iterable[str], repeats: int, threads: int, wheel: P
 
 def import_seconds(peers: Iterable[str], repeats: int, threads: int) -> dict[str, float]:
     """Return the median of each module's import times, turn and turn about, NumPy having been imported."""
-    environments = {PEERS[name].import_name: PEERS[name].environment for name in peers}
+    environments: dict[str, Mapping[str, str]] = {}
+    for name in peers:
+        environments.setdefault(PEERS[name].import_name, PEERS[name].environment)
     environments.pop("numpy", None)
     seconds: dict[str, list[float]] = {module: [] for module in environments}
     for repeat in range(repeats + 1):

@@ -51,7 +51,8 @@ class Process:
         further_environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._log = tempfile.TemporaryFile("w+")  # libraries say much that nobody needs unless they fail
+        # Libraries say much that nobody needs to read unless they fail.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (__exit__ closes it)
         with cpus_limited(threads):
             self._process = subprocess.Popen(
                 [str(part) for part in command],

@@ -5,8 +5,8 @@ Reads requests from standard input, a line of JSON each, and answers each with o
 {"describe": true}          who this is: version, setting, what its time includes, sizes of its thread pools
 {"run": STEPS}              a timed turn: seconds, steps; all the steps of the case if STEPS is null
 {"run": ..., "report": true}
-                            the same, and what came of it: test accuracy, peak memory of the process so far, and
-                            each step's loss, or the probabilities of the first test samples
+                            the same, and what came of it: test accuracy, peak memory of the process so far,
+                            and each step's loss, or the probabilities of the first test samples
 """
 
 from __future__ import annotations
