@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from cases import ACCURACY_CASE, CASES, GROUPS
@@ -64,16 +65,15 @@ def measure_all(args: argparse.Namespace) -> tuple[Run, list[str]]:
             print(f"no ceilings: {no_ceilings}")
         run = Run(commit(), machine, versions(), args.threads, args.quick, no_ceilings)
         for name in args.cases:
-            case = CASES[name]
+            case = CASES[name].quick() if args.quick else CASES[name]
+            if args.steps:
+                case = replace(case, steps=args.steps)
             peers = [peer for peer in case.peers if peer in args.peers and PEERS[peer].can(case.kind)]
             if not peers:
                 print(f"\n{case.name}: left out, none of its peers takes part")
                 continue
-            steps = args.steps or (case.quick_steps if args.quick else case.steps)
             try:
-                results = measure(
-                    case, steps, peers, rounds=args.rounds, threads=args.threads, ceilings=ceilings
-                )
+                results = measure(case, peers, rounds=args.rounds, threads=args.threads, ceilings=ceilings)
             except (VerificationError, ProcessError) as error:
                 print(f"\ncompare.py: {case.name}: {error}", file=sys.stderr)
                 problems.append(f"{case.name}: {error}")
@@ -81,7 +81,7 @@ def measure_all(args: argparse.Namespace) -> tuple[Run, list[str]]:
             run.cases[name] = results
             print(f"{case_table(results)}\n{ceilings_line(results)}", flush=True)
             if name == ACCURACY_CASE and "fastmlp-bf16" in peers:
-                run.accuracies = accuracies_of_seeds(steps, args.threads)
+                run.accuracies = accuracies_of_seeds(case.steps, args.threads)
         run.footprint = measure_footprint(args.peers, args.imports, args.threads, args.wheel)
     return run, problems
 

@@ -34,15 +34,14 @@ LAST_STEPS, LAST_STEPS_TOLERANCE = 100, 0.25
 
 def measure(
     case: Case,
-    steps: int,
     peers: Sequence[str],
     *,
     rounds: int,
     threads: int,
     ceilings: Process | None,
 ) -> CaseResults:
-    problem, not_the_real_data = make_problem(case, steps)
-    print(f"\n{case}, {steps:,} steps on {problem.data.name}, {rounds} rounds")
+    problem, not_the_real_data = make_problem(case)
+    print(f"\n{case}, {case.steps:,} steps on {problem.data.name}, {rounds} rounds")
     if not_the_real_data:
         print(not_the_real_data)
     with tempfile.TemporaryDirectory() as name, ExitStack() as at_end:
@@ -54,8 +53,8 @@ def measure(
         results = verified(workers, problem, threads)
         take_turns(workers, ceilings, rounds, results)
         if case.name == ACCURACY_CASE:
-            record_accuracy(workers, steps, results)
-    return CaseResults(case, problem.data.name, steps, results)
+            record_accuracy(workers, case.steps, results)
+    return CaseResults(case, problem.data.name, results)
 
 
 def start_worker(peer: str, folder: Path, threads: int) -> Process:

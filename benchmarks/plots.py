@@ -31,6 +31,7 @@ STYLES: dict[str, dict[str, str]] = {
     "sklearn": {"color": "#a08000", "marker": "*"},
 }
 OTHERS_BAR = "#b0b7bf"
+PLAIN = "{x:,g}"  # format of the labels of logarithmic axes
 
 
 def save_plots(run: Run, stem: Path) -> list[Path]:
@@ -65,11 +66,24 @@ def ratios(run: Run) -> Figure:
 
     n_columns = min(3, len(run.cases))
     n_rows = math.ceil(len(run.cases) / n_columns)
-    most_bars = max(len(results.peers) for results in run.cases.values())
-    size = (max(7, 4.6 * n_columns), 0.8 + n_rows * (1.1 + 0.24 * most_bars))
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
-    for ax, results in zip(axes.flat, run.cases.values(), strict=False):
+    cases = list(run.cases.values())
+    rows = [cases[i : i + n_columns] for i in range(0, len(cases), n_columns)]
+    most_bars = [max(len(results.peers) for results in row) for row in rows]
+    heights = [1.1 + 0.24 * n for n in most_bars]
+    figure, axes = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(max(7, 4.6 * n_columns), 0.8 + sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
+    )
+    for i, results in enumerate(cases):
+        ax = axes.flat[i]
         draw_ratios(ax, results)
+        # Bars of the same thickness everywhere, from the top.
+        n = len(results.peers)
+        ax.set_ylim(n - most_bars[i // n_columns] - 0.6, n - 0.4)
     for ax in axes.flat[len(run.cases) :]:
         ax.set_axis_off()
     figure.suptitle(
@@ -88,9 +102,9 @@ def draw_ratios(ax: Axes, results: CaseResults) -> None:
         if name != results.base:
             ax.plot(of_rounds, [position] * len(of_rounds), "o", color="#222222", markersize=2.5, alpha=0.6)
         end = max([median(of_rounds), *of_rounds])
-        ax.text(end + 0.02 * longest, position, f" {median(of_rounds):.2f}", va="center", fontsize=8)
+        ax.text(end + 0.03 * longest, position, f" {median(of_rounds):.2f}", va="center", fontsize=8)
     ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set_xlim(0, 1.16 * longest)
+    ax.set_xlim(0, 1.18 * longest)
     ax.axvline(1, color="#0072b2", linewidth=0.8)
     case = results.case
     net = "-".join(map(str, case.layer_sizes))
@@ -140,7 +154,9 @@ def roofline(run: Run) -> Figure:
         "operations of the matrix products per byte that must come from memory if nothing stays in caches"
     )
     ax.set_ylabel("GFLOPS in matrix products, skipped zeros included")
-    ax.legend(loc="lower right", fontsize=8, frameon=False)
+    ax.xaxis.set_major_formatter(PLAIN)
+    ax.yaxis.set_major_formatter(PLAIN)
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.35), fontsize=8, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     above = "Points above a roof: data stayed in caches (slope), or zeros were skipped (top)"
     figure.suptitle(f"Roofline. {machine_line(run)}\n{above}", fontsize=10)
@@ -169,14 +185,16 @@ def draw_roofs(ax: Axes, run: Run, lowest: float, highest: float) -> None:
             color="#555555",
             linewidth=1.2,
         )
-    ax.text(left, left * copying, f"memory copy {copying:.0f} GB/s ", fontsize=8, color="#555555", va="top")
+    ridge = max(top / copying for quantity in ROOFS if (top := typical(quantity)))
+    if ridge > left:
+        middle = math.sqrt(left * ridge)
+        ax.text(middle, 0.85 * middle * copying, f"  memory copy\n  {copying:.0f} GB/s", fontsize=8, va="top")
     ax.set_xlim(left, right)
 
 
 def time_against_accuracy(run: Run) -> Figure:
     """Draw each peer's test accuracy after runs of several lengths against the time that those take."""
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter
 
     results = run.cases[ACCURACY_CASE]
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
@@ -187,7 +205,7 @@ def time_against_accuracy(run: Run) -> Figure:
         accuracy = [100 * peer.accuracy_after[n] for n in steps]
         ax.plot(seconds, accuracy, markersize=5, linewidth=1.3, label=name, **STYLES[name])
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_major_formatter(PLAIN)
     ax.set_xlabel("seconds: the run's steps at the peer's median time per step")
     ax.set_ylabel("test accuracy, %")
     ax.grid(alpha=0.3)

@@ -87,7 +87,7 @@ class Problem:
 DATA_ARRAYS = tuple(field.name for field in fields(Data) if field.name != "name")
 
 
-def make_problem(case: Case, steps: int) -> tuple[Problem, str | None]:
+def make_problem(case: Case) -> tuple[Problem, str | None]:
     """Put a problem together; the second value says why the data are not the real ones, if they are not."""
     data, reason = DATA[case.data]()
     if case.kind == "predict":
@@ -95,13 +95,13 @@ def make_problem(case: Case, steps: int) -> tuple[Problem, str | None]:
         n = max(len(data.X_test), case.batch_size)  # glyphs has fewer than 10,000 test samples: over again
         X_test, y_test = np.resize(data.X_test, (n, case.layer_sizes[0])), np.resize(data.y_test, n)
         data = Data(data.name, data.X, data.y, X_test, y_test)
-        order = np.empty((steps, 0), np.int64)
+        order = np.empty((case.steps, 0), np.int64)
     else:
         # Whole batches only: some peers are compiled for one size.
         n = len(data.X) // case.batch_size * case.batch_size
         data = Data(data.name, data.X[:n], data.y[:n], data.X_test, data.y_test)
         weights, biases = he_normal(case.layer_sizes)
-        order = order_of_fit(n, steps, case.batch_size)
+        order = order_of_fit(n, case.steps, case.batch_size)
     return Problem(case, data, order, weights, biases), reason
 
 

@@ -61,7 +61,6 @@ class CaseResults:
 
     case: Case
     data_name: str
-    steps: int
     peers: dict[str, PeerResult]
 
     @property
@@ -102,8 +101,7 @@ class CaseResults:
     def as_json(self) -> dict[str, Any]:
         return {
             **asdict(self.case),
-            "data": self.data_name,
-            "steps": self.steps,
+            "data_name": self.data_name,
             "rounds": self.rounds,
             "flops_per_step": self.case.flops_per_step,
             "bytes_per_step": self.case.bytes_per_step,

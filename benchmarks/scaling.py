@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from ceilings import start_ceilings
 from machine import commit, describe, machine_facts, versions
 from measure import measure
 from options import add_options, check_options, chosen_peers
-from plots import STYLES, machine_line
+from plots import PLAIN, STYLES, machine_line
 from results import CaseResults, Run
 
 if TYPE_CHECKING:
@@ -41,23 +41,25 @@ class Point:
     threads: int
 
 
-def points(most_threads: int) -> list[Point]:
+def points(most_threads: int, gflop: float) -> list[Point]:
     """Vary one of the three at a time, the lesson's net being in the middle."""
 
-    def case(series: str, value: int, width: int, batch_size: int) -> Case:
-        return Case(f"{series} {value}", (784, width, 10), batch_size, steps=0, quick_steps=0)
+    def point(series: str, value: int, *, width: int = 200, batch_size: int = 1000, threads: int) -> Point:
+        case = Case(f"{series} {value}", (784, width, 10), batch_size, steps=1, quick_steps=1)
+        steps = int(1e9 * gflop / case.flops_per_step)
+        case = replace(case, steps=min(max(steps, FEWEST_STEPS), MOST_STEPS))
+        return Point(series, value, case, threads)
 
-    thread_counts = range(1, most_threads + 1)
     return [
-        *(Point("batch size", n, case("batch size", n, 200, n), most_threads) for n in BATCH_SIZES),
-        *(Point("width", n, case("width", n, n, 1000), most_threads) for n in WIDTHS),
-        *(Point("threads", n, case("threads", n, 200, 1000), n) for n in thread_counts),
+        *(point("batch size", n, batch_size=n, threads=most_threads) for n in BATCH_SIZES),
+        *(point("width", n, width=n, threads=most_threads) for n in WIDTHS),
+        *(point("threads", n, threads=n) for n in range(1, most_threads + 1)),
     ]
 
 
 def main() -> None:
     args = parse_arguments()
-    series = points(args.threads)
+    series = points(args.threads, QUICK_GFLOP if args.quick else GFLOP)
     run = measure_all(series, args)
     path = args.output / f"{run.commit}-scaling{'-quick' if run.quick else ''}.json"
     run.save(path)
@@ -68,21 +70,14 @@ def main() -> None:
 def measure_all(series: Sequence[Point], args: argparse.Namespace) -> Run:
     machine = machine_facts()
     print(f"commit {commit()}, {describe(machine)}, threads: {args.threads}")
-    gflop = QUICK_GFLOP if args.quick else GFLOP
     with tempfile.TemporaryDirectory() as folder, ExitStack() as at_end:
         ceilings, no_ceilings = start_ceilings(Path(folder), args.threads)
         if ceilings is not None:
             at_end.enter_context(ceilings)
         run = Run(commit(), machine, versions(), args.threads, args.quick, no_ceilings)
         for point in series:
-            steps = int(1e9 * gflop / point.case.flops_per_step)
             run.cases[point.case.name] = measure(
-                point.case,
-                min(max(steps, FEWEST_STEPS), MOST_STEPS),
-                args.peers,
-                rounds=args.rounds,
-                threads=point.threads,
-                ceilings=ceilings,
+                point.case, args.peers, rounds=args.rounds, threads=point.threads, ceilings=ceilings
             )
     return run
 
@@ -93,7 +88,7 @@ def draw(run: Run, series: Sequence[Point]) -> Figure:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(dict.fromkeys(point.series for point in series))
     figure, axes = plt.subplots(1, len(names), figsize=(13, 4.4), layout="constrained")
@@ -105,12 +100,15 @@ def draw(run: Run, series: Sequence[Point]) -> Figure:
             ax.plot(values, figures, markersize=5, linewidth=1.3, label=peer, **STYLES[peer])
         if name == "threads":
             ax.set_xticks(values)
+            ax.set_ylim(bottom=0)
         else:
             ax.set_xscale("log")
             ax.set_xticks(values, [f"{value:,}" for value in values], fontsize=8)
             ax.set_xticks([], minor=True)
             ax.set_yscale("log")
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(PLAIN)
+            ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set(xlabel=name, title=TITLES[name])
         ax.title.set_fontsize(10)
         ax.grid(alpha=0.3)

@@ -49,7 +49,7 @@ def case_results(case=CASE, **seconds_of_peers):
         name.replace("_", "-"): peer_result(*seconds, name=name.replace("_", "-"))
         for name, seconds in seconds_of_peers.items()
     }
-    return CaseResults(case, "data", 10, peers)
+    return CaseResults(case, "data", peers)
 
 
 def test_orders_of_as_many_rounds_as_peers_give_each_peer_each_place_once():
@@ -91,7 +91,7 @@ def test_fractions_take_the_ceiling_of_the_peers_own_products():
 
 def test_fractions_without_a_ceiling_are_none():
     peer = peer_result(1.0, name="fastmlp-bf16", bf16=None)
-    results = CaseResults(CASE, "data", 10, {"fastmlp-bf16": peer})
+    results = CaseResults(CASE, "data", {"fastmlp-bf16": peer})
     assert results.fractions("fastmlp-bf16") == []
     assert of_ceiling("tiny", "fastmlp-bf16", 0.8, 0.9).measure(run_of({"tiny": results})) is None
 
@@ -118,7 +118,7 @@ def test_target_of_at_most_is_reached_up_to_its_bound(value, reached):
 
 def test_every_target_finds_its_figure_in_a_run_of_all_cases():
     cases = {
-        name: CaseResults(case, "data", 10, {peer: peer_result(1.0, name=peer) for peer in case.peers})
+        name: CaseResults(case, "data", {peer: peer_result(1.0, name=peer) for peer in case.peers})
         for name, case in CASES.items()
     }
     footprint = Footprint({"fastmlp": 0.02}, 10**8, "fastmlp.whl", 10**6)
@@ -166,5 +166,6 @@ def test_environment_of_a_worker_forces_no_kernels_but_its_own(monkeypatch):
     assert os.environ["FASTMLP_ISA"] == "something"
 
 
-def test_case_is_data_that_can_be_varied():
-    assert dataclasses.replace(CASE, batch_size=10).flops_per_step == 2 * CASE.flops_per_step
+def test_quick_case_differs_in_the_work_of_a_turn_alone():
+    case = Case("tiny", (2, 3, 2), batch_size=5, steps=10, quick_steps=4, repeats=12)
+    assert case.quick() == dataclasses.replace(case, steps=4, repeats=3)
