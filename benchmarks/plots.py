@@ -13,6 +13,7 @@ from results import CaseResults, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; a compiled variant has its eager one's.
@@ -31,7 +32,6 @@ STYLES: dict[str, dict[str, str]] = {
     "sklearn": {"color": "#a08000", "marker": "*"},
 }
 OTHERS_BAR = "#b0b7bf"
-PLAIN = "{x:,g}"  # format of the labels of logarithmic axes
 
 
 def save_plots(run: Run, stem: Path) -> list[Path]:
@@ -58,6 +58,16 @@ def save_plots(run: Run, stem: Path) -> list[Path]:
 def machine_line(run: Run) -> str:
     quick = ", quick run" if run.quick else ""
     return f"{run.machine['cpu']}, threads: {run.threads}, commit {run.commit}{quick}"
+
+
+def make_logarithmic(axis: Axis) -> None:
+    """Give an axis a logarithmic scale with plain numbers at 1, 2 and 5 times the powers of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:,g}")
 
 
 def ratios(run: Run) -> Figure:
@@ -149,13 +159,12 @@ def roofline(run: Run) -> Figure:
             *zip(*drawn[name], strict=True), linestyle="none", markersize=7, alpha=0.85, label=name, **style
         )
     draw_roofs(ax, run, min(columns), max(columns))
-    ax.set(xscale="log", yscale="log")
+    make_logarithmic(ax.xaxis)
+    make_logarithmic(ax.yaxis)
     ax.set_xlabel(
         "operations of the matrix products per byte that must come from memory if nothing stays in caches"
     )
     ax.set_ylabel("GFLOPS in matrix products, skipped zeros included")
-    ax.xaxis.set_major_formatter(PLAIN)
-    ax.yaxis.set_major_formatter(PLAIN)
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.35), fontsize=8, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     above = "Points above a roof: data stayed in caches (slope), or zeros were skipped (top)"
@@ -170,25 +179,17 @@ def draw_roofs(ax: Axes, run: Run, lowest: float, highest: float) -> None:
 
     copying = typical("copy_gb_per_second")
     assert copying is not None
-    left, right = lowest / 2, highest * 2
+    left, right = min(lowest / 2, 1), max(highest, 100) * 10
     for quantity, (text, color) in ROOFS.items():
         top = typical(quantity)
         if top is None:
             continue
         ridge = top / copying
-        if ridge < right:
-            ax.plot([max(ridge, left), right], [top, top], color=color, linewidth=1.2, zorder=1)
-            ax.text(right, top, f" {text}\n {top:.0f}", color=color, fontsize=8, va="center")
-        ax.plot(
-            [left, min(ridge, right)],
-            [left * copying, min(top, right * copying)],
-            color="#555555",
-            linewidth=1.2,
-        )
-    ridge = max(top / copying for quantity in ROOFS if (top := typical(quantity)))
-    if ridge > left:
-        middle = math.sqrt(left * ridge)
-        ax.text(middle, 0.85 * middle * copying, f"  memory copy\n  {copying:.0f} GB/s", fontsize=8, va="top")
+        ax.plot([left, ridge], [left * copying, top], color="#555555", linewidth=1.2)
+        ax.plot([ridge, right], [top, top], color=color, linewidth=1.2, zorder=1)
+        ax.text(right, top, f"{text} {top:.0f}", color=color, fontsize=8, ha="right", va="bottom")
+    text = f"memory copy {copying:.0f} GB/s  "
+    ax.text(4, 4 * copying, text, fontsize=8, ha="right", va="bottom", color="#555555")
     ax.set_xlim(left, right)
 
 
@@ -204,8 +205,7 @@ def time_against_accuracy(run: Run) -> Figure:
         seconds = [1e-3 * median(peer.ms_per_step) * n for n in steps]
         accuracy = [100 * peer.accuracy_after[n] for n in steps]
         ax.plot(seconds, accuracy, markersize=5, linewidth=1.3, label=name, **STYLES[name])
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(PLAIN)
+    make_logarithmic(ax.xaxis)
     ax.set_xlabel("seconds: the run's steps at the peer's median time per step")
     ax.set_ylabel("test accuracy, %")
     ax.grid(alpha=0.3)

@@ -16,7 +16,7 @@ from ceilings import start_ceilings
 from machine import commit, describe, machine_facts, versions
 from measure import measure
 from options import add_options, check_options, chosen_peers
-from plots import PLAIN, STYLES, machine_line
+from plots import STYLES, machine_line, make_logarithmic
 from results import CaseResults, Run
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def draw(run: Run, series: Sequence[Point]) -> Figure:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(dict.fromkeys(point.series for point in series))
     figure, axes = plt.subplots(1, len(names), figsize=(13, 4.4), layout="constrained")
@@ -102,13 +101,9 @@ def draw(run: Run, series: Sequence[Point]) -> Figure:
             ax.set_xticks(values)
             ax.set_ylim(bottom=0)
         else:
-            ax.set_xscale("log")
+            make_logarithmic(ax.xaxis)
             ax.set_xticks(values, [f"{value:,}" for value in values], fontsize=8)
-            ax.set_xticks([], minor=True)
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(PLAIN)
-            ax.yaxis.set_minor_formatter(NullFormatter())
+            make_logarithmic(ax.yaxis)
         ax.set(xlabel=name, title=TITLES[name])
         ax.title.set_fontsize(10)
         ax.grid(alpha=0.3)
