@@ -44,7 +44,8 @@ def main() -> None:
     judged = verdicts(run)
     print(f"\ntargets (medians{', of a quick run' if run.quick else ''}):\n{targets_table(judged)}")
 
-    path = args.output / f"{run.commit}-{args.case}{'-quick' if run.quick else ''}.json"
+    name = f"{run.commit}-{'+'.join(args.case.split(','))}{'-quick' if run.quick else ''}"
+    path = args.output / f"{name}.json"
     run.save(path, [verdict.as_json() for verdict in judged])
     plots = save_plots(run, path.with_suffix(""))
     print(f"\nwritten: {path}, {', '.join(plot.name for plot in plots)}")
