@@ -97,7 +97,7 @@ def ratios(run: Run) -> Figure:
     for ax in axes.flat[len(run.cases) :]:
         ax.set_axis_off()
     figure.suptitle(
-        f"Time per step in terms of the blue bar's (dots: rounds)\n{machine_line(run)}", fontsize=11
+        f"Time per step in terms of that of the bar at 1 (dots: rounds)\n{machine_line(run)}", fontsize=11
     )
     return figure
 
