@@ -8,7 +8,7 @@ namespace fastmlp {
 namespace {
 
 // Rows that are packed at a time on the way to lists; few enough to stay in the L1 cache. Even.
-constexpr std::size_t kRowsAtATime = 16;
+constexpr std::size_t kRowsAtATime = 8;
 
 // Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
 constexpr std::size_t kRowsLookedAt = 8;
@@ -16,8 +16,20 @@ constexpr std::size_t kRowsLookedAt = 8;
 // Lists pay below this fraction of non-zeros; see docs/performance.md.
 constexpr double kSparse = 0.4;
 
-// What list_rows may write beyond a row's words.
-constexpr std::size_t kSlack = kPanel;
+// What list_rows may write beyond a row's words, and list_groups beyond a group's rows.
+constexpr std::size_t kRowSlack = kPanel;
+constexpr std::size_t kGroupSlack = 1;
+
+constexpr std::size_t kCacheLine = 64;
+
+template <class Element>
+void prefetch_rows(const Element* data, std::size_t n_columns, const std::int64_t* samples, Range rows) {
+    for (std::size_t row = rows.begin; row < rows.end; ++row) {
+        const Element* first = data + (samples == nullptr ? row : static_cast<std::size_t>(samples[row])) * n_columns;
+        for (std::size_t column = 0; column < n_columns; column += kCacheLine / sizeof(Element))
+            __builtin_prefetch(first + column);
+    }
+}
 
 }  // namespace
 
@@ -36,22 +48,21 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
       by_columns_(n_panels(depth_) * panel_stride(most_rows), AlignedBuffer::kUninitialized),
       by_columns_stride_(panel_stride(most_rows)),
       by_rows_stride_(panel_stride(n_words(words_, most_rows))) {
-    const std::size_t most_words = most_rows * (n_panels(depth_) * kPanel + kSlack);
+    const std::size_t most_words = most_rows * n_blocks_ * (block_ + kRowSlack);
     list_words_ = std::make_unique_for_overwrite<float[]>(most_words);
     list_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_words);
     list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
     if (!with_gradient) return;
-    const std::size_t row_words = n_words(words_, most_rows);
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
-    group_words_ = std::make_unique_for_overwrite<float[]>(row_words * n_groups_ * kListedColumns);
-    group_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(row_words * n_groups_);
+    const std::size_t most_entries = (n_words(words_, most_rows) + most_parts * kGroupSlack) * n_groups_;
+    group_entries_ = std::make_unique_for_overwrite<ListedWords[]>(most_entries);
     group_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_groups_);
 }
 
 std::size_t InputBatch::pack_scratch_size(const Network& network) {
-    const std::size_t block = depth_block_size(network.kernels(), n_words(network.words(), network.n_features()));
-    return panel_matrix_size(kRowsAtATime, block) + panel_matrix_size(kRowsAtATime / 2, 2 * block);
+    return panel_matrix_size(kRowsAtATime, n_words(network.words(), network.n_features())) +
+           panel_matrix_size(kRowsAtATime / 2, network.n_features());
 }
 
 bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch) {
@@ -78,72 +89,71 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
 
 bool InputBatch::pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows) {
     const Panels by_columns{by_columns_.data(), by_columns_stride_}, by_rows{by_rows_.data(), by_rows_stride_};
-    const std::size_t row_word = n_words(words_, rows.begin);
-    return pack_block(inputs, samples, rows, {0, n_features_}, {by_columns.at(rows.begin, 0), by_columns.stride},
-                      {by_rows.data == nullptr ? nullptr : by_rows.at(row_word, 0), by_rows.stride});
+    return pack_rows(inputs, samples, rows, {by_columns.at(rows.begin, 0), by_columns.stride},
+                     {by_rows.data == nullptr ? nullptr : by_rows.at(n_words(words_, rows.begin), 0), by_rows.stride});
 }
 
 bool InputBatch::list(const Inputs& inputs, const std::int64_t* samples, std::size_t part, float* scratch) {
     const Products& products = products_of(kernels_, words_);
     const Range rows = parts_[part].rows;
-    const std::size_t numbers_in_word = words_ == Words::kFloats ? 1 : 2;
-    const std::size_t first_word = rows.begin * (n_panels(depth_) * kPanel + kSlack);
-    const ListedRows lists{list_words_.get() + first_word, list_places_.get() + first_word,
-                           list_ends_.get() + rows.begin * n_blocks_};
-    parts_[part].lists = lists;
+    const std::size_t first_word = rows.begin * n_blocks_ * (block_ + kRowSlack);
+    parts_[part].lists = {list_words_.get() + first_word, list_places_.get() + first_word,
+                          list_ends_.get() + rows.begin * n_blocks_};
     if (with_gradient_) {
-        const std::size_t first_entry = n_words(words_, rows.begin) * n_groups_;
-        groups_[part] = {group_words_.get() + first_entry * kListedColumns, group_places_.get() + first_entry,
-                         group_counts_.get() + part * n_groups_, n_words(words_, rows.size())};
+        const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
+        groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
+                         n_words(words_, rows.size()) + kGroupSlack};
         std::fill_n(groups_[part].counts, n_groups_, 0u);
     }
     const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
-    const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, block_), panel_stride(kRowsAtATime / 2)};
+    const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
+    const Panels& transposed = words_ == Words::kFloats ? by_columns : by_rows;
     bool finite = true;
-    std::uint32_t n_listed = 0;
-    std::uint32_t* ends = lists.ends;
-    for (std::size_t k = 0; k < depth_; k += block_) {
-        const std::size_t column = k * numbers_in_word;
-        const Range columns{column, std::min(column + block_ * numbers_in_word, n_features_)};
-        for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
-            const Range some{row, std::min(row + kRowsAtATime, rows.end)};
-            finite &= pack_block(inputs, samples, some, columns, by_columns,
-                                 with_gradient_ ? by_rows : Panels{nullptr, by_rows.stride});
-            products.list_rows(by_columns.data, by_columns.stride, some.size(), n_words(words_, columns.size()),
-                               n_listed, {lists.words, lists.places, ends});
-            ends += some.size();
-            n_listed = ends[-1];
-            if (!with_gradient_) continue;
-            const ConstPanels words = words_ == Words::kFloats ? ConstPanels{by_columns.data, by_columns.stride}
-                                                               : ConstPanels{by_rows.data, by_rows.stride};
-            const std::size_t group = column / kListedColumns;
-            const ListedGroups& all = groups_[part];
-            products.list_groups(words.data, words.stride, n_words(words_, some.size()), columns.size(),
-                                 n_words(words_, row),
-                                 {all.words + group * all.capacity * kListedColumns, all.places + group * all.capacity,
-                                  all.counts + group, all.capacity});
+    for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
+        const Range some{row, std::min(row + kRowsAtATime, rows.end)};
+        const Range next{some.end, std::min(some.end + kRowsAtATime, rows.end)};
+        if (inputs.pixels != nullptr)
+            prefetch_rows(inputs.pixels, n_features_, samples, next);
+        else
+            prefetch_rows(inputs.values, n_features_, samples, next);
+        finite &= pack_rows(inputs, samples, some, by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+        const std::size_t rows_before = row - rows.begin;
+        for (std::size_t block = 0; block < n_blocks_; ++block) {
+            ListedRows lists = block_of(parts_[part], block);
+            const std::uint32_t listed = rows_before == 0 ? 0 : lists.ends[rows_before - 1];
+            lists.ends += rows_before;
+            products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, some.size(),
+                               std::min(block_, depth_ - block * block_), listed, lists);
         }
+        if (with_gradient_)
+            products.list_groups(transposed.data, transposed.stride, n_words(words_, some.size()), n_features_,
+                                 n_words(words_, row), groups_[part]);
     }
     return finite;
 }
 
-bool InputBatch::pack_block(const Inputs& inputs, const std::int64_t* samples, Range rows, Range columns,
-                            Panels by_columns, Panels by_rows) const {
+ListedRows InputBatch::block_of(const Part& part, std::size_t block) const {
+    const std::size_t first_word = block * part.rows.size() * (block_ + kRowSlack);
+    return {part.lists.words + first_word, part.lists.places + first_word, part.lists.ends + block * part.rows.size()};
+}
+
+bool InputBatch::pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
+                           Panels by_rows) const {
     const std::int64_t* index = samples == nullptr ? nullptr : samples + rows.begin;
-    const std::size_t first = columns.begin + (samples == nullptr ? rows.begin * n_features_ : 0);
+    const Inputs from = inputs.from(samples == nullptr ? rows.begin : 0);
     const PairedMatrix pairs{by_columns.data, by_columns.stride, by_rows.data, by_rows.stride};
-    if (inputs.pixels != nullptr) {
-        if (words_ == Words::kFloats)
-            kernels_.pack_uint8(inputs.pixels + first, n_features_, index, rows.size(), columns.size(), by_columns.data,
-                                by_columns.stride);
-        else
-            kernels_.pack_uint8_pairs(inputs.pixels + first, n_features_, index, rows.size(), columns.size(), pairs);
+    if (words_ == Words::kFloats) {
+        if (from.values != nullptr)
+            return kernels_.pack_float(from.values, n_features_, index, rows.size(), n_features_, rounding_,
+                                       by_columns.data, by_columns.stride);
+        kernels_.pack_uint8(from.pixels, n_features_, index, rows.size(), n_features_, by_columns.data,
+                            by_columns.stride);
         return true;
     }
-    if (words_ == Words::kFloats)
-        return kernels_.pack_float(inputs.values + first, n_features_, index, rows.size(), columns.size(), rounding_,
-                                   by_columns.data, by_columns.stride);
-    return kernels_.pack_float_pairs(inputs.values + first, n_features_, index, rows.size(), columns.size(), pairs);
+    if (from.values != nullptr)
+        return kernels_.pack_float_pairs(from.values, n_features_, index, rows.size(), n_features_, pairs);
+    kernels_.pack_uint8_pairs(from.pixels, n_features_, index, rows.size(), n_features_, pairs);
+    return true;
 }
 
 void InputBatch::multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const {
@@ -153,16 +163,10 @@ void InputBatch::multiply(std::size_t part, ConstPanels weights, Panels z, Range
         fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, z, rows, panels, depth_);
         return;
     }
-    if (rows.size() == 0) return;
-    ListedRows lists = packed.lists;
-    std::uint32_t first = 0;
-    for (std::size_t k = 0; k < depth_; k += block_) {
+    for (std::size_t block = 0; block < n_blocks_; ++block)
         products_of(kernels_, words_)
-            .multiply_listed({lists, first, weights.at(k, panels.begin), weights.stride,
-                              z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(), k > 0});
-        first = lists.ends[rows.size() - 1];
-        lists.ends += rows.size();
-    }
+            .multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
+                              z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(), block > 0});
 }
 
 void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, Panels c, Range a_panels,

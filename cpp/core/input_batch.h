@@ -34,14 +34,15 @@ class InputBatch {
     struct Part {
         Range rows{};
         bool listed = false;
-        ListedRows lists{};  // for each block of depth, all rows
+        ListedRows lists{};  // of the first block of depth; see block_of
     };
 
     bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const;
     bool pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows);
     bool list(const Inputs& inputs, const std::int64_t* samples, std::size_t part, float* scratch);
-    bool pack_block(const Inputs& inputs, const std::int64_t* samples, Range rows, Range columns, Panels by_columns,
-                    Panels by_rows) const;
+    bool pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
+                   Panels by_rows) const;
+    ListedRows block_of(const Part& part, std::size_t block) const;
 
     const KernelTable& kernels_;
     Words words_;
@@ -58,8 +59,9 @@ class InputBatch {
     AlignedBuffer by_columns_, by_rows_;
     std::size_t by_columns_stride_, by_rows_stride_;
     // Of listed parts. Little of this memory is ever touched.
-    std::unique_ptr<float[]> list_words_, group_words_;
-    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_places_, group_counts_;
+    std::unique_ptr<float[]> list_words_;
+    std::unique_ptr<ListedWords[]> group_entries_;
+    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_counts_;
 };
 
 }  // namespace fastmlp

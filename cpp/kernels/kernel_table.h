@@ -72,7 +72,6 @@ struct ListedRows {
 // c = [c +] a b, a being listed.
 struct ListedProduct {
     ListedRows a;
-    std::uint32_t first;  // word of a's first row
     const float* b;
     std::size_t b_panel_stride;
     float* c;
@@ -82,11 +81,16 @@ struct ListedProduct {
     bool accumulate;
 };
 
-// For each group of kListedColumns neighbouring columns, the rows in which any of them is not 0: its words in this
-// row, and 16 times the number of the row. A list has room for `capacity` rows.
+// A row of a group of kListedColumns neighbouring columns, and its place: 16 times its number.
+struct ListedWords {
+    std::uint32_t place;
+    float words[kListedColumns];
+};
+
+// For each group the rows in which any of its columns is not 0. A list has room for `capacity` rows, one more than it
+// will hold.
 struct ListedGroups {
-    float* words;           // of group g from g * capacity * kListedColumns on
-    std::uint32_t* places;  // from g * capacity on
+    ListedWords* entries;   // of group g from g * capacity on
     std::uint32_t* counts;  // of each group
     std::size_t capacity;
 };

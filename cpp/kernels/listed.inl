@@ -23,30 +23,40 @@ void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t
     }
 }
 
+// Panel by panel, so that the counts of its groups stay in registers. Every row is written to every list, and counts
+// only where it is not 0: that costs less than a branch that goes either way.
 template <class Word>
 void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                  std::size_t first_row, ListedGroups out) {
-    constexpr unsigned kGroupMask = (1u << kListedColumns) - 1u;
-    for (std::size_t row = 0; row < rows; ++row) {
-        const float* line = matrix + row * kPanel;
-        const auto place = static_cast<std::uint32_t>((first_row + row) * kPanel);
-        for (std::size_t column = 0; column < columns; column += kPanel, line += matrix_panel_stride) {
-            for (unsigned mask = Word::nonzero_mask(load_line(line)); mask != 0;) {
-                const auto first = static_cast<unsigned>(__builtin_ctz(mask)) / kListedColumns * kListedColumns;
-                mask &= ~(kGroupMask << first);
-                const std::size_t group = (column + first) / kListedColumns;
-                const std::size_t at = group * out.capacity + out.counts[group]++;
-                out.places[at] = place;
-                __builtin_memcpy(out.words + at * kListedColumns, line + first, kListedColumns * sizeof(float));
+    constexpr std::size_t kGroups = kPanel / kListedColumns;
+    for (std::size_t column = 0; column < columns; column += kPanel, matrix += matrix_panel_stride) {
+        const std::size_t first_group = column / kListedColumns;
+        const std::size_t rest = (columns - column + kListedColumns - 1) / kListedColumns;
+        ListedWords* end[kGroups];
+        for (std::size_t i = 0; i < kGroups && i < rest; ++i)
+            end[i] = out.entries + (first_group + i) * out.capacity + out.counts[first_group + i];
+        for (std::size_t row = 0; row < rows; ++row) {
+            const float* line = matrix + row * kPanel;
+            const unsigned mask = Word::nonzero_mask(load_line(line));
+            const auto place = static_cast<std::uint32_t>((first_row + row) * kPanel);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < kGroups; ++i) {
+                if (i >= rest) break;
+                end[i]->place = place;
+                __builtin_memcpy(end[i]->words, line + i * kListedColumns, sizeof(end[i]->words));
+                end[i] += (mask >> i * kListedColumns & ((1u << kListedColumns) - 1u)) != 0 ? 1 : 0;
             }
         }
+        for (std::size_t i = 0; i < kGroups && i < rest; ++i)
+            out.counts[first_group + i] =
+                static_cast<std::uint32_t>(end[i] - (out.entries + (first_group + i) * out.capacity));
     }
 }
 
 template <class Word, int kPanels>
 void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
-    const float* word = p.a.words + p.first;
-    const std::uint32_t* place = p.a.places + p.first;
+    const float* word = p.a.words;
+    const std::uint32_t* place = p.a.places;
     for (std::size_t row = 0; row < p.rows; ++row, c += kPanel) {
         Tile<Word, 1, kPanels> tile;
         tile.start(p.accumulate, c, p.c_panel_stride);
@@ -80,10 +90,9 @@ void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, 
     tile.start(p.accumulate, c, p.c_panel_stride);
     for (std::size_t part = 0; part < p.n_parts; ++part) {
         const ListedGroups& lists = p.parts[part];
-        const float* words = lists.words + group * lists.capacity * kListedColumns;
-        const std::uint32_t* place = lists.places + group * lists.capacity;
-        for (const std::uint32_t* end = place + lists.counts[group]; place < end; ++place, words += kListedColumns)
-            tile.add(words, 1, b + *place, p.b_panel_stride);
+        const ListedWords* entry = lists.entries + group * lists.capacity;
+        for (const ListedWords* end = entry + lists.counts[group]; entry < end; ++entry)
+            tile.add(entry->words, 1, b + entry->place, p.b_panel_stride);
     }
     tile.finish(c, p.c_panel_stride);
 }
