@@ -7,7 +7,8 @@ namespace fastmlp {
 
 namespace {
 
-// Rows that are packed at a time on the way to lists; few enough to stay in the L1 cache. Even.
+// Rows that are packed at a time, while the next ones are fetched from memory, where samples in random order lie far
+// apart. On the way to lists they stay in the L1 or L2 cache. Even.
 constexpr std::size_t kRowsAtATime = 8;
 
 // Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
@@ -22,12 +23,14 @@ constexpr std::size_t kGroupSlack = 1;
 
 constexpr std::size_t kCacheLine = 64;
 
-template <class Element>
-void prefetch_rows(const Element* data, std::size_t n_columns, const std::int64_t* samples, Range rows) {
+// Inlined, since g++ takes a function that only prefetches for one that does nothing.
+[[gnu::always_inline]] inline void prefetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
+    const bool pixels = inputs.pixels != nullptr;
+    const std::size_t row_bytes = inputs.n_features * (pixels ? sizeof(*inputs.pixels) : sizeof(*inputs.values));
+    const char* data = pixels ? reinterpret_cast<const char*>(inputs.pixels) : reinterpret_cast<const char*>(inputs.values);
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
-        const Element* first = data + (samples == nullptr ? row : static_cast<std::size_t>(samples[row])) * n_columns;
-        for (std::size_t column = 0; column < n_columns; column += kCacheLine / sizeof(Element))
-            __builtin_prefetch(first + column);
+        const char* first = data + row_bytes * (samples == nullptr ? row : static_cast<std::size_t>(samples[row]));
+        for (std::size_t byte = 0; byte < row_bytes; byte += kCacheLine) __builtin_prefetch(first + byte);
     }
 }
 
@@ -66,10 +69,17 @@ std::size_t InputBatch::pack_scratch_size(const Network& network) {
 }
 
 bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch) {
-    Part& packed = parts_[part];
-    packed.rows = rows;
-    packed.listed = is_sparse(inputs, samples, rows);
-    return packed.listed ? list(inputs, samples, part, scratch) : pack_densely(inputs, samples, rows);
+    parts_[part].rows = rows;
+    parts_[part].listed = is_sparse(inputs, samples, rows);
+    if (parts_[part].listed) start_lists(part);
+    bool finite = true;
+    for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
+        const Range some{row, std::min(row + kRowsAtATime, rows.end)};
+        prefetch(inputs, samples, {some.end, std::min(some.end + kRowsAtATime, rows.end)});
+        finite &= parts_[part].listed ? list_rows(inputs, samples, part, some, scratch)
+                                      : pack_densely(inputs, samples, some);
+    }
+    return finite;
 }
 
 bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const {
@@ -93,42 +103,37 @@ bool InputBatch::pack_densely(const Inputs& inputs, const std::int64_t* samples,
                      {by_rows.data == nullptr ? nullptr : by_rows.at(n_words(words_, rows.begin), 0), by_rows.stride});
 }
 
-bool InputBatch::list(const Inputs& inputs, const std::int64_t* samples, std::size_t part, float* scratch) {
-    const Products& products = products_of(kernels_, words_);
+void InputBatch::start_lists(std::size_t part) {
     const Range rows = parts_[part].rows;
     const std::size_t first_word = rows.begin * n_blocks_ * (block_ + kRowSlack);
     parts_[part].lists = {list_words_.get() + first_word, list_places_.get() + first_word,
                           list_ends_.get() + rows.begin * n_blocks_};
-    if (with_gradient_) {
-        const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
-        groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
-                         n_words(words_, rows.size()) + kGroupSlack};
-        std::fill_n(groups_[part].counts, n_groups_, 0u);
-    }
+    if (!with_gradient_) return;
+    const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
+    groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
+                     n_words(words_, rows.size()) + kGroupSlack};
+    std::fill_n(groups_[part].counts, n_groups_, 0u);
+}
+
+bool InputBatch::list_rows(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows,
+                           float* scratch) {
+    const Products& products = products_of(kernels_, words_);
     const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
     const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
-    const Panels& transposed = words_ == Words::kFloats ? by_columns : by_rows;
-    bool finite = true;
-    for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
-        const Range some{row, std::min(row + kRowsAtATime, rows.end)};
-        const Range next{some.end, std::min(some.end + kRowsAtATime, rows.end)};
-        if (inputs.pixels != nullptr)
-            prefetch_rows(inputs.pixels, n_features_, samples, next);
-        else
-            prefetch_rows(inputs.values, n_features_, samples, next);
-        finite &= pack_rows(inputs, samples, some, by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
-        const std::size_t rows_before = row - rows.begin;
-        for (std::size_t block = 0; block < n_blocks_; ++block) {
-            ListedRows lists = block_of(parts_[part], block);
-            const std::uint32_t listed = rows_before == 0 ? 0 : lists.ends[rows_before - 1];
-            lists.ends += rows_before;
-            products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, some.size(),
-                               std::min(block_, depth_ - block * block_), listed, lists);
-        }
-        if (with_gradient_)
-            products.list_groups(transposed.data, transposed.stride, n_words(words_, some.size()), n_features_,
-                                 n_words(words_, row), groups_[part]);
+    const bool finite =
+        pack_rows(inputs, samples, rows, by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+    const std::size_t rows_before = rows.begin - parts_[part].rows.begin;
+    for (std::size_t block = 0; block < n_blocks_; ++block) {
+        ListedRows lists = block_of(parts_[part], block);
+        const std::uint32_t listed = rows_before == 0 ? 0 : lists.ends[rows_before - 1];
+        lists.ends += rows_before;
+        products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
+                           std::min(block_, depth_ - block * block_), listed, lists);
     }
+    const Panels& matrix = words_ == Words::kFloats ? by_columns : by_rows;
+    if (with_gradient_)
+        products.list_groups(matrix.data, matrix.stride, n_words(words_, rows.size()), n_features_,
+                             n_words(words_, rows.begin), groups_[part]);
     return finite;
 }
 

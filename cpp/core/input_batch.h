@@ -39,7 +39,8 @@ class InputBatch {
 
     bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const;
     bool pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows);
-    bool list(const Inputs& inputs, const std::int64_t* samples, std::size_t part, float* scratch);
+    void start_lists(std::size_t part);
+    bool list_rows(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch);
     bool pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
                    Panels by_rows) const;
     ListedRows block_of(const Part& part, std::size_t block) const;

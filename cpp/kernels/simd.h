@@ -391,6 +391,57 @@ FASTMLP_INLINE void transpose_pairs(const float* in, float* out) {
 
 #endif
 
+// The first lane of f(lower half, upper half), and so on down to one lane.
+#if defined(FASTMLP_TARGET_NEON)
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    a = f(a, Vec{vextq_f32(a.v, a.v, 2)});
+    a = f(a, Vec{vextq_f32(a.v, a.v, 1)});
+    return vgetq_lane_f32(a.v, 0);
+}
+#elif defined(FASTMLP_TARGET_BASELINE)
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    a = f(a, Vec{_mm_movehl_ps(a.v, a.v)});
+    a = f(a, Vec{_mm_shuffle_ps(a.v, a.v, 1)});
+    return _mm_cvtss_f32(a.v);
+}
+#else
+template <class F>
+FASTMLP_INLINE float reduce_256(__m256 a, F f) {
+    const auto widen = [](__m256 x) {
+#if defined(FASTMLP_TARGET_AVX512)
+        return Vec{_mm512_castps256_ps512(x)};
+#else
+        return Vec{x};
+#endif
+    };
+    const auto narrow = [](Vec x) {
+#if defined(FASTMLP_TARGET_AVX512)
+        return _mm512_castps512_ps256(x.v);
+#else
+        return x.v;
+#endif
+    };
+    a = narrow(f(widen(a), widen(_mm256_permute2f128_ps(a, a, 1))));
+    a = narrow(f(widen(a), widen(_mm256_permute_ps(a, 0x4e))));
+    a = narrow(f(widen(a), widen(_mm256_permute_ps(a, 0x01))));
+    return _mm256_cvtss_f32(a);
+}
+#if defined(FASTMLP_TARGET_AVX512)
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    const Vec high{_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+    return reduce_256(_mm512_castps512_ps256(f(a, high).v), f);
+}
+#else
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    return reduce_256(a.v, f);
+}
+#endif
+#endif
+
 // max_keep_nan(bound, x) is NaN where x is (x86 returns its second operand then). Its zero has no promised sign.
 
 constexpr int kVecs = static_cast<int>(kPanel) / kLanes;  // vectors per line
@@ -516,20 +567,21 @@ FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, u
 #endif
 }
 
-// Sum of the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves added lane by lane.
+// f over the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves combined lane by lane.
+template <class F>
+FASTMLP_INLINE float reduce_lanes(const Line& a, F f) {
+    Line half = a;
+#pragma GCC unroll 4
+    for (int width = kVecs / 2; width > 0; width /= 2)
+#pragma GCC unroll 2
+        for (int i = 0; i < width; ++i) half.part[i] = f(half.part[i], half.part[i + width]);
+    return reduce_vec(half.part[0], f);
+}
 FASTMLP_INLINE float sum_lanes(const Line& a) {
-    alignas(64) float lane[kPanel];
-    store_line(lane, a);
-    for (std::size_t width = kPanel / 2; width > 0; width /= 2)
-        for (std::size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
-    return lane[0];
+    return reduce_lanes(a, [](Vec x, Vec y) { return x + y; });
 }
 FASTMLP_INLINE float max_lane(const Line& a) {
-    alignas(64) float lane[kPanel];
-    store_line(lane, a);
-    float max = lane[0];
-    for (std::size_t i = 1; i < kPanel; ++i) max = lane[i] > max ? lane[i] : max;
-    return max;
+    return reduce_lanes(a, [](Vec x, Vec y) { return max_keep_nan(x, y); });
 }
 
 }  // namespace
