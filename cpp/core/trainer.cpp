@@ -17,7 +17,7 @@ namespace {
 
 // A task of the gradient phase makes the gradient of this many panels of a layer's inputs times this many of its
 // outputs: large enough to use each operand line often, small enough to lie in the L2 cache with its operands.
-constexpr std::size_t kGradientInputPanels = 4;
+constexpr std::size_t kGradientInputPanels = 2;
 constexpr std::size_t kGradientOutputPanels = 16;
 constexpr std::size_t kGradientRows = kGradientInputPanels * kPanel;
 constexpr std::size_t kGradientStride = kGradientRows * kPanel;
@@ -38,12 +38,21 @@ struct Grid {
     std::size_t size() const { return row_parts * panel_parts; }
 };
 
-// By rows, so that a task can go on with its rows alone; by panels only if there are too few rows for the team.
-Grid divide_rows_first(std::size_t rows, std::size_t panels, std::size_t row_block, std::size_t team) {
+// Whether each thread should have panels of a layer of its own in the forward phase and the update. It pays where
+// weights outweigh activations, since weights would wander from the cache of the thread that updates them to others'.
+bool weights_stay(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t team) {
+    return n_inputs > rows && panels >= kPanelUnit * team;
+}
+
+// Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
+// too few rows for the team.
+Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t row_block,
+                    std::size_t team) {
     const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
     const std::size_t row_parts = std::min(most_row_parts(rows), wanted);
-    const std::size_t panel_parts = std::min(panels, (team + row_parts - 1) / row_parts);
-    return {row_parts, panel_parts};
+    if (weights_stay(rows, n_inputs, panels, team)) return {row_parts, team};
+    const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
+    return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }
 
 // By panels, so that no two tasks transpose the same weights; by rows only if there are too few panels.
@@ -143,15 +152,15 @@ class Step {
         const auto loss_part = [&](std::size_t part) { loss(part, loss_finite); };
         for (std::size_t l = 0; l < n_layers(); ++l) {
             const std::size_t panels = layer(l).panels();
-            const Grid grid = divide_rows_first(rows_, panels, kernels_.row_block, team_.size());
+            const Grid grid = divide_forward(rows_, layer(l).n_inputs, panels, kernels_.row_block, team_.size());
             // A task that has whole rows packs them before the first layer, and takes the loss after the last.
             const bool whole_rows = grid.panel_parts == 1;
             const bool first = l == 0, last = l + 1 == n_layers();
             if (first && !whole_rows) team_.for_each(rank_, row_parts(), pack_part);
             team_.for_each(rank_, grid.size(), [&](std::size_t task) {
-                const std::size_t part = task / grid.panel_parts;
+                const std::size_t part = task % grid.row_parts;
                 if (first && whole_rows) pack_part(part);
-                forward_layer(l, part, even_part(panels, task % grid.panel_parts, grid.panel_parts, kPanelUnit));
+                forward_layer(l, part, even_part(panels, task / grid.row_parts, grid.panel_parts, kPanelUnit));
                 if (last && whole_rows) loss_part(part);
             });
             if (last && !whole_rows) team_.for_each(rank_, row_parts(), loss_part);
@@ -174,18 +183,28 @@ class Step {
     // to false where that is so.
     void update(const OptimizerSettings& settings, const Update& update, float* first_moment, float* second_moment,
                 std::atomic<bool>& parameters_finite) {
-        std::size_t n_tasks = 0;
-        for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += input_parts(l) * output_parts(l);
-        team_.for_each(rank_, n_tasks, [&](std::size_t task) {
+        // Of each layer's tasks every thread owns a range.
+        const auto first_of = [&](std::size_t l, std::size_t owner) {
+            return input_parts(l) * output_parts(l) * owner / team_.size();
+        };
+        const auto n_tasks_of = [&](std::size_t owner) {
+            std::size_t n_tasks = 0;
+            for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += first_of(l, owner + 1) - first_of(l, owner);
+            return n_tasks;
+        };
+        const auto update_tile = [&](std::size_t owner, std::size_t i) {
             std::size_t l = 0;
-            for (; task >= input_parts(l) * output_parts(l); ++l) task -= input_parts(l) * output_parts(l);
-            const Range in = even_part(n_panels(layer(l).n_inputs), task / output_parts(l), input_parts(l));
-            const Range out = even_part(layer(l).panels(), task % output_parts(l), output_parts(l));
+            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l) i -= first_of(l, owner + 1) - first_of(l, owner);
+            // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
+            const std::size_t task = first_of(l, owner) + i;
+            const Range in = even_part(n_panels(layer(l).n_inputs), task % input_parts(l), input_parts(l));
+            const Range out = even_part(layer(l).panels(), task / input_parts(l), output_parts(l), kPanelUnit);
             const auto apply = settings.kind == OptimizerSettings::Kind::kAdam ? kernels_.adam : kernels_.sgd;
             const auto apply_at = [&](std::size_t offset, const float* gradient, std::size_t count, float scale,
                                       float* operand) {
                 Update scaled = update;
                 scaled.gradient_scale = scale;
+                scaled.prefetch = count;
                 const Parameters parameters{network_.parameters().data() + offset, first_moment + offset,
                                             second_moment == nullptr ? nullptr : second_moment + offset, operand};
                 if (!apply(scaled, gradient, parameters, count))
@@ -193,7 +212,8 @@ class Step {
             };
             update_weights(l, in, out, apply_at);
             if (in.begin == 0) update_biases(l, out, apply_at);
-        });
+        };
+        team_.for_each_owned(rank_, n_tasks_of, update_tile);
     }
 
     float mean_loss() const {
@@ -212,11 +232,13 @@ class Step {
         return (n_panels(layer(l).n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
     }
     std::size_t output_parts(std::size_t l) const {
-        return (layer(l).panels() + kGradientOutputPanels - 1) / kGradientOutputPanels;
+        const std::size_t panels = layer(l).panels();
+        const std::size_t unit = weights_stay(rows_, layer(l).n_inputs, panels, team_.size()) ? team_.size() : 1;
+        return unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
     }
 
     // All forward phases divide the rows alike.
-    std::size_t row_parts() const { return divide_rows_first(rows_, 1, kernels_.row_block, team_.size()).row_parts; }
+    std::size_t row_parts() const { return divide_forward(rows_, 1, 1, kernels_.row_block, team_.size()).row_parts; }
     Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts(), kRowUnit); }
     float* scratch() const { return workspace_.scratch[rank_].data(); }
 

@@ -149,6 +149,7 @@ struct Update {
     float one_minus_beta_2;
     float second_correction;  // 1 / (1 - beta_2^t)
     float epsilon;
+    std::size_t prefetch;  // distance from parameters to those that will be updated soon
 };
 
 struct Parameters {
