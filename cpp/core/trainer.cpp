@@ -55,13 +55,16 @@ Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, 
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }
 
-// By panels, so that no two tasks transpose the same weights; by rows only if there are too few panels.
-Grid divide_panels_first(std::size_t rows, std::size_t panels, std::size_t team) {
+// Of a backward phase. By rows, as in the forward phase, so that deltas stay in their thread's cache; but by panels
+// where weights outweigh them, so that no two tasks transpose the same weights.
+Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t team) {
+    if (n_outputs <= rows) {
+        const std::size_t row_parts = std::min(most_row_parts(rows), 2 * team);
+        if (row_parts >= team) return {row_parts, 1};
+    }
     const std::size_t most_parts = (panels + kTransposedPanels - 1) / kTransposedPanels;
-    const std::size_t panel_parts = std::min(panels, std::max(most_parts, 2 * team));
-    const std::size_t row_parts =
-        std::min(most_row_parts(rows), (team + panel_parts - 1) / panel_parts);
-    return {row_parts, panel_parts};
+    const std::size_t panel_parts = std::min((panels + kPanelUnit - 1) / kPanelUnit, std::max(most_parts, 2 * team));
+    return {std::min(most_row_parts(rows), (team + panel_parts - 1) / panel_parts), panel_parts};
 }
 
 }  // namespace
@@ -171,7 +174,7 @@ class Step {
     void backward() {
         for (std::size_t l = n_layers() - 1; l > 0; --l) {
             const std::size_t panels = n_panels(layer(l).n_inputs);
-            const Grid grid = divide_panels_first(rows_, panels, team_.size());
+            const Grid grid = divide_backward(rows_, layer(l).n_outputs, panels, team_.size());
             team_.for_each(rank_, grid.size(), [&](std::size_t task) {
                 backward_layer(l, even_part(rows_, task % grid.row_parts, grid.row_parts, kRowUnit),
                                even_part(panels, task / grid.row_parts, grid.panel_parts, kPanelUnit));

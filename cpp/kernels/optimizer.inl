@@ -41,13 +41,6 @@ class OperandWriter {
     float* next_;
 };
 
-// Into the L2 cache. The address need not be one of this process.
-FASTMLP_INLINE void prefetch_line(const float* p, std::size_t offset) {
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) +
-                                                     offset * sizeof(float)),
-                       1, 2);
-}
-
 // new_value(at) updates the moments of the line at this offset and returns its parameters.
 template <class NewValue>
 FASTMLP_INLINE bool update_parameters(const Parameters& p, std::size_t count, NewValue new_value) {
@@ -70,9 +63,9 @@ bool adam(const Update& u, const float* gradient, const Parameters& p, std::size
     const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
     const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
     return update_parameters(p, count, [&](std::size_t at) {
-        prefetch_line(p.value + at, u.prefetch);
-        prefetch_line(p.first_moment + at, u.prefetch);
-        prefetch_line(p.second_moment + at, u.prefetch);
+        prefetch_to_write(p.value + at, u.prefetch);
+        prefetch_to_write(p.first_moment + at, u.prefetch);
+        prefetch_to_write(p.second_moment + at, u.prefetch);
         const Line g = scale * load_line(gradient + at);
         const Line m = fma(beta_1, load_line(p.first_moment + at), one_minus_beta_1 * g);
         const Line v = fma(beta_2, load_line(p.second_moment + at), one_minus_beta_2 * g * g);
@@ -88,8 +81,8 @@ bool sgd(const Update& u, const float* gradient, const Parameters& p, std::size_
     const Line rate = splat_line(u.rate);
     const Line momentum = splat_line(u.beta_1);
     return update_parameters(p, count, [&](std::size_t at) {
-        prefetch_line(p.value + at, u.prefetch);
-        prefetch_line(p.first_moment + at, u.prefetch);
+        prefetch_to_write(p.value + at, u.prefetch);
+        prefetch_to_write(p.first_moment + at, u.prefetch);
         const Line g = scale * load_line(gradient + at);
         const Line v = fma(momentum, load_line(p.first_moment + at), g);
         store_line(p.first_moment + at, v);

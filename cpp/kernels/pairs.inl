@@ -9,11 +9,17 @@
 namespace fastmlp {
 namespace {
 
+// Lines ahead of what is written.
+constexpr std::size_t kPairsAhead = 8 * kPanel;
+
 // Puts two neighbouring rows of one panel, the first of which is even, into both halves of `out`.
 FASTMLP_INLINE void put_pairs(const PairedMatrix& out, std::size_t row, std::size_t panel, const Line& first,
                               const Line& second) {
-    if (out.by_rows != nullptr)
-        store_pairs_of_rows(out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel, first, second);
+    if (out.by_rows != nullptr) {
+        float* rows = out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel;
+        prefetch_to_write(rows, kPairsAhead);
+        store_pairs_of_rows(rows, first, second);
+    }
     float* columns = out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2);
     store_pairs_of_columns(columns, first);
     store_pairs_of_columns(columns + kPanel, second);

@@ -16,7 +16,7 @@ namespace {
 #if defined(FASTMLP_TARGET_AVX512)
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
-constexpr int kListedRowPanels = 7;
+constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 7;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
