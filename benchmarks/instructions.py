@@ -4,8 +4,8 @@
     python benchmarks/instructions.py --update    count, and commit the figures with what explains them
 
 valgrind's callgrind counts what the workloads of benchmarks/cpp execute on one thread with AVX2 (it knows no
-AVX-512). The same compiler makes the same program, so counts hardly vary between runs and machines. They are not
-times: a change that needs fewer instructions may still be slower, which compare.py and kernels.py tell.
+AVX-512). The same compiler makes the same program, so counts do not vary from run to run. They are not times:
+what needs fewer instructions may still be slower, which compare.py and kernels.py tell.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if committed is None:
         known = ", ".join(figures) or "none"
-        print(f"There are no figures for {compiler}, only for {known}: nothing was compared; --update adds them.")
+        print(f"There are no figures for {compiler}, only for {known}; nothing was compared.")
+        print("`python benchmarks/instructions.py --update` adds them.")
         return 0
     found = complaints(counts, committed)
     for line in found:
@@ -73,7 +74,7 @@ def complaints(counts: Mapping[str, int], committed: Mapping[str, int]) -> list[
         elif (change := counts[name] / committed[name] - 1) > ALLOWED:
             found.append(f"{name}: {change:+.1%} instructions, which is slower.")
         elif change < -ALLOWED:
-            found.append(f"{name}: {change:+.1%} instructions: the figure must follow, to guard what was gained.")
+            found.append(f"{name}: {change:+.1%} instructions: let the figure follow, to guard the gain.")
     return found
 
 
@@ -122,10 +123,14 @@ def write_figures(path: Path, figures: Figures) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Count instructions and compare them with committed figures.")
+    parser = argparse.ArgumentParser(
+        description="Count instructions and compare them with committed figures."
+    )
     parser.add_argument("--update", action="store_true", help="write the figures of this compiler anew")
-    parser.add_argument("--build", type=Path, help="folder to build in (default: build/benchmarks)")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help=f"default: {FIGURES.name} beside this file")
+    parser.add_argument("--build", type=Path, help="where to build (default: build/benchmarks)")
+    parser.add_argument(
+        "--figures", type=Path, default=FIGURES, help=f"default: {FIGURES.name} beside this file"
+    )
     return parser.parse_args(arguments)
 
 

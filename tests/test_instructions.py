@@ -42,7 +42,7 @@ def check(instructions: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     [
         ({"forward": 10_200, "adam": 490}, 0, "within 3%"),
         ({"forward": 10_400, "adam": 500}, 1, "forward: +4.0% instructions, which is slower"),
-        ({"forward": 10_000, "adam": 480}, 1, "adam: -4.0% instructions: the figure must follow"),
+        ({"forward": 10_000, "adam": 480}, 1, "adam: -4.0% instructions: let the figure follow"),
         ({"forward": 10_000}, 1, "adam: has a figure, but does not exist"),
         ({"forward": 10_000, "adam": 500, "sgd": 1}, 1, "sgd: no figure is committed"),
     ],

@@ -9,9 +9,9 @@ namespace fastmlp::benchmark {
 
 namespace {
 
-constexpr std::size_t kDots = 60;  // of a stroke
-constexpr double kStep = 0.9;     // pixels from one dot to the next
-constexpr double kRadius = 1.8;    // of a dot, where its ink ends
+constexpr std::size_t kDots = 60;             // of a stroke
+constexpr double kStep = 0.9;                 // pixels from one dot to the next
+constexpr double kRadius = 1.8;               // of a dot, where its ink ends
 constexpr double kFirst = 5.0, kLast = 22.0;  // the stroke's middle stays between these rows and columns
 
 struct Point {

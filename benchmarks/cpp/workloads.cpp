@@ -115,8 +115,7 @@ double listed(const Matrix& a, std::size_t rows, std::size_t columns, std::size_
             const std::size_t column_end = std::min(columns, column + column_tile);
             bool any = false;
             for (std::size_t i = row; i < row_end; ++i)
-                for (std::size_t j = column; j < column_end; ++j)
-                    any |= a.all().at(i, j / kPanel)[j % kPanel] != 0.0f;
+                for (std::size_t j = column; j < column_end; ++j) any |= a.all().at(i, j / kPanel)[j % kPanel] != 0.0f;
             if (any) count += (row_end - row) * (column_end - column);
         }
     return static_cast<double>(count);
@@ -169,8 +168,7 @@ Workload gradient_product(const KernelTable& kernels, Left left, std::size_t n_i
 
 // d_inputs = deltas weights'.
 Workload backward_product(const KernelTable& kernels, std::size_t batch, std::size_t n_outputs, std::size_t n_inputs) {
-    const auto of =
-        std::make_shared<Operands>(Left::kDense, batch, n_outputs, n_inputs, n_outputs, batch, n_inputs);
+    const auto of = std::make_shared<Operands>(Left::kDense, batch, n_outputs, n_inputs, n_outputs, batch, n_inputs);
     of->scratch = AlignedBuffer(transposed_scratch_size(kernels));
     const double flops = flops_of(batch, n_outputs, n_inputs);
     Workload workload = of->workload(flops, flops);
@@ -237,8 +235,8 @@ Workload activation_backward(const KernelTable& kernels, std::size_t rows, Activ
     saved->fill_randomly();
     return streaming(bytes_of_floats(saved->size()), 0, bytes_of_floats(delta->size()), [=, &kernels] {
         const FloatingPointScope scope(kernels);
-        kernels.activation_backward({delta->all().data, saved->all().data, delta->all().stride, rows,
-                                     n_panels(kHidden), activation, Rounding::kNone});
+        kernels.activation_backward({delta->all().data, saved->all().data, delta->all().stride, rows, n_panels(kHidden),
+                                     activation, Rounding::kNone});
     });
 }
 
