@@ -1,5 +1,6 @@
 #include "network.h"
 
+#include <atomic>
 #include <stdexcept>
 
 namespace fastmlp {
@@ -14,11 +15,17 @@ std::size_t checked(std::size_t a, std::size_t b, std::size_t c) {
     return sum;
 }
 
+std::uint64_t next_id() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
 }  // namespace
 
 Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations,
                  Rounding rounding, const KernelTable& kernels)
     : kernels_(kernels),
+      id_(next_id()),
       rounding_(rounding),
       words_(rounding == Rounding::kBfloat16 && kernels.pair_products.multiply != nullptr ? Words::kBfloat16Pairs
                                                                                         : Words::kFloats) {

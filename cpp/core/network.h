@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <shared_mutex>
 #include <vector>
@@ -35,6 +36,8 @@ class Network {
             const KernelTable& kernels);
 
     const KernelTable& kernels() const { return kernels_; }
+    // Of no other network of this process, now or later.
+    std::uint64_t id() const { return id_; }
     const std::vector<Layer>& layers() const { return layers_; }
     Rounding rounding() const { return rounding_; }
     std::size_t n_features() const { return layers_.front().n_inputs; }
@@ -77,6 +80,12 @@ class Network {
         const std::lock_guard turn(turnstile_);
         return std::shared_lock(mutex_);
     }
+    // Does not wait: the lock may not be held.
+    std::shared_lock<std::shared_mutex> try_lock_for_reading() const {
+        const std::unique_lock turn(turnstile_, std::try_to_lock);
+        if (!turn.owns_lock()) return std::shared_lock(mutex_, std::defer_lock);
+        return std::shared_lock(mutex_, std::try_to_lock);
+    }
     std::unique_lock<std::shared_mutex> lock_for_writing() const {
         const std::lock_guard turn(turnstile_);
         return std::unique_lock(mutex_);
@@ -84,6 +93,7 @@ class Network {
 
  private:
     const KernelTable& kernels_;
+    std::uint64_t id_;
     Rounding rounding_;
     Words words_;
     std::vector<Layer> layers_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "floating_point.h"
@@ -15,22 +16,37 @@ namespace {
 
 // What one thread needs to take a block of rows through the net.
 struct Scratch {
-    Scratch(const Network& network, std::size_t n_layers, std::size_t rows)
-        : stride(panel_stride(rows)), input(network, rows, 1, false), packing(InputBatch::pack_scratch_size(network)) {
+    Scratch(const Network& network, std::size_t most_rows)
+        : network_id(network.id()),
+          rows(most_rows),
+          stride(panel_stride(rows)),
+          input(network, rows, 1, false),
+          packing(InputBatch::pack_scratch_size(network), AlignedBuffer::kUninitialized) {
         std::size_t panels = 0;
-        for (std::size_t l = 0; l < n_layers; ++l) panels = std::max(panels, network.layers()[l].panels());
+        for (const Layer& layer : network.layers()) panels = std::max(panels, layer.panels());
         current = AlignedBuffer(panels * stride);
-        next = AlignedBuffer(n_layers > 1 ? panels * stride : 0);
-        if (network.words() == Words::kBfloat16Pairs && n_layers > 1)
-            pairs = AlignedBuffer((panels + 1) / 2 * stride);
+        next = AlignedBuffer(panels * stride);
+        if (network.words() == Words::kBfloat16Pairs) pairs = AlignedBuffer((panels + 1) / 2 * stride);
     }
 
+    std::uint64_t network_id;
+    std::size_t rows;
     std::size_t stride;
     InputBatch input;
     AlignedBuffer packing;
     AlignedBuffer current, next;
     AlignedBuffer pairs;  // of current's columns
 };
+
+// Scratch for a few rows takes longer to make than to use, so each thread keeps the one it used last.
+constexpr std::size_t kFewRows = 8;
+
+Scratch& kept_scratch(const Network& network, std::size_t rows) {
+    thread_local std::unique_ptr<Scratch> kept;
+    if (kept == nullptr || kept->network_id != network.id() || kept->rows != rows)
+        kept = std::make_unique<Scratch>(network, rows);
+    return *kept;
+}
 
 // The output of layer l - 1 as a left operand.
 ConstPanels operand_of(const Network& network, std::size_t l, std::size_t rows, Scratch& scratch) {
@@ -62,6 +78,10 @@ bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_la
     return finite;
 }
 
+std::size_t threads_for(const Network& network, std::size_t n_samples, std::size_t threads) {
+    return threads_worth(network.forward_work() * static_cast<double>(n_samples), threads);
+}
+
 // Calls sink(rows, panels) with the output of n_layers layers for blocks of rows, on several threads.
 template <class Sink>
 void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads,
@@ -70,12 +90,11 @@ void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_
     const KernelTable& kernels = network.kernels();
     const std::size_t block = std::min(kernels.row_block, inputs.n_samples);
     const std::size_t n_blocks = (inputs.n_samples + block - 1) / block;
-    threads = threads_worth(network.forward_work() * static_cast<double>(inputs.n_samples), threads);
-    threads = std::min(threads, n_blocks);
+    threads = std::min(threads_for(network, inputs.n_samples, threads), n_blocks);
 
     std::vector<Scratch> scratch;
     scratch.reserve(threads);
-    for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(network, n_layers, block);
+    for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(network, block);
 
     const auto lock = network.lock_for_reading();
     std::atomic<bool> finite{true};
@@ -117,6 +136,20 @@ void softmax(const Network& network, const Inputs& inputs, std::size_t threads, 
         network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
                                  n_classes);
     });
+}
+
+bool softmax_of_few(const Network& network, const Inputs& inputs, float* out) {
+    if (inputs.n_samples == 0 || inputs.n_samples > kFewRows || threads_for(network, inputs.n_samples, 2) > 1)
+        return false;
+    Scratch& scratch = kept_scratch(network, inputs.n_samples);
+    const auto lock = network.try_lock_for_reading();
+    if (!lock.owns_lock()) return false;
+    const FloatingPointScope scope(network.kernels());
+    if (!forward_rows(network, inputs, network.layers().size(), {0, inputs.n_samples}, scratch)) return false;
+    network.kernels().softmax(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes());
+    network.kernels().unpack(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes(), out,
+                             network.n_classes());
+    return true;
 }
 
 void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,

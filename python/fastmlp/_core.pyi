@@ -70,6 +70,9 @@ class Network:
     def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
         """Class probabilities, (n_samples, n_classes)."""
 
+    def softmax_of_few(self, X: object) -> NDArray[np.float32] | None:
+        """As softmax, at once, for a few samples in an array of any shape that can be used in place; else None."""
+
     def evaluate(
         self,
         X: NDArray[np.uint8] | NDArray[np.float32],
