@@ -83,8 +83,8 @@ py::array_t<float> numbers_in(const KernelTable& table, const PanelMatrix& words
             std::uint16_t halves[2];
             std::memcpy(halves, flat.data() + i * words.columns + j, sizeof halves);
             for (std::size_t half = 0; half < 2; ++half) {
-                const std::size_t at = neighbours_are_rows ? (2 * i + half) * words.columns + j
-                                                           : i * 2 * words.columns + 2 * j + half;
+                const std::size_t at =
+                    neighbours_are_rows ? (2 * i + half) * words.columns + j : i * 2 * words.columns + 2 * j + half;
                 numbers[at] = std::bit_cast<float>(std::uint32_t{halves[half]} << 16);
             }
         }
@@ -153,9 +153,8 @@ py::array_t<float> call_multiply_by_transposed(const std::string& set, const py:
     require(left.floats.columns == right.floats.columns, "inner dimensions differ");
     PanelMatrix c(left.floats.rows, right.floats.rows);
     AlignedBuffer scratch(transposed_scratch_size(k.table));
-    multiply_by_transposed(k.table, words, left.over_columns().panels(), right.over_rows().panels(),
-                           right.floats.rows, right.floats.columns, c.panels(), {0, c.rows},
-                           {0, c.n_panels_of_columns()}, scratch.data());
+    multiply_by_transposed(k.table, words, left.over_columns().panels(), right.over_rows().panels(), right.floats.rows,
+                           right.floats.columns, c.panels(), {0, c.rows}, {0, c.n_panels_of_columns()}, scratch.data());
     return c.to_array(k.table);
 }
 
@@ -213,8 +212,8 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
                                  matrix.columns, row, parts.back());
     }
     products.multiply_transposed_listed({parts.data(), n_parts, 0, right.over_rows().panels().data,
-                                         right.over_rows().stride, c.data(), c.stride, c.rows,
-                                         c.n_panels_of_columns(), false});
+                                         right.over_rows().stride, c.data(), c.stride, c.rows, c.n_panels_of_columns(),
+                                         false});
     return c.to_array(k.table);
 }
 
@@ -383,11 +382,12 @@ Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const
 void bind_kernels(py::module_& m) {
     using namespace pybind11::literals;
     py::module_ kernels = m.def_submodule("kernels", "Single kernels of a chosen instruction set, for tests.");
-    kernels.def("has_pair_products", [](const std::string& set) { return has_pairs(Kernels(set).table); },
-                "instruction_set"_a, "Whether the set has products of bfloat16 pairs.");
+    kernels.def(
+        "has_pair_products", [](const std::string& set) { return has_pairs(Kernels(set).table); }, "instruction_set"_a,
+        "Whether the set has products of bfloat16 pairs.");
     kernels.def("multiply", &call_multiply, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false, "a @ b.");
-    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a,
-                "pairs"_a = false, "a.T @ b.");
+    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false,
+                "a.T @ b.");
     kernels.def("multiply_by_transposed", &call_multiply_by_transposed, "instruction_set"_a, "a"_a, "w"_a,
                 "pairs"_a = false, "a @ w.T.");
     kernels.def("multiply_listed", &call_multiply_listed, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false,

@@ -2,7 +2,8 @@
 
 Each line reads "instruction-set item hash". Every set with fused multiply-add must have come to the same bits
 in the same items; the baseline set is left out, and so are products of bfloat16 pairs and mixed_bfloat16
-training, which promise their bits per set only. Exits with 1, naming the items, if any differ, and if there are fewer than two sets to compare.
+training, which promise their bits per set only. Exits with 1, naming the items, if any differ, and if there
+are fewer than two sets to compare.
 """
 
 from __future__ import annotations

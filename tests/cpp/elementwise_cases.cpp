@@ -218,7 +218,8 @@ class ElementwiseCases : KernelCases {
             const FloatingPointScope scope(table_);
             table_.write_operand(value.data(), operand.data(), rows);
         }
-        for (std::size_t i = 0; i < values.size(); ++i) item.expect_exactly(operand_number(operand, i), bfloat16(values[i]));
+        for (std::size_t i = 0; i < values.size(); ++i)
+            item.expect_exactly(operand_number(operand, i), bfloat16(values[i]));
     }
 
     // Lines of an operand for so many rows, and element i of these rows in it.

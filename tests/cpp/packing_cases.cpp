@@ -54,8 +54,8 @@ class PackingCases : KernelCases {
         Matrix out(rows, columns);
         {
             const FloatingPointScope scope(table_);
-            table_.pack_uint8(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns,
-                              out.data(), out.stride());
+            table_.pack_uint8(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns, out.data(),
+                              out.stride());
         }
         for (std::size_t i = 0; i < rows; ++i)
             for (std::size_t j = 0; j < columns; ++j)
@@ -161,9 +161,8 @@ class PackingCases : KernelCases {
         Pairs out(rows, columns);
         {
             const FloatingPointScope scope(table_);
-            item.require(
-                table_.pack_float_pairs(values.data(), row_stride, index, rows, columns, out.view(with_rows)),
-                "finite numbers were taken for others");
+            item.require(table_.pack_float_pairs(values.data(), row_stride, index, rows, columns, out.view(with_rows)),
+                         "finite numbers were taken for others");
         }
         out.expect(item, with_rows, [&](std::size_t i, std::size_t j) { return flushed(values[place(i, j)]); });
     }

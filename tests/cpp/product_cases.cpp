@@ -22,9 +22,9 @@ struct PanelsAndDepth {
 constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0},  {1, 1}, {1, 15}, {2, 16},  {3, 17},
                                                {4, 33}, {5, 31}, {6, 7}, {7, 3},  {2, 255}, {1, 257}};
 
-// Of the left operand, so many eighths are zero, in patches of four.
-const std::pair<std::string, unsigned> kSparsities[] = {
-    {"_of_none", 0}, {"_of_half", 4}, {"_of_most", 7}, {"_of_all", 8}};
+// Around the rows of a group of listed columns (4). Of the left operand, so many eighths are zero, in patches of four.
+constexpr std::size_t kListedRows[] = {0, 1, 3, 4, 5, 16, 17, 33};
+const std::pair<std::string, unsigned> kSparsities[] = {{"_of_none", 0}, {"_of_most", 6}, {"_of_all", 8}};
 
 // Rows that lists are made of in one call; more calls go on where it ended.
 constexpr std::size_t kRowsListed = 5;
@@ -65,17 +65,20 @@ class ProductCases : KernelCases {
     }
 
     void products(Words words, const std::string& prefix) {
-        for (const std::size_t rows : kRows)
-            for (const auto [panels, depth] : kPanelsAndDepths)
-                for (const bool accumulate : {false, true}) {
+        for (const auto [panels, depth] : kPanelsAndDepths)
+            for (const bool accumulate : {false, true}) {
+                for (const std::size_t rows : kRows) {
                     const Extent extent{rows, panels, depth, accumulate};
                     product(prefix + "multiply", words, false, 0, extent);
                     product(prefix + "multiply_transposed", words, true, 0, extent);
+                }
+                for (const std::size_t rows : kListedRows)
                     for (const auto& [zeros, eighths] : kSparsities) {
+                        const Extent extent{rows, panels, depth, accumulate};
                         listed_product(prefix + "multiply_listed" + zeros, words, false, eighths, extent);
                         listed_product(prefix + "multiply_transposed_listed" + zeros, words, true, eighths, extent);
                     }
-                }
+            }
     }
 
     struct Extent {

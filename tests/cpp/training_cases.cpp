@@ -42,7 +42,17 @@ std::vector<Recipe> recipes() {
     return {
         {"wide", {301, 131, 67, 11}, {kRelu, kGelu}, Rounding::kNone, kAdam, true, true, 131, 0, false, true},
         {"wide_sparse", {301, 131, 67, 11}, {kRelu, kRelu}, Rounding::kNone, kAdam, true, true, 131, 6, false, true},
-        {"wide_part_sparse", {301, 131, 67, 11}, {kRelu, kTanh}, Rounding::kNone, kAdam, true, true, 131, 6, true, true},
+        {"wide_part_sparse",
+         {301, 131, 67, 11},
+         {kRelu, kTanh},
+         Rounding::kNone,
+         kAdam,
+         true,
+         true,
+         131,
+         6,
+         true,
+         true},
         {"long_sparse", {1301, 19, 5}, {kRelu}, Rounding::kNone, kSgd, false, true, 45, 7},
         {"odd", {37, 29, 23, 17, 7}, {kTanh, kSigmoid, kLeakyRelu}, Rounding::kNone, kSgd, false, false, 33},
         {"shallow", {19, 3}, {}, Rounding::kNone, kAdam, false, true, 1},
@@ -59,7 +69,15 @@ std::vector<Recipe> recipes() {
          6,
          true,
          true},
-        {"mixed_bfloat16_odd", {37, 29, 23, 17, 7}, {kTanh, kSigmoid, kLeakyRelu}, Rounding::kBfloat16, kSgd, true, false, 33, 6},
+        {"mixed_bfloat16_odd",
+         {37, 29, 23, 17, 7},
+         {kTanh, kSigmoid, kLeakyRelu},
+         Rounding::kBfloat16,
+         kSgd,
+         true,
+         false,
+         33,
+         6},
     };
 }
 
@@ -91,7 +109,8 @@ struct Samples {
             // The last batch is a smaller one.
             const std::size_t size = s + 1 < kSteps ? recipe.batch_size : (recipe.batch_size + 1) / 2;
             for (std::size_t i = 0; i < size; ++i) {
-                const std::size_t pick = random.below(kSamples / 2) * 2 + (i < size / 2 ? 0 : 1);  // dense ones are even
+                const std::size_t pick =
+                    random.below(kSamples / 2) * 2 + (i < size / 2 ? 0 : 1);  // dense ones are even
                 order.push_back(static_cast<std::int64_t>(recipe.dense_samples_first ? pick : random.below(kSamples)));
             }
             offsets.push_back(static_cast<std::int64_t>(order.size()));
