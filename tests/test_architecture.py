@@ -16,12 +16,13 @@ PACKAGE = ROOT / "python" / "fastmlp"
 # front door, which may show all of them and which none of them may use.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
-    frozenset({"_atomic_file", "_random", "_samples", "_threads", "_validation", "errors"}),
+    frozenset({"_atomic_file", "_numpy_net", "_random", "_samples", "_threads", "_validation", "errors"}),
     frozenset({"_notes", "history", "idx", "initializers", "optimizers"}),
     frozenset({"_shared_network", "callbacks", "metrics", "model_file"}),
     frozenset({"_training"}),
     frozenset({"glyphs", "net"}),
     frozenset({"datasets", "images", "plots"}),
+    frozenset({"benchmark"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

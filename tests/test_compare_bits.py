@@ -33,6 +33,8 @@ def compare_bits() -> ModuleType:
         ("multiply", "multiply", 0),
         ("baseline multiply 1x1 00", "baseline multiply 1x1 01", 0),
         ("neon adam", "neon train_mixed_bfloat16 0\nneon adam", 0),
+        ("neon adam", "neon train_mixed_bfloat16_odd 0\nneon adam", 0),
+        ("neon adam", "neon pairs_multiply 1x1x1 0\nneon adam", 0),
     ],
 )
 def test_differences_count_what_fused_sets_do_not_share(

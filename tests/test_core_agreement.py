@@ -152,6 +152,26 @@ def test_gradients_of_every_layer_agree_with_the_oracle(activation, dtype, preci
 
 
 @every_instruction_set
+@every_precision
+@every_input
+@pytest.mark.parametrize("density", ["dense", "sparse", "half"])
+def test_gradients_of_dense_and_sparse_rows_agree_with_the_oracle(density, dtype, precision, instruction_set):
+    # Rows with few zeros are packed densely, others as lists of their non-zeros; one batch has parts of both.
+    rng = np.random.default_rng(20)
+    n, sizes = 131, [301, 21, 5]
+    X = rng.integers(1, 256, (n, sizes[0])) if dtype == "uint8" else rng.normal(size=(n, sizes[0]))
+    n_dense = {"dense": n, "sparse": 0, "half": n // 2}[density]
+    X[n_dense:] *= rng.random((n - n_dense, sizes[0])) < 0.1
+    X = X.astype(dtype)
+    labels = rng.integers(0, sizes[-1], n)
+    for threads in (1, 3):
+        net = random_net(rng, sizes, ["tanh"], mixed_bfloat16=PRECISIONS[precision])
+        network = network_like(net, instruction_set)
+        assert_forward_agrees(net, network, X, labels)
+        assert_gradients_agree(net, network, X, labels, threads=threads)
+
+
+@every_instruction_set
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(data=st.data())
 def test_gradients_of_any_net_agree_with_the_oracle(instruction_set, data):

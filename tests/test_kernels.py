@@ -32,10 +32,10 @@ from reference import (
 
 kernels = _core.kernels
 
-# Tiles have 2, 6 or 8 rows and 1 or 3 panels of 16 columns, blocks 96 rows and a depth of 256: one less, as
-# many, one more, some odd numbers, and none.
+# Tiles have 1 to 8 rows and 1 to 7 panels of 16 columns, blocks 96 rows and a depth of 256 words: one less,
+# as many, one more, some odd numbers, and none.
 ROWS = (0, 1, 2, 3, 5, 6, 7, 8, 9, 13, 16, 17, 95, 96, 97)
-COLUMNS = (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97)
+COLUMNS = (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97, 129)
 DEPTHS = (0, 1, 2, 15, 16, 17, 33, 255, 256, 257, 515)
 CLASSES = (1, 2, 3, 10, 15, 16, 17, 31, 32, 33, 100)
 
@@ -47,22 +47,81 @@ PRODUCTS = {
     "multiply_transposed": (lambda m, n, k: ((k, m), (k, n)), lambda a, b: a.T @ b),
     "multiply_by_transposed": (lambda m, n, k: ((m, k), (n, k)), lambda a, b: a @ b.T),
 }
+LISTED_PRODUCTS = {
+    "multiply": (("multiply_listed", {}),),
+    "multiply_transposed": (
+        ("multiply_transposed_listed", {"n_parts": 1}),
+        ("multiply_transposed_listed", {"n_parts": 5}),
+    ),
+}
 every_product = pytest.mark.parametrize("product", PRODUCTS)
+every_listed_product = pytest.mark.parametrize("product", LISTED_PRODUCTS)
+
+# Words are floats on every set, and pairs of bfloat16 on some.
+WITH_PAIRS = [name for name in INSTRUCTION_SETS if kernels.has_pair_products(name)]
+every_kind_of_words = pytest.mark.parametrize(
+    ("instruction_set", "pairs"),
+    [
+        pytest.param(
+            name,
+            pairs,
+            id=f"{name}-{'pairs' if pairs else 'floats'}",
+            marks=pytest.mark.skipif(name not in INSTRUCTION_SETS, reason=f"this machine lacks {name}"),
+        )
+        for name in _core.compiled_instruction_sets()
+        for pairs in ((False, True) if name.endswith("_bf16") else (False,))
+    ],
+)
+every_set_with_pairs = pytest.mark.parametrize(
+    "instruction_set",
+    [
+        pytest.param(
+            name, marks=pytest.mark.skipif(name not in INSTRUCTION_SETS, reason=f"this machine lacks {name}")
+        )
+        for name in _core.compiled_instruction_sets()
+        if name.endswith("_bf16")
+    ],
+)
+
+
+def numbers(rng, shape, pairs):
+    """Draw float32 numbers; those of pairs are bfloat16."""
+    a = rng.normal(size=shape)
+    return (round_to_bfloat16(a) if pairs else a).astype(np.float32)
+
+
+def paired(a):
+    """Round a to bfloat16, and add a zero column and a zero row where there is an odd number of them."""
+    rounded = round_to_bfloat16(a)
+    return np.pad(rounded, ((0, 0), (0, a.shape[1] % 2))), np.pad(rounded, ((0, a.shape[0] % 2), (0, 0)))
 
 
 def assert_relative(actual, expected, *, relative, absolute=0.0):
     np.testing.assert_array_less(np.abs(actual - expected), relative * np.abs(expected) + absolute + TINY)
 
 
-@every_instruction_set
+def test_pair_products_are_those_of_the_sets_named_after_them():
+    assert [name for name in INSTRUCTION_SETS if name.endswith("_bf16")] == WITH_PAIRS
+    a = np.ones((1, 1), np.float32)
+    for name in set(INSTRUCTION_SETS) - set(WITH_PAIRS):
+        with pytest.raises(ValueError, match="no products of bfloat16 pairs"):
+            kernels.multiply(name, a, a, pairs=True)
+
+
+@every_kind_of_words
 @every_product
-def test_product_of_small_integers_at_all_sizes_is_exact(product, instruction_set):
-    # float32 holds these sums exactly, whatever their order: one element too many or too few shows.
+def test_product_of_small_integers_at_all_sizes_is_exact(product, instruction_set, pairs):
+    # float32 holds these sums exactly, and bfloat16 the integers, whatever their order: one element too many
+    # or too few shows.
     numbers = np.random.default_rng(1).integers(-8, 9, 2**17).astype(np.float32)
     shapes_of, expected = PRODUCTS[product]
     for size in itertools.product(ROWS, COLUMNS, DEPTHS):
         a, b = (numbers[i : i + math.prod(shape)].reshape(shape) for i, shape in enumerate(shapes_of(*size)))
-        assert np.array_equal(getattr(kernels, product)(instruction_set, a, b), expected(a, b)), size
+        actual = getattr(kernels, product)(instruction_set, a, b, pairs=pairs)
+        assert np.array_equal(actual, expected(a, b)), size
+        for listed, options in LISTED_PRODUCTS.get(product, ()):
+            actual = getattr(kernels, listed)(instruction_set, a, b, pairs=pairs, **options)
+            assert np.array_equal(actual, expected(a, b)), (size, options)
 
 
 @every_instruction_set
@@ -85,22 +144,55 @@ def test_product_is_one_chain_of_multiply_adds_in_rising_order(product, instruct
         np.testing.assert_array_equal(getattr(kernels, product)(instruction_set, a, b), chain)
 
 
-@every_instruction_set
-@pytest.mark.parametrize("product", ["multiply", "multiply_transposed"])
+@every_set_with_pairs
+@every_product
+def test_product_of_pairs_rounds_each_pair_twice(product, instruction_set):
+    # A product of two bfloat16 has 16 bits: float32 holds it. What is rounded for a pair is its sum and the
+    # running sum; by up to 2^-24 of it on x86 (to nearest), 2^-23 on aarch64 (to odd).
+    rng = np.random.default_rng(14)
+    shapes_of, exact = PRODUCTS[product]
+    u = EPSILON if instruction_set == "neon_bf16" else UNIT_ROUNDOFF
+    for rows, columns, depth in itertools.product((1, 7, 97), (1, 17, 113), DEPTHS):
+        a, b = (rng.normal(size=shape).astype(np.float32) for shape in shapes_of(rows, columns, depth))
+        actual = getattr(kernels, product)(instruction_set, a, b, pairs=True)
+        a, b = round_to_bfloat16(a), round_to_bfloat16(b)
+        roundings = 2 * ((depth + 1) // 2)
+        bound = roundings * u / (1 - roundings * u) * exact(np.abs(a), np.abs(b)) + depth * TINY
+        assert (np.abs(actual - exact(a, b)) <= bound).all(), (rows, columns, depth)
+
+
+@every_set_with_pairs
+@every_product
+def test_product_of_pairs_takes_denormals_for_zero(product, instruction_set):
+    shapes_of, _ = PRODUCTS[product]
+    for depth in (1, 2, 17):
+        a, b = (np.ones(shape, np.float32) for shape in shapes_of(3, 19, depth))
+        for denormal, other in ((a, b), (b, a)):
+            denormal[:], other[:] = 2.0**-127, 2.0**100
+            for name, options in ((product, {}), *LISTED_PRODUCTS.get(product, ())):
+                actual = getattr(kernels, name)(instruction_set, a, b, pairs=True, **options)
+                np.testing.assert_array_equal(actual, 0)
+
+
+@every_kind_of_words
+@every_listed_product
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
-def test_product_skipping_zeros_has_the_bits_of_the_whole_one(density, product, instruction_set):
+def test_listed_product_has_the_bits_of_the_dense_one(density, product, instruction_set, pairs):
     # Adding the product of a zero changes no bit. Zeros come in columns of the left operand, as in pictures,
-    # and singly; -0 counts as one.
+    # and singly; -0 counts as one, and so does what is denormal.
     rng = np.random.default_rng(13)
     shapes_of, _ = PRODUCTS[product]
-    multiply = getattr(kernels, product)
-    for size in itertools.product((0, 1, 3, 4, 5, 6, 11, 16, 17, 96), (0, 1, 16, 49), DEPTHS):
-        a, b = (rng.normal(size=shape).astype(np.float32) for shape in shapes_of(*size))
+    dense = getattr(kernels, product)
+    for size in itertools.product((0, 1, 3, 4, 5, 6, 11, 16, 17, 96), (0, 1, 16, 49, 113), DEPTHS):
+        a, b = (numbers(rng, shape, pairs) for shape in shapes_of(*size))
         features = a if product == "multiply" else a.T
         features[:, rng.random(features.shape[1]) >= density] = rng.choice(np.array([0, -0.0], np.float32))
         a[rng.random(a.shape) < 0.1] = 0
-        whole, skipping = multiply(instruction_set, a, b), multiply(instruction_set, a, b, skip_zeros=True)
-        assert skipping.tobytes() == whole.tobytes(), size
+        a[rng.random(a.shape) < 0.1] = 2.0**-130
+        whole = dense(instruction_set, a, b, pairs=pairs)
+        for listed, options in LISTED_PRODUCTS[product]:
+            actual = getattr(kernels, listed)(instruction_set, a, b, pairs=pairs, **options)
+            assert actual.tobytes() == whole.tobytes(), (size, options)
 
 
 @every_instruction_set
@@ -136,6 +228,47 @@ def test_pack_float_of_all_sizes_keeps_or_rounds_every_element(instruction_set):
         np.testing.assert_array_equal(rounded, round_to_bfloat16(a))
 
 
+@every_set_with_pairs
+def test_packing_pairs_of_all_sizes_picks_rows_in_any_order_and_rounds(instruction_set):
+    rng = np.random.default_rng(15)
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        pixels = rng.integers(0, 256, (max(rows, 1), columns), dtype=np.uint8)
+        values = rng.normal(size=pixels.shape).astype(np.float32)
+        index = rng.integers(0, len(pixels), rows)
+        by_columns, by_rows = kernels.pack_uint8_pairs(instruction_set, pixels, index)
+        np.testing.assert_array_equal(by_columns, paired(pixels[index])[0])
+        np.testing.assert_array_equal(by_rows, paired(pixels[index])[1])
+        by_columns, by_rows, finite = kernels.pack_float_pairs(instruction_set, values, index)
+        assert finite
+        np.testing.assert_array_equal(by_columns, paired(values[index])[0])
+        np.testing.assert_array_equal(by_rows, paired(values[index])[1])
+        by_columns, by_rows = kernels.pair(instruction_set, values)
+        np.testing.assert_array_equal(by_columns, paired(values)[0])
+        np.testing.assert_array_equal(by_rows, paired(values)[1])
+
+
+@every_instruction_set
+def test_write_operand_of_all_sizes_rounds_every_element(instruction_set):
+    rng = np.random.default_rng(16)
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        value = rng.normal(size=(rows, columns)).astype(np.float32)
+        expected = paired(value)[1] if instruction_set in WITH_PAIRS else round_to_bfloat16(value)
+        np.testing.assert_array_equal(kernels.write_operand(instruction_set, value), expected)
+
+
+@every_instruction_set
+def test_count_of_nonzeros_leaves_out_both_zeros_and_denormals(instruction_set):
+    rng = np.random.default_rng(17)
+    kinds = np.array([0, -0.0, 2.0**-130, -(2.0**-149), 1, -3, 2.0**-126, np.inf, np.nan], np.float32)
+    for columns in COLUMNS:
+        pixels = (rng.integers(0, 256, (5, columns)) * rng.integers(0, 2, (5, columns))).astype(np.uint8)
+        expected = np.count_nonzero(pixels, axis=1)
+        np.testing.assert_array_equal(kernels.count_nonzeros(instruction_set, pixels), expected)
+        kind = rng.integers(0, len(kinds), (5, columns))
+        expected = np.count_nonzero(kind >= 4, axis=1)
+        np.testing.assert_array_equal(kernels.count_nonzeros(instruction_set, kinds[kind]), expected)
+
+
 @every_instruction_set
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_pack_float_finds_what_is_not_finite_wherever_it_is(bad, instruction_set):
@@ -143,9 +276,13 @@ def test_pack_float_finds_what_is_not_finite_wherever_it_is(bad, instruction_set
         for at in np.ndindex(rows, columns):
             a = np.full((rows, columns), 3e38, np.float32)  # large, but finite: no false alarm
             assert kernels.pack_float(instruction_set, a, False)[1]
+            if instruction_set in WITH_PAIRS:
+                assert kernels.pack_float_pairs(instruction_set, a, np.arange(rows))[2]
             a[at] = bad
             assert not kernels.pack_float(instruction_set, a, False)[1]
             assert not kernels.pack_float(instruction_set, a, True)[1]
+            if instruction_set in WITH_PAIRS:
+                assert not kernels.pack_float_pairs(instruction_set, a, np.arange(rows))[2]
 
 
 @every_instruction_set
@@ -158,6 +295,7 @@ def test_rounding_to_bfloat16_of_every_upper_half_and_tie_is_the_oracles(instruc
         with np.errstate(over="ignore"):
             expected = round_to_bfloat16(values)
         np.testing.assert_array_equal(kernels.pack_float(instruction_set, values, True)[0], expected)
+        np.testing.assert_array_equal(kernels.write_operand(instruction_set, values)[:1], expected)
 
 
 # Activations.
@@ -332,18 +470,24 @@ def assert_updated(actual, expected, bound):
     assert (np.abs(actual - expected) <= bound).all()
 
 
+def assert_operand(operand, value, instruction_set):
+    lines = value.reshape(-1, 16)
+    expected = paired(lines)[1] if instruction_set in WITH_PAIRS else round_to_bfloat16(lines)
+    np.testing.assert_array_equal(operand, expected)
+
+
 @every_instruction_set
 def test_adam_step_worked_by_hand_agrees(instruction_set):
     # The numbers of test_reference.py: alpha 0.1, beta_1 1/2, beta_2 3/4, epsilon 1, gradient 2: m = 1, v =
     # 1, m^ = 2, v^ = 4, theta = 1 - 0.1 * 2 / (2 + 1) = 14/15.
     g, theta, zero = np.full(16, 2, np.float32), np.ones(16, np.float32), np.zeros(16, np.float32)
-    theta, m, v = kernels.adam(instruction_set, g, theta, zero, zero, 1, 0.1, 0.5, 0.75, 1.0)
+    theta, m, v, _ = kernels.adam(instruction_set, g, theta, zero, zero, 1, 0.1, 0.5, 0.75, 1.0)
     np.testing.assert_array_equal(m, 1)
     np.testing.assert_array_equal(v, 1)
     np.testing.assert_allclose(theta, 14 / 15, rtol=EPSILON)
     # Second step, gradient 1: m = 1, v = 1, m^ = 4/3, v^ = 16/7; theta = 14/15 - 0.1 * (4/3) / (4 / sqrt(7)
     # + 1).
-    theta, m, v = kernels.adam(instruction_set, g / 2, theta, m, v, 2, 0.1, 0.5, 0.75, 1.0)
+    theta, m, v, _ = kernels.adam(instruction_set, g / 2, theta, m, v, 2, 0.1, 0.5, 0.75, 1.0)
     np.testing.assert_array_equal(m, 1)
     np.testing.assert_array_equal(v, 1)
     np.testing.assert_allclose(theta, 14 / 15 - 0.4 / 3 / (4 / np.sqrt(7) + 1), rtol=2 * EPSILON)
@@ -379,13 +523,14 @@ def test_adam_agrees_with_the_oracle(step, instruction_set):
         assert_updated(new[0], expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
         assert_updated(new[1], oracle.m[0], m_error)
         assert_updated(new[2], oracle.v[0], v_error)
+        assert_operand(new[3], new[0], instruction_set)
 
 
 @every_instruction_set
 def test_adam_with_zero_gradient_and_moments_leaves_parameters(instruction_set):
     theta, zero = np.linspace(-2, 2, 32, dtype=np.float32), np.zeros(32, np.float32)
     new = kernels.adam(instruction_set, zero, theta, zero, zero, 1, 0.1, 0.9, 0.999, 1e-8)
-    for actual, expected in zip(new, (theta, zero, zero), strict=True):
+    for actual, expected in zip(new[:3], (theta, zero, zero), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
@@ -393,7 +538,7 @@ def test_adam_with_zero_gradient_and_moments_leaves_parameters(instruction_set):
 def test_sgd_step_worked_by_hand_agrees(instruction_set):
     # Momentum 1/2, rate 1/4, w = 1, velocity 2, gradient 3: v = 4, w = 0, and nothing is rounded.
     ones = np.ones(16, np.float32)
-    w, v = kernels.sgd(instruction_set, 3 * ones, ones, 2 * ones, 0.25, 0.5)
+    w, v, _ = kernels.sgd(instruction_set, 3 * ones, ones, 2 * ones, 0.25, 0.5)
     np.testing.assert_array_equal(v, 4)
     np.testing.assert_array_equal(w, 0)
 
@@ -410,12 +555,13 @@ def test_sgd_agrees_with_the_oracle(momentum, instruction_set):
         expected = w.astype(np.float64)
         oracle.step([expected], [g.astype(np.float64)], rate)
 
-        new_w, new_v = kernels.sgd(instruction_set, g, w, v, rate, momentum)
+        new_w, new_v, operand = kernels.sgd(instruction_set, g, w, v, rate, momentum)
 
         # Rounded are momentum, its product with v and the sum; then the rate, its product and the difference.
         v_error = gamma(3) * (momentum * np.abs(v) + np.abs(g))
         error = rate * (v_error + gamma(2) * (np.abs(oracle.v[0]) + v_error))
         assert_updated(new_v, oracle.v[0], v_error)
+        assert_operand(operand, new_w, instruction_set)
         assert_updated(new_w, expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
 
 

@@ -4,6 +4,11 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <optional>
+
 #include "../core/aligned_buffer.h"
 #include "../core/floating_point.h"
 #include "../core/gemm.h"
@@ -59,45 +64,156 @@ void require(bool condition, const char* message) {
 
 Rounding rounding_of(bool to_bfloat16) { return to_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone; }
 
-// Lists for a product that skips zeros, or null.
-struct SkipLists {
-    SkipLists(const KernelTable& table, bool wanted) : entries(wanted ? skip_lists_size(table) : 0) {}
-    NonZero* data() { return entries.empty() ? nullptr : entries.data(); }
-    std::vector<NonZero> entries;
+bool has_pairs(const KernelTable& table) { return table.pair_products.multiply != nullptr; }
+
+Words words_of(const KernelTable& table, bool pairs) {
+    require(!pairs || has_pairs(table), "this instruction set has no products of bfloat16 pairs");
+    return pairs ? Words::kBfloat16Pairs : Words::kFloats;
+}
+
+// Words of pairs as the numbers they hold: rows x columns words of neighbouring columns, 2 columns wide for each; or
+// of neighbouring rows, 2 rows high.
+py::array_t<float> numbers_in(const KernelTable& table, const PanelMatrix& words, bool neighbours_are_rows) {
+    const py::array_t<float> flat = words.to_array(table);
+    auto out = neighbours_are_rows ? new_array<float>({2 * words.rows, words.columns})
+                                   : new_array<float>({words.rows, 2 * words.columns});
+    float* numbers = out.mutable_data();
+    for (std::size_t i = 0; i < words.rows; ++i)
+        for (std::size_t j = 0; j < words.columns; ++j) {
+            std::uint16_t halves[2];
+            std::memcpy(halves, flat.data() + i * words.columns + j, sizeof halves);
+            for (std::size_t half = 0; half < 2; ++half) {
+                const std::size_t at =
+                    neighbours_are_rows ? (2 * i + half) * words.columns + j : i * 2 * words.columns + 2 * j + half;
+                numbers[at] = std::bit_cast<float>(std::uint32_t{halves[half]} << 16);
+            }
+        }
+    return out;
+}
+
+// A matrix in pairs, both ways.
+struct Pairs {
+    Pairs(std::size_t rows, std::size_t columns)
+        : by_columns(rows, n_words(Words::kBfloat16Pairs, columns)),
+          by_rows(n_words(Words::kBfloat16Pairs, rows), columns) {}
+    PairedMatrix view() { return {by_columns.data(), by_columns.stride, by_rows.data(), by_rows.stride}; }
+    std::pair<py::array_t<float>, py::array_t<float>> to_arrays(const KernelTable& table) const {
+        return {numbers_in(table, by_columns, false), numbers_in(table, by_rows, true)};
+    }
+    PanelMatrix by_columns, by_rows;
 };
 
-py::array_t<float> call_multiply(const std::string& set, const py::array& a, const py::array& b, bool skip_zeros) {
+// An operand of products in either kind of words.
+struct Operand {
+    Operand(const KernelTable& table, const py::array& array, Words kind) : floats(table, array), words(kind) {
+        if (kind == Words::kFloats) return;
+        pairs.emplace(floats.rows, floats.columns);
+        table.pair(floats.data(), floats.stride, floats.rows, floats.n_panels_of_columns(), pairs->view());
+    }
+    // For products that sum over its columns, and over its rows.
+    const PanelMatrix& over_columns() const { return pairs ? pairs->by_columns : floats; }
+    const PanelMatrix& over_rows() const { return pairs ? pairs->by_rows : floats; }
+
+    PanelMatrix floats;
+    Words words;
+    std::optional<Pairs> pairs;
+};
+
+py::array_t<float> call_multiply(const std::string& set, const py::array& a, const py::array& b, bool pairs) {
     const Kernels k(set);
-    const PanelMatrix left(k.table, a), right(k.table, b);
-    require(left.columns == right.rows, "inner dimensions differ");
-    PanelMatrix c(left.rows, right.columns);
-    SkipLists lists(k.table, skip_zeros);
+    const Words words = words_of(k.table, pairs);
+    const Operand left(k.table, a, words), right(k.table, b, words);
+    require(left.floats.columns == right.floats.rows, "inner dimensions differ");
+    PanelMatrix c(left.floats.rows, right.floats.columns);
     for (std::size_t row = 0; row < c.rows; row += k.table.row_block)
-        multiply(k.table, left.panels(), right.panels(), c.panels(), {row, std::min(row + k.table.row_block, c.rows)},
-                 {0, c.n_panels_of_columns()}, left.columns, lists.data());
+        multiply(k.table, words, left.over_columns().panels(), right.over_rows().panels(), c.panels(),
+                 {row, std::min(row + k.table.row_block, c.rows)}, {0, c.n_panels_of_columns()},
+                 left.over_columns().columns);
     return c.to_array(k.table);
 }
 
 py::array_t<float> call_multiply_transposed(const std::string& set, const py::array& a, const py::array& b,
-                                            bool skip_zeros) {
+                                            bool pairs) {
     const Kernels k(set);
-    const PanelMatrix left(k.table, a), right(k.table, b);
-    require(left.rows == right.rows, "inner dimensions differ");
-    PanelMatrix c(left.columns, right.columns);
-    multiply_transposed(k.table, left.panels(), right.panels(), c.panels(), {0, left.n_panels_of_columns()},
-                        {0, right.n_panels_of_columns()}, left.columns, left.rows,
-                        SkipLists(k.table, skip_zeros).data());
+    const Words words = words_of(k.table, pairs);
+    const Operand left(k.table, a, words), right(k.table, b, words);
+    require(left.floats.rows == right.floats.rows, "inner dimensions differ");
+    PanelMatrix c(left.floats.columns, right.floats.columns);
+    multiply_transposed(k.table, words, left.over_rows().panels(), right.over_rows().panels(), c.panels(),
+                        {0, left.floats.n_panels_of_columns()}, {0, c.n_panels_of_columns()}, c.rows,
+                        {0, left.over_rows().rows}, false);
     return c.to_array(k.table);
 }
 
-py::array_t<float> call_multiply_by_transposed(const std::string& set, const py::array& a, const py::array& w) {
+py::array_t<float> call_multiply_by_transposed(const std::string& set, const py::array& a, const py::array& w,
+                                               bool pairs) {
     const Kernels k(set);
-    const PanelMatrix left(k.table, a), right(k.table, w);
-    require(left.columns == right.columns, "inner dimensions differ");
-    PanelMatrix c(left.rows, right.rows);
+    const Words words = words_of(k.table, pairs);
+    const Operand left(k.table, a, words), right(k.table, w, words);
+    require(left.floats.columns == right.floats.columns, "inner dimensions differ");
+    PanelMatrix c(left.floats.rows, right.floats.rows);
     AlignedBuffer scratch(transposed_scratch_size(k.table));
-    multiply_by_transposed(k.table, left.panels(), right.panels(), right.rows, c.panels(), {0, c.rows},
-                           {0, c.n_panels_of_columns()}, left.columns, scratch.data());
+    multiply_by_transposed(k.table, words, left.over_columns().panels(), right.over_rows().panels(), right.floats.rows,
+                           right.floats.columns, c.panels(), {0, c.rows}, {0, c.n_panels_of_columns()}, scratch.data());
+    return c.to_array(k.table);
+}
+
+// Rows that are listed in one call; more calls go on where it ended.
+constexpr std::size_t kRowsListed = 8;
+
+// In two blocks of depth, so that the second adds to the first.
+py::array_t<float> call_multiply_listed(const std::string& set, const py::array& a, const py::array& b, bool pairs) {
+    const Kernels k(set);
+    const Words words = words_of(k.table, pairs);
+    const Products& products = products_of(k.table, words);
+    const Operand left(k.table, a, words), right(k.table, b, words);
+    require(left.floats.columns == right.floats.rows, "inner dimensions differ");
+    const PanelMatrix& matrix = left.over_columns();
+    PanelMatrix c(matrix.rows, right.floats.columns);
+    std::vector<float> listed(matrix.rows * matrix.columns + kPanel);
+    std::vector<std::uint32_t> places(listed.size()), ends(matrix.rows);
+    const std::size_t first_block = n_panels(matrix.columns) / 2 * kPanel;
+    for (const Range block : {Range{0, first_block}, Range{first_block, matrix.columns}}) {
+        for (std::size_t row = 0; row < matrix.rows; row += kRowsListed)
+            products.list_rows(matrix.panels().at(row, block.begin / kPanel), matrix.stride,
+                               std::min(kRowsListed, matrix.rows - row), block.size(), row == 0 ? 0 : ends[row - 1],
+                               {listed.data(), places.data(), ends.data() + row});
+        products.multiply_listed({{listed.data(), places.data(), ends.data()},
+                                  right.over_rows().panels().at(block.begin, 0),
+                                  right.over_rows().stride,
+                                  c.data(),
+                                  c.stride,
+                                  c.rows,
+                                  c.n_panels_of_columns(),
+                                  block.begin > 0});
+    }
+    return c.to_array(k.table);
+}
+
+py::array_t<float> call_multiply_transposed_listed(const std::string& set, const py::array& a, const py::array& b,
+                                                   std::size_t n_parts, bool pairs) {
+    const Kernels k(set);
+    const Words words = words_of(k.table, pairs);
+    const Products& products = products_of(k.table, words);
+    const Operand left(k.table, a, words), right(k.table, b, words);
+    require(left.floats.rows == right.floats.rows, "inner dimensions differ");
+    const PanelMatrix& matrix = left.over_rows();
+    PanelMatrix c(matrix.columns, right.floats.columns);
+    const std::size_t n_groups = (matrix.columns + kListedColumns - 1) / kListedColumns;
+    std::vector<ListedGroups> parts;
+    std::vector<std::vector<ListedWords>> entries(n_parts);
+    std::vector<std::vector<std::uint32_t>> counts(n_parts, std::vector<std::uint32_t>(n_groups));
+    for (std::size_t part = 0; part < n_parts; ++part) {
+        const Range rows = even_part(matrix.rows, part, n_parts);
+        entries[part].resize((rows.size() + 1) * n_groups);
+        parts.push_back({entries[part].data(), counts[part].data(), rows.size() + 1});
+        for (std::size_t row = rows.begin; row < rows.end; row += kRowsListed)
+            products.list_groups(matrix.panels().at(row, 0), matrix.stride, std::min(kRowsListed, rows.end - row),
+                                 matrix.columns, row, parts.back());
+    }
+    products.multiply_transposed_listed({parts.data(), n_parts, 0, right.over_rows().panels().data,
+                                         right.over_rows().stride, c.data(), c.stride, c.rows, c.n_panels_of_columns(),
+                                         false});
     return c.to_array(k.table);
 }
 
@@ -124,9 +240,69 @@ std::pair<py::array_t<float>, bool> call_pack_float(const std::string& set, cons
     const Kernels k(set);
     const auto* data = in_place<float>(a, 2, "a matrix");
     PanelMatrix out(extent(a, 0), extent(a, 1));
-    const Packed packed = k.table.pack_float(data, out.columns, nullptr, out.rows, out.columns,
-                                             rounding_of(to_bfloat16), out.data(), out.stride);
-    return {out.to_array(k.table), packed.finite};
+    const bool finite = k.table.pack_float(data, out.columns, nullptr, out.rows, out.columns, rounding_of(to_bfloat16),
+                                           out.data(), out.stride);
+    return {out.to_array(k.table), finite};
+}
+
+std::pair<py::array_t<float>, py::array_t<float>> call_pack_uint8_pairs(const std::string& set, const py::array& a,
+                                                                        const py::array& index) {
+    const Kernels k(set);
+    words_of(k.table, true);
+    const auto* data = in_place<std::uint8_t>(a, 2, "a matrix");
+    const std::vector<std::int64_t> rows = checked_indices(index, extent(a, 0), "index");
+    Pairs out(rows.size(), extent(a, 1));
+    k.table.pack_uint8_pairs(data, extent(a, 1), rows.data(), rows.size(), extent(a, 1), out.view());
+    return out.to_arrays(k.table);
+}
+
+std::tuple<py::array_t<float>, py::array_t<float>, bool> call_pack_float_pairs(const std::string& set,
+                                                                               const py::array& a,
+                                                                               const py::array& index) {
+    const Kernels k(set);
+    words_of(k.table, true);
+    const auto* data = in_place<float>(a, 2, "a matrix");
+    const std::vector<std::int64_t> rows = checked_indices(index, extent(a, 0), "index");
+    Pairs out(rows.size(), extent(a, 1));
+    const bool finite =
+        k.table.pack_float_pairs(data, extent(a, 1), rows.data(), rows.size(), extent(a, 1), out.view());
+    const auto [by_columns, by_rows] = out.to_arrays(k.table);
+    return {by_columns, by_rows, finite};
+}
+
+std::pair<py::array_t<float>, py::array_t<float>> call_pair(const std::string& set, const py::array& a) {
+    const Kernels k(set);
+    return Operand(k.table, a, words_of(k.table, true)).pairs->to_arrays(k.table);
+}
+
+py::array_t<std::int64_t> call_count_nonzeros(const std::string& set, const py::array& a) {
+    const Kernels k(set);
+    require(a.ndim() == 2, "a matrix has two dimensions");
+    const std::size_t rows = extent(a, 0), columns = extent(a, 1);
+    auto counts = new_array<std::int64_t>({rows});
+    const bool pixels = py::isinstance<py::array_t<std::uint8_t>>(a);
+    for (std::size_t row = 0; row < rows; ++row)
+        counts.mutable_data()[row] = static_cast<std::int64_t>(
+            pixels ? k.table.count_nonzeros_uint8(in_place<std::uint8_t>(a, 2, "a") + row * columns, columns)
+                   : k.table.count_nonzeros_float(in_place<float>(a, 2, "a") + row * columns, columns));
+    return counts;
+}
+
+// The numbers in an operand that was written for `rows` rows of one panel or more.
+py::array_t<float> operand_numbers(const KernelTable& table, const PanelMatrix& operand) {
+    return has_pairs(table) ? numbers_in(table, operand, true) : operand.to_array(table);
+}
+std::size_t operand_rows(const KernelTable& table, std::size_t rows) {
+    return n_words(has_pairs(table) ? Words::kBfloat16Pairs : Words::kFloats, rows);
+}
+
+py::array_t<float> call_write_operand(const std::string& set, const py::array& value) {
+    const Kernels k(set);
+    const PanelMatrix matrix(k.table, value);
+    PanelMatrix operand(operand_rows(k.table, matrix.rows), matrix.columns);
+    for (std::size_t panel = 0; panel < matrix.n_panels_of_columns(); ++panel)
+        k.table.write_operand(matrix.panels().at(0, panel), operand.panels().at(0, panel), matrix.rows);
+    return operand_numbers(k.table, operand);
 }
 
 // The activation of scale * z + bias, and scale * z + bias itself.
@@ -178,8 +354,9 @@ std::pair<py::array_t<float>, py::array_t<float>> call_softmax_cross_entropy(con
     return {losses, matrix.to_array(k.table)};
 }
 
-// Parameters and moments after one update; count a multiple of 16.
-using Updated = std::tuple<py::array_t<float>, py::array_t<float>, py::array_t<float>>;
+// Parameters and moments after one update, and the parameters as an operand of products in mixed_bfloat16; count a
+// multiple of 16.
+using Updated = std::tuple<py::array_t<float>, py::array_t<float>, py::array_t<float>, py::array_t<float>>;
 
 Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const py::array& gradient,
                      const py::array& value, const py::array& first, const py::array& second) {
@@ -191,12 +368,13 @@ Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const
         require(extent(*array, 0) == count, "lengths differ");
         std::copy(data, data + count, buffers.emplace_back(count).data());
     }
-    (is_adam ? k.table.adam : k.table.sgd)(update, buffers[0].data(),
-                                           {buffers[1].data(), buffers[2].data(), buffers[3].data(), nullptr}, count);
+    PanelMatrix operand(operand_rows(k.table, count / kPanel), kPanel);
+    (is_adam ? k.table.adam : k.table.sgd)(
+        update, buffers[0].data(), {buffers[1].data(), buffers[2].data(), buffers[3].data(), operand.data()}, count);
     const auto out = [&](std::size_t i) {
         return py::array_t<float>(static_cast<py::ssize_t>(count), buffers[i].data());
     };
-    return {out(1), out(2), out(3)};
+    return {out(1), out(2), out(3), operand_numbers(k.table, operand)};
 }
 
 }  // namespace
@@ -204,14 +382,31 @@ Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const
 void bind_kernels(py::module_& m) {
     using namespace pybind11::literals;
     py::module_ kernels = m.def_submodule("kernels", "Single kernels of a chosen instruction set, for tests.");
-    kernels.def("multiply", &call_multiply, "instruction_set"_a, "a"_a, "b"_a, "skip_zeros"_a = false, "a @ b.");
-    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a,
-                "skip_zeros"_a = false, "a.T @ b.");
-    kernels.def("multiply_by_transposed", &call_multiply_by_transposed, "instruction_set"_a, "a"_a, "w"_a, "a @ w.T.");
+    kernels.def(
+        "has_pair_products", [](const std::string& set) { return has_pairs(Kernels(set).table); }, "instruction_set"_a,
+        "Whether the set has products of bfloat16 pairs.");
+    kernels.def("multiply", &call_multiply, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false, "a @ b.");
+    kernels.def("multiply_transposed", &call_multiply_transposed, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false,
+                "a.T @ b.");
+    kernels.def("multiply_by_transposed", &call_multiply_by_transposed, "instruction_set"_a, "a"_a, "w"_a,
+                "pairs"_a = false, "a @ w.T.");
+    kernels.def("multiply_listed", &call_multiply_listed, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false,
+                "a @ b, without the words of a that are 0.");
+    kernels.def("multiply_transposed_listed", &call_multiply_transposed_listed, "instruction_set"_a, "a"_a, "b"_a,
+                "n_parts"_a = 1, "pairs"_a = false,
+                "a.T @ b, without the words of a that are 0; its rows are listed in n_parts parts.");
     kernels.def("sum_rows", &call_sum_rows, "instruction_set"_a, "a"_a, "Sums of the columns, as one row.");
     kernels.def("pack_uint8", &call_pack_uint8, "instruction_set"_a, "a"_a, "index"_a, "a[index] as float32.");
     kernels.def("pack_float", &call_pack_float, "instruction_set"_a, "a"_a, "to_bfloat16"_a,
                 "a, rounded if asked for, and whether all of it is finite.");
+    kernels.def("pack_uint8_pairs", &call_pack_uint8_pairs, "instruction_set"_a, "a"_a, "index"_a,
+                "a[index] in pairs of columns and of rows; an odd last one is paired with zeros.");
+    kernels.def("pack_float_pairs", &call_pack_float_pairs, "instruction_set"_a, "a"_a, "index"_a,
+                "a[index] in pairs of columns and of rows, rounded, and whether all of it is finite.");
+    kernels.def("pair", &call_pair, "instruction_set"_a, "a"_a, "a in pairs of columns and of rows, rounded.");
+    kernels.def("count_nonzeros", &call_count_nonzeros, "instruction_set"_a, "a"_a, "Non-zeros of each row.");
+    kernels.def("write_operand", &call_write_operand, "instruction_set"_a, "value"_a,
+                "value as products take it in mixed_bfloat16; in pairs, an odd last row is followed by zeros.");
     kernels.def("bias_activation", &call_bias_activation, "instruction_set"_a, "activation"_a, "z"_a, "bias"_a,
                 "scale"_a, "to_bfloat16"_a, "The activation f(scale * z + bias), and its argument.");
     kernels.def("activation_backward", &call_activation_backward, "instruction_set"_a, "activation"_a, "delta"_a,
@@ -232,7 +427,8 @@ void bind_kernels(py::module_& m) {
                                 second_moment);
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "first_moment"_a, "second_moment"_a, "step"_a, "learning_rate"_a,
-        "beta_1"_a, "beta_2"_a, "epsilon"_a, "Value and moments after step number `step`, from 1.");
+        "beta_1"_a, "beta_2"_a, "epsilon"_a,
+        "Value and moments after step number `step`, from 1, and the value as write_operand gives it.");
     kernels.def(
         "sgd",
         [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& velocity,
@@ -241,10 +437,10 @@ void bind_kernels(py::module_& m) {
             const OptimizerSettings settings{.kind = OptimizerSettings::Kind::kSgd, .momentum = momentum};
             const Updated updated =
                 apply_update(k, false, make_update(settings, {}, learning_rate), gradient, value, velocity, velocity);
-            return std::make_pair(std::get<0>(updated), std::get<1>(updated));
+            return std::make_tuple(std::get<0>(updated), std::get<1>(updated), std::get<3>(updated));
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "velocity"_a, "learning_rate"_a, "momentum"_a,
-        "Value and velocity after one step.");
+        "Value and velocity after one step, and the value as write_operand gives it.");
 }
 
 }  // namespace fastmlp::bindings

@@ -79,7 +79,7 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
     const auto lock = network.lock_for_writing();
     for (std::size_t l = 0; l < n_layers; ++l)
         network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
-    network.refresh_rounded_operands();
+    network.refresh_operands();
     network.set_finite(true);
 }
 
@@ -102,6 +102,27 @@ py::array_t<float> call_softmax(const Network& network, const py::array& X, py::
     float* data = out.mutable_data();
     const ReleasedGil released;
     softmax(network, inputs, limit, data);
+    return out;
+}
+
+// None for all but a few samples in an array that can be used in place, of any shape with n_features in each sample.
+py::object call_softmax_of_few(const Network& network, const py::object& X) {
+    if (Py_TYPE(X.ptr()) != py::detail::npy_api::get().PyArray_Type_) return py::none();  // nor a subclass
+    const auto array = py::reinterpret_borrow<py::array>(X);
+    const int type = array.dtype().num();
+    const bool pixels = type == py::detail::npy_api::NPY_UBYTE_;
+    constexpr int kUsable = int{py::array::c_style} | int{py::detail::npy_api::NPY_ARRAY_ALIGNED_};
+    if ((!pixels && type != py::detail::npy_api::NPY_FLOAT_) || array.ndim() < 2 ||
+        (array.flags() & kUsable) != kUsable || (!pixels && array.dtype().byteorder() != '='))
+        return py::none();
+    Inputs inputs{pixels ? static_cast<const std::uint8_t*>(array.data()) : nullptr,
+                  pixels ? nullptr : static_cast<const float*>(array.data()), extent(array, 0), 1};
+    for (py::ssize_t dim = 1; dim < array.ndim(); ++dim) inputs.n_features *= extent(array, dim);
+    if (inputs.n_features != network.n_features()) return py::none();
+    auto out = py::array_t<float>({static_cast<py::ssize_t>(inputs.n_samples),
+                                   static_cast<py::ssize_t>(network.n_classes())});
+    // The GIL stays: others would wait for it longer than for this.
+    if (!softmax_of_few(network, inputs, out.mutable_data())) return py::none();
     return out;
 }
 
@@ -165,6 +186,8 @@ void bind_network(py::module_& m) {
         .def("set_parameters", &set_parameters, "weights"_a, "biases"_a, "Assign all layers at once.")
         .def("forward", &call_forward, "X"_a, "n_layers"_a, "threads"_a, "Output of the first n_layers layers.")
         .def("softmax", &call_softmax, "X"_a, "threads"_a, "Class probabilities, (n_samples, n_classes).")
+        .def("softmax_of_few", &call_softmax_of_few, "X"_a,
+             "As softmax, at once, for a few samples in an array of any shape that can be used in place; else None.")
         .def("evaluate", &call_evaluate, "X"_a, "targets"_a, "threads"_a,
              "Sum of the samples' losses in nats, and the predicted class of each sample.");
 }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "floating_point.h"
 #include "gemm.h"
+#include "input_batch.h"
 #include "parallel.h"
 
 namespace fastmlp {
@@ -14,60 +16,59 @@ namespace {
 
 // What one thread needs to take a block of rows through the net.
 struct Scratch {
-    Scratch(const Network& network, std::size_t n_layers, std::size_t rows)
-        : stride(panel_stride(rows)), input(n_panels(network.kernels().depth_block) * stride) {
+    Scratch(const Network& network, std::size_t most_rows)
+        : network_id(network.id()),
+          rows(most_rows),
+          stride(panel_stride(rows)),
+          input(network, rows, 1, false),
+          packing(InputBatch::pack_scratch_size(network), AlignedBuffer::kUninitialized) {
         std::size_t panels = 0;
-        for (std::size_t l = 0; l < n_layers; ++l) panels = std::max(panels, network.layers()[l].panels());
+        for (const Layer& layer : network.layers()) panels = std::max(panels, layer.panels());
         current = AlignedBuffer(panels * stride);
-        next = AlignedBuffer(n_layers > 1 ? panels * stride : 0);
-        skip_lists.resize(skip_lists_size(network.kernels()));
+        next = AlignedBuffer(panels * stride);
+        if (network.words() == Words::kBfloat16Pairs) pairs = AlignedBuffer((panels + 1) / 2 * stride);
     }
 
+    std::uint64_t network_id;
+    std::size_t rows;
     std::size_t stride;
-    AlignedBuffer input;  // one depth block of packed input
+    InputBatch input;
+    AlignedBuffer packing;
     AlignedBuffer current, next;
-    std::vector<NonZero> skip_lists;
+    AlignedBuffer pairs;  // of current's columns
 };
 
-// The first layer's product: the input is packed block by block, so that a wide one needs no wide buffer. Returns
-// whether all input was finite.
-bool multiply_input(const Network& network, const Inputs& inputs, Range rows, Scratch& scratch) {
-    const KernelTable& kernels = network.kernels();
-    const Layer& layer = network.layers().front();
-    const ConstPanels weights{network.weight_operand(layer), layer.weights_stride()};
-    bool finite = true;
-    for (std::size_t k = 0; k < layer.n_inputs; k += kernels.depth_block) {
-        const std::size_t size = std::min(kernels.depth_block, layer.n_inputs - k);
-        const std::size_t first = rows.begin * inputs.n_features + k;
-        const Packed packed = inputs.pixels != nullptr
-                                  ? kernels.pack_uint8(inputs.pixels + first, inputs.n_features, nullptr, rows.size(),
-                                                       size, scratch.input.data(), scratch.stride)
-                                  : kernels.pack_float(inputs.values + first, inputs.n_features, nullptr, rows.size(),
-                                                       size, network.rounding(), scratch.input.data(), scratch.stride);
-        finite &= packed.finite;
-        const Product product{
-            scratch.input.data(), scratch.stride, weights.at(k, 0), weights.stride, scratch.current.data(),
-            scratch.stride,       rows.size(),    layer.panels(),   size,           k > 0};
-        if (is_sparse(packed.nonzeros, rows.size(), size))
-            kernels.multiply_skipping_zeros(product, scratch.skip_lists.data());
-        else
-            kernels.multiply(product);
-    }
-    return finite;
+// Scratch for a few rows takes longer to make than to use, so each thread keeps the one it used last.
+constexpr std::size_t kFewRows = 8;
+
+Scratch& kept_scratch(const Network& network, std::size_t rows) {
+    thread_local std::unique_ptr<Scratch> kept;
+    if (kept == nullptr || kept->network_id != network.id() || kept->rows != rows)
+        kept = std::make_unique<Scratch>(network, rows);
+    return *kept;
 }
 
-// Leaves the output of n_layers layers in scratch.current.
+// The output of layer l - 1 as a left operand.
+ConstPanels operand_of(const Network& network, std::size_t l, std::size_t rows, Scratch& scratch) {
+    if (network.words() == Words::kFloats) return {scratch.current.data(), scratch.stride};
+    network.kernels().pair(scratch.current.data(), scratch.stride, rows, network.layers()[l - 1].panels(),
+                           {scratch.pairs.data(), scratch.stride, nullptr, 0});
+    return {scratch.pairs.data(), scratch.stride};
+}
+
+// Leaves the output of n_layers layers in scratch.current. Returns whether all input was finite.
 bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch) {
     const KernelTable& kernels = network.kernels();
-    bool finite = true;
+    const bool finite = scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {0, rows.size()}, scratch.packing.data());
     for (std::size_t l = 0; l < n_layers; ++l) {
         const Layer& layer = network.layers()[l];
+        const Range panels{0, layer.panels()};
         if (l == 0) {
-            finite = multiply_input(network, inputs, rows, scratch);
+            scratch.input.multiply(0, network.weight_operand(layer), {scratch.current.data(), scratch.stride}, panels);
         } else {
-            multiply(kernels, {scratch.current.data(), scratch.stride},
-                     {network.weight_operand(layer), layer.weights_stride()}, {scratch.next.data(), scratch.stride},
-                     {0, rows.size()}, {0, layer.panels()}, layer.n_inputs);
+            multiply(kernels, network.words(), operand_of(network, l, rows.size(), scratch),
+                     network.weight_operand(layer), {scratch.next.data(), scratch.stride}, {0, rows.size()}, panels,
+                     n_words(network.words(), layer.n_inputs));
             std::swap(scratch.current, scratch.next);
         }
         kernels.bias_activation({scratch.current.data(), scratch.stride, rows.size(), layer.panels(),
@@ -75,6 +76,10 @@ bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_la
                                  layer.activation, l + 1 < n_layers ? network.rounding() : Rounding::kNone, nullptr});
     }
     return finite;
+}
+
+std::size_t threads_for(const Network& network, std::size_t n_samples, std::size_t threads) {
+    return threads_worth(network.forward_work() * static_cast<double>(n_samples), threads);
 }
 
 // Calls sink(rows, panels) with the output of n_layers layers for blocks of rows, on several threads.
@@ -85,12 +90,11 @@ void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_
     const KernelTable& kernels = network.kernels();
     const std::size_t block = std::min(kernels.row_block, inputs.n_samples);
     const std::size_t n_blocks = (inputs.n_samples + block - 1) / block;
-    threads = threads_worth(network.forward_work() * static_cast<double>(inputs.n_samples), threads);
-    threads = std::min(threads, n_blocks);
+    threads = std::min(threads_for(network, inputs.n_samples, threads), n_blocks);
 
     std::vector<Scratch> scratch;
     scratch.reserve(threads);
-    for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(network, n_layers, block);
+    for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(network, block);
 
     const auto lock = network.lock_for_reading();
     std::atomic<bool> finite{true};
@@ -132,6 +136,20 @@ void softmax(const Network& network, const Inputs& inputs, std::size_t threads, 
         network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
                                  n_classes);
     });
+}
+
+bool softmax_of_few(const Network& network, const Inputs& inputs, float* out) {
+    if (inputs.n_samples == 0 || inputs.n_samples > kFewRows || threads_for(network, inputs.n_samples, 2) > 1)
+        return false;
+    Scratch& scratch = kept_scratch(network, inputs.n_samples);
+    const auto lock = network.try_lock_for_reading();
+    if (!lock.owns_lock()) return false;
+    const FloatingPointScope scope(network.kernels());
+    if (!forward_rows(network, inputs, network.layers().size(), {0, inputs.n_samples}, scratch)) return false;
+    network.kernels().softmax(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes());
+    network.kernels().unpack(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes(), out,
+                             network.n_classes());
+    return true;
 }
 
 void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,

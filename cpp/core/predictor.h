@@ -18,6 +18,10 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
 // out: row-major (n_samples, n_classes).
 void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out);
 
+// softmax for so few samples that one thread does it at once, without allocating memory. Returns false, with nothing
+// useful in out, if there are more, if another thread is changing the network, or if an input is not finite.
+bool softmax_of_few(const Network& network, const Inputs& inputs, float* out);
+
 // losses: one per sample, in nats; predictions: the class of the largest logit, the first of equals.
 void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,
               std::int64_t* predictions);

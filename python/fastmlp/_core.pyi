@@ -70,6 +70,9 @@ class Network:
     def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
         """Class probabilities, (n_samples, n_classes)."""
 
+    def softmax_of_few(self, X: object) -> NDArray[np.float32] | None:
+        """As softmax, at once, for a few samples in an array of any shape that can be used in place; else None."""
+
     def evaluate(
         self,
         X: NDArray[np.uint8] | NDArray[np.float32],
@@ -136,22 +139,42 @@ class kernels:
     """Single kernels of a chosen instruction set, for tests; a submodule. Arrays are float32 if not noted."""
 
     @staticmethod
+    def has_pair_products(instruction_set: str) -> bool:
+        """Whether the set has products of bfloat16 pairs: `pairs=True` is a ValueError where it has none."""
+
+    @staticmethod
     def multiply(
-        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], skip_zeros: bool = False
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], pairs: bool = False
     ) -> NDArray[np.float32]:
-        """a @ b; if skip_zeros, leaving out columns of a which are 0 in a tile."""
+        """a @ b."""
 
     @staticmethod
     def multiply_transposed(
-        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], skip_zeros: bool = False
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], pairs: bool = False
     ) -> NDArray[np.float32]:
-        """a.T @ b; if skip_zeros, leaving out rows of a which are 0 in a tile."""
+        """a.T @ b."""
 
     @staticmethod
     def multiply_by_transposed(
-        instruction_set: str, a: NDArray[np.float32], w: NDArray[np.float32]
+        instruction_set: str, a: NDArray[np.float32], w: NDArray[np.float32], pairs: bool = False
     ) -> NDArray[np.float32]:
         """a @ w.T."""
+
+    @staticmethod
+    def multiply_listed(
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], pairs: bool = False
+    ) -> NDArray[np.float32]:
+        """a @ b, without the words of a that are 0."""
+
+    @staticmethod
+    def multiply_transposed_listed(
+        instruction_set: str,
+        a: NDArray[np.float32],
+        b: NDArray[np.float32],
+        n_parts: int = 1,
+        pairs: bool = False,
+    ) -> NDArray[np.float32]:
+        """a.T @ b, without the words of a that are 0; its rows are listed in n_parts parts."""
 
     @staticmethod
     def sum_rows(instruction_set: str, a: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -168,6 +191,34 @@ class kernels:
         instruction_set: str, a: NDArray[np.float32], to_bfloat16: bool
     ) -> tuple[NDArray[np.float32], bool]:
         """a, rounded if asked for, and whether all of it is finite."""
+
+    @staticmethod
+    def pack_uint8_pairs(
+        instruction_set: str, a: NDArray[np.uint8], index: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """a[index] in pairs of columns and of rows; an odd last one is paired with zeros."""
+
+    @staticmethod
+    def pack_float_pairs(
+        instruction_set: str, a: NDArray[np.float32], index: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
+        """a[index] in pairs of columns and of rows, rounded, and whether all of it is finite."""
+
+    @staticmethod
+    def pair(
+        instruction_set: str, a: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """a in pairs of columns and of rows, rounded; an odd last one is paired with zeros."""
+
+    @staticmethod
+    def count_nonzeros(
+        instruction_set: str, a: NDArray[np.uint8] | NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """Non-zeros of each row."""
+
+    @staticmethod
+    def write_operand(instruction_set: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Value as products take it in mixed_bfloat16; in pairs, an odd last row is followed by zeros."""
 
     @staticmethod
     def bias_activation(
@@ -216,8 +267,11 @@ class kernels:
         beta_1: float,
         beta_2: float,
         epsilon: float,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Value and moments after step number `step`, from 1; the length is a multiple of 16."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Value and moments after step number `step`, from 1, and the value as an operand, 16 a row.
+
+        The length is a multiple of 16.
+        """
 
     @staticmethod
     def sgd(
@@ -227,5 +281,8 @@ class kernels:
         velocity: NDArray[np.float32],
         learning_rate: float,
         momentum: float,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Value and velocity after one step; the length is a multiple of 16."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Value and velocity after one step, and the value as an operand, 16 a row.
+
+        The length is a multiple of 16.
+        """

@@ -1,4 +1,4 @@
-"""The command ``fastmlp``: train, evaluate, predict, show, info."""
+"""The command ``fastmlp``: train, evaluate, predict, show, benchmark, info."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _core, _validation, datasets, images, plots
+from fastmlp import _core, _validation, benchmark, datasets, images, plots
 from fastmlp._atomic_file import atomic_writer
 from fastmlp._threads import MAX_THREADS, thread_count
 from fastmlp.callbacks import Callback, EarlyStopping, Progress
@@ -306,7 +306,7 @@ def train(
         sizes = (n_inputs, *layers, len(data.class_names))
         with _mistakes_of_the_user(ValueError, RuntimeError):
             net = Net(sizes, activation=activation, initializer=initializer, precision=precision, seed=seed)
-            machine = _machine(net, threads)
+            machine = _machine(net.instruction_set, threads)
         net.class_names = data.class_names
         if not quiet:
             for line in (_described_data(data), _described_net(net), machine):
@@ -494,6 +494,98 @@ def show(*, dataset: str, output: Path | None, split: str, count: int, inverted:
     click.echo(
         f"Saved {_shown(path)}: {min(count, len(part))} of {len(part):,} images of {_printable(data.name)}"
     )
+
+
+@_commands.command(
+    "benchmark",
+    epilog=_examples(
+        "fastmlp benchmark",
+        "fastmlp benchmark --batch-size 128 --steps 400",
+        "fastmlp benchmark --layers 500,300 --precision mixed_bfloat16 --threads 1",
+    ),
+)
+@_dataset_option
+@click.option(
+    "--layers",
+    metavar="SIZES",
+    callback=_layers,
+    default="200",
+    show_default=True,
+    help="Sizes of the hidden layers, as in 512,256; or none.",
+)
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--steps",
+    metavar="N",
+    type=click.IntRange(1, 10**6),
+    default=110,
+    show_default=True,
+    help="How many batches to train on in each round.",
+)
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=click.IntRange(1, 10**6),
+    default=7,
+    show_default=True,
+    help="How often each of the two trains from the start.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(_validation.PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="fastmlp's; NumPy has float32 only.",
+)
+@_threads_option
+@_quiet_option
+@click.pass_context
+def benchmark_(
+    context: click.Context,
+    *,
+    dataset_name: str,
+    layers: tuple[int, ...],
+    batch_size: int,
+    steps: int,
+    rounds: int,
+    precision: str,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Train the same net with fastmlp and with NumPy, and compare their speed.
+
+    Both get the same start, the same batches and as many threads; their losses must agree before anything is
+    timed. Then they take turns. fastmlp's time is that of the whole of Net.fit; NumPy's that of its steps, in
+    a process of its own, with the batches drawn already. GFLOPS count the matrix products, zeros included,
+    which fastmlp skips.
+    """
+    data = _dataset(dataset_name)
+    with _mistakes_of_the_user(ValueError, RuntimeError):
+        machine = _machine(_core.selected_instruction_set()[0], threads)
+    if not quiet:
+        task = f"{rounds:,} rounds of {steps:,} steps with Adam, batches of {batch_size:,}"
+        for line in (_described_data(data), f"Task     {task}", machine):
+            click.echo(_printable(line))
+    try:
+        with _mistakes_of_the_user(ValueError, NonFiniteLossError):
+            comparison = benchmark.compare(
+                data,
+                hidden=layers,
+                batch_size=batch_size,
+                steps=steps,
+                rounds=rounds,
+                precision=precision,
+                threads=threads,
+            )
+    except benchmark.BenchmarkError as error:
+        _report(str(error))
+        context.exit(1)
+    if not quiet:
+        click.echo(
+            f"Agree    the losses of the first {comparison.n_checked} steps, to "
+            f"{comparison.largest_deviation:.1e} of the first one"
+        )
+    click.echo("\n".join(_compared(comparison, precision)))
 
 
 @_commands.command(
@@ -685,12 +777,26 @@ def _described_net(net: Net) -> str:
     return f"Net      {layers}: {net.n_parameters:,} parameters, {net.precision}, seed {net.seed}"
 
 
-def _machine(net: Net, threads: int | None) -> str:
+def _machine(instruction_set: str, threads: int | None) -> str:
     _, reason = _core.selected_instruction_set()
     number = thread_count(threads)
     source = "--threads" if threads is not None else number.source
     count = f"{number.count} thread{'' if number.count == 1 else 's'}"
-    return f"Machine  {_core.cpu_name()}; {net.instruction_set} ({reason}); {count} ({source})"
+    return f"Machine  {_core.cpu_name()}; {instruction_set} ({reason}); {count} ({source})"
+
+
+def _compared(comparison: benchmark.Comparison, precision: str) -> list[str]:
+    net = "-".join(map(str, comparison.layer_sizes))
+    lines = [f"{net:28}{'ms/step':>9}{'GFLOPS':>9}{'test accuracy':>15}"]
+    for name, trained in (
+        (f"fastmlp, {precision}", comparison.fastmlp),
+        (f"NumPy {np.__version__}, float32", comparison.numpy),
+    ):
+        time, rate = comparison.ms_per_step(trained), comparison.gflops(trained)
+        lines.append(f"{name:28}{time:9.3f}{rate:9.1f}{trained.test.accuracy:15.2%}")
+    low, high = np.quantile(comparison.ratios, [0.25, 0.75])
+    ratio = np.median(comparison.ratios)
+    return [*lines, f"fastmlp is {ratio:.2f} times as fast (in half of the rounds {low:.2f} to {high:.2f})"]
 
 
 @contextlib.contextmanager

@@ -428,6 +428,10 @@ class Net:
         >>> Net([2, 3], seed=0).predict_proba([[0.0, 0.0]])
         array([[0.33333334, 0.33333334, 0.33333334]], dtype=float32)
         """
+        if threads is None:
+            at_once = self._network.network.softmax_of_few(X)
+            if at_once is not None:
+                return at_once
         return self._outputs(X, threads, lambda network, rows, limit: network.softmax(rows, limit))
 
     def logits(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:

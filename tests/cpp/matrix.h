@@ -64,6 +64,10 @@ class Matrix {
         return fill([&](std::size_t, std::size_t) { return scale * random.symmetric(); });
     }
 
+    void clear_padding() {
+        for (std::size_t i = 0; i < rows_; ++i)
+            for (std::size_t j = columns_; j < n_panels(columns_) * kPanel; ++j) at(i, j) = 0.0f;
+    }
     bool padding_is_zero() const {
         for (std::size_t i = 0; i < rows_; ++i)
             for (std::size_t j = columns_; j < n_panels(columns_) * kPanel; ++j)

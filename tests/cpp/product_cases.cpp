@@ -1,11 +1,13 @@
 // The matrix products, around the sizes of their tiles; and the floating-point state that all kernels run in.
+#include <algorithm>
+#include <bit>
 #include <cfenv>
-#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "../../cpp/core/floating_point.h"
+#include "../../cpp/core/panels.h"
 #include "kernel_cases.h"
 #include "matrix.h"
 
@@ -20,8 +22,12 @@ struct PanelsAndDepth {
 constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0},  {1, 1}, {1, 15}, {2, 16},  {3, 17},
                                                {4, 33}, {5, 31}, {6, 7}, {7, 3},  {2, 255}, {1, 257}};
 
-const std::pair<std::string, unsigned> kSparsities[] = {
-    {"_of_none", 0}, {"_of_half", 4}, {"_of_most", 7}, {"_of_all", 8}};
+// Around the rows of a group of listed columns (4). Of the left operand, so many eighths are zero, in patches of four.
+constexpr std::size_t kListedRows[] = {0, 1, 3, 4, 5, 16, 17, 33};
+const std::pair<std::string, unsigned> kSparsities[] = {{"_of_none", 0}, {"_of_most", 6}, {"_of_all", 8}};
+
+// Rows that lists are made of in one call; more calls go on where it ended.
+constexpr std::size_t kRowsListed = 5;
 
 class ProductCases : KernelCases {
  public:
@@ -54,73 +60,187 @@ class ProductCases : KernelCases {
     }
 
     void products() {
-        const Kernel multiply = [&](const Product& p) { table_.multiply(p); };
-        const Kernel multiply_transposed = [&](const Product& p) { table_.multiply_transposed(p); };
-        const Kernel skipping = [&](const Product& p) {
-            const std::size_t tiles = (p.rows + table_.skip_rows - 1) / table_.skip_rows;
-            std::vector<NonZero> scratch(tiles * (p.depth + 1));
-            table_.multiply_skipping_zeros(p, scratch.data());
-        };
-        const Kernel skipping_transposed = [&](const Product& p) {
-            std::vector<NonZero> scratch(kSkipLists * (p.depth + 1));
-            table_.multiply_transposed_skipping_zeros(p, scratch.data());
-        };
-        for (const std::size_t rows : kRows)
-            for (const auto [panels, depth] : kPanelsAndDepths)
-                for (const bool accumulate : {false, true}) {
-                    product("multiply", multiply, multiply, false, 0, {rows, panels, depth, accumulate});
-                    product("multiply_transposed", multiply_transposed, multiply_transposed, true, 0,
-                            {rows, panels, depth, accumulate});
-                    for (const auto& [zeros, eighths] : kSparsities) {
-                        product("multiply_skipping_zeros" + zeros, skipping, multiply, false, eighths,
-                                {rows, panels, depth, accumulate});
-                        product("multiply_transposed_skipping_zeros" + zeros, skipping_transposed, multiply_transposed,
-                                true, eighths, {rows, panels, depth, accumulate});
-                    }
+        products(Words::kFloats, "");
+        if (has_pairs()) products(Words::kBfloat16Pairs, "pairs_");
+    }
+
+    void products(Words words, const std::string& prefix) {
+        for (const auto [panels, depth] : kPanelsAndDepths)
+            for (const bool accumulate : {false, true}) {
+                for (const std::size_t rows : kRows) {
+                    const Extent extent{rows, panels, depth, accumulate};
+                    product(prefix + "multiply", words, false, 0, extent);
+                    product(prefix + "multiply_transposed", words, true, 0, extent);
                 }
+                for (const std::size_t rows : kListedRows)
+                    for (const auto& [zeros, eighths] : kSparsities) {
+                        const Extent extent{rows, panels, depth, accumulate};
+                        listed_product(prefix + "multiply_listed" + zeros, words, false, eighths, extent);
+                        listed_product(prefix + "multiply_transposed_listed" + zeros, words, true, eighths, extent);
+                    }
+            }
     }
 
     struct Extent {
         std::size_t rows, panels, depth;
         bool accumulate;
     };
-    using Kernel = std::function<void(const Product&)>;
 
-    // The kernel gives what `same_as` gives. Of the left operand, so many eighths are zero, in patches of four.
-    void product(const std::string& name, const Kernel& kernel, const Kernel& same_as, bool transposed,
-                 unsigned zero_eighths, const Extent& extent) {
-        const auto [rows, panels, depth, accumulate] = extent;
-        Item item(set_, name + (accumulate ? "_accumulate " : " ") + shape(rows, panels, depth));
-        Matrix a = transposed ? Matrix(depth, rows) : Matrix(rows, depth);
-        Matrix b(depth, panels * kPanel), c(rows, panels * kPanel);
-        std::uint64_t draw = 0;
-        a.fill([&](std::size_t, std::size_t j) {
-            if (j % 4 == 0) draw = random_.below(8);
-            return draw < zero_eighths ? 0.0f : random_.symmetric();
-        });
-        b.fill_randomly(random_);
-        if (accumulate) c.fill_randomly(random_);
-        const Matrix before = c;
-        Matrix same = c;
-        {
-            const FloatingPointScope scope(table_);
-            kernel({a.data(), a.stride(), b.data(), b.stride(), c.data(), c.stride(), rows, panels, depth, accumulate});
-            same_as({a.data(), a.stride(), b.data(), b.stride(), same.data(), same.stride(), rows, panels, depth,
-                     accumulate});
+    // The operands of one product: as numbers, and as the words that kernels see.
+    struct Operands {
+        Operands(Random& random, Words words, bool transposed, unsigned zero_eighths, const Extent& extent)
+            : left(extent.rows, extent.depth),
+              right(extent.depth, extent.panels * kPanel),
+              depth(n_words(words, extent.depth)),
+              a(transposed ? Matrix(depth, extent.rows) : Matrix(extent.rows, depth)),
+              b(depth, extent.panels * kPanel),
+              c(extent.rows, extent.panels * kPanel) {
+            std::uint64_t draw = 0;
+            const auto number = [&] {
+                const float x = random.symmetric();
+                return words == Words::kFloats ? x : bfloat16(x);
+            };
+            left.fill([&](std::size_t i, std::size_t k) {
+                if ((transposed ? i : k) % 4 == 0) draw = random.below(8);
+                return draw < zero_eighths ? (k % 3 == 0 ? -0.0f : 0.0f) : number();
+            });
+            right.fill([&](std::size_t, std::size_t) { return number(); });
+            const auto left_word = [&](std::size_t i, std::size_t k) {
+                return word(words, extent.depth, k, [&](std::size_t at) { return left.at(i, at); });
+            };
+            a.fill([&](std::size_t i, std::size_t j) { return transposed ? left_word(j, i) : left_word(i, j); });
+            a.clear_padding();  // lists are made of whole lines
+            b.fill([&](std::size_t k, std::size_t j) {
+                return word(words, extent.depth, k, [&](std::size_t at) { return right.at(at, j); });
+            });
+            if (extent.accumulate) c.fill_randomly(random);
         }
-        for (std::size_t i = 0; i < rows; ++i)
-            for (std::size_t j = 0; j < panels * kPanel; ++j) {
-                double sum = accumulate ? before.at(i, j) : 0.0;
+
+        std::size_t nonzero_words() const {
+            std::size_t count = 0;
+            for (std::size_t i = 0; i < a.rows(); ++i)
+                for (std::size_t j = 0; j < a.columns(); ++j)
+                    count += (std::bit_cast<std::uint32_t>(a.at(i, j)) & 0x7fff7fffu) != 0 ? 1 : 0;
+            return count;
+        }
+
+        Matrix left, right;  // rows x depth, depth x columns
+        std::size_t depth;   // in words
+        Matrix a, b, c;
+
+     private:
+        template <class At>
+        static float word(Words words, std::size_t n, std::size_t k, At at) {
+            if (words == Words::kFloats) return at(k);
+            return pair_of(at(2 * k), 2 * k + 1 < n ? at(2 * k + 1) : 0.0f);
+        }
+    };
+
+    Random& random_for(Words words) { return words == Words::kFloats ? random_ : pairs_random_; }
+
+    const Products& products_of(Words words) const {
+        return words == Words::kFloats ? table_.float_products : table_.pair_products;
+    }
+
+    void multiply_densely(Words words, bool transposed, const Extent& extent, const Operands& of, Matrix& c) {
+        const Product product{of.a.data(), of.a.stride(), of.b.data(),   of.b.stride(), c.data(),
+                              c.stride(),  extent.rows,   extent.panels, of.depth,      extent.accumulate};
+        const FloatingPointScope scope(table_);
+        (transposed ? products_of(words).multiply_transposed : products_of(words).multiply)(product);
+    }
+
+    void product(const std::string& name, Words words, bool transposed, unsigned zero_eighths, const Extent& extent) {
+        Item item(set_, name + suffix(extent));
+        Operands operands(random_for(words), words, transposed, zero_eighths, extent);
+        const Matrix before = operands.c;
+        multiply_densely(words, transposed, extent, operands, operands.c);
+        expect_product(item, words, extent, operands, before);
+    }
+
+    void listed_product(const std::string& name, Words words, bool transposed, unsigned zero_eighths,
+                        const Extent& extent) {
+        Item item(set_, name + suffix(extent));
+        Operands operands(random_for(words), words, transposed, zero_eighths, extent);
+        const Matrix before = operands.c;
+        Matrix dense = operands.c;
+        multiply_densely(words, transposed, extent, operands, dense);
+        if (transposed)
+            multiply_groups(products_of(words), extent, operands);
+        else
+            multiply_rows(item, products_of(words), extent, operands);
+        expect_product(item, words, extent, operands, before);
+        for (std::size_t i = 0; i < extent.rows; ++i)
+            for (std::size_t j = 0; j < extent.panels * kPanel; ++j)
+                item.require(operands.c.at(i, j) == dense.at(i, j), "skipping zeros changed the result");
+    }
+
+    void multiply_rows(Item& item, const Products& products, const Extent& extent, Operands& of) {
+        const std::size_t nonzeros = of.nonzero_words();
+        std::vector<float> words(nonzeros + kPanel);
+        std::vector<std::uint32_t> places(nonzeros + kPanel), ends(extent.rows);
+        const FloatingPointScope scope(table_);
+        for (std::size_t row = 0; row < extent.rows; row += kRowsListed)
+            products.list_rows(of.a.data() + row * kPanel, of.a.stride(), std::min(kRowsListed, extent.rows - row),
+                               of.depth, row == 0 ? 0 : ends[row - 1],
+                               {words.data(), places.data(), ends.data() + row});
+        item.require(extent.rows == 0 || ends.back() == nonzeros, "listed other words than those that are not 0");
+        products.multiply_listed({{words.data(), places.data(), ends.data()},
+                                  of.b.data(),
+                                  of.b.stride(),
+                                  of.c.data(),
+                                  of.c.stride(),
+                                  extent.rows,
+                                  extent.panels,
+                                  extent.accumulate});
+    }
+
+    // Lists in three parts, the first of which is empty where there are few rows; and a call per panel of a.
+    void multiply_groups(const Products& products, const Extent& extent, Operands& of) {
+        const std::size_t n_groups = (extent.rows + kListedColumns - 1) / kListedColumns;
+        std::vector<std::vector<ListedWords>> entries;
+        std::vector<std::vector<std::uint32_t>> counts;
+        std::vector<ListedGroups> parts;
+        const FloatingPointScope scope(table_);
+        for (std::size_t part = 0; part < 3; ++part) {
+            const std::size_t begin = of.depth * part / 3, end = of.depth * (part + 1) / 3;
+            entries.emplace_back((end - begin + 1) * n_groups);
+            counts.emplace_back(n_groups);
+            parts.push_back({entries.back().data(), counts.back().data(), end - begin + 1});
+            for (std::size_t row = begin; row < end; row += kRowsListed)
+                products.list_groups(of.a.data() + row * kPanel, of.a.stride(), std::min(kRowsListed, end - row),
+                                     extent.rows, row, parts.back());
+        }
+        for (std::size_t first = 0; first < extent.rows; first += kPanel)
+            products.multiply_transposed_listed({parts.data(), parts.size(), first / kListedColumns, of.b.data(),
+                                                 of.b.stride(), of.c.data() + first * kPanel, of.c.stride(),
+                                                 std::min(kPanel, extent.rows - first), extent.panels,
+                                                 extent.accumulate});
+    }
+
+    // A number of one term is rounded once where multiply-adds are fused and twice where they are not. A pair is
+    // rounded twice: to nearest on x86, to odd, which is off by up to twice as much, on aarch64 (Arm ARM, BFDOT).
+    double roundings(Words words, std::size_t depth) const {
+        if (words == Words::kFloats) return (fused_ ? 1.0 : 2.0) * static_cast<double>(depth);
+        return 2.0 * static_cast<double>(n_words(words, depth)) * (set_ == "neon_bf16" ? 2.0 : 1.0);
+    }
+
+    void expect_product(Item& item, Words words, const Extent& extent, const Operands& of, const Matrix& before) {
+        for (std::size_t i = 0; i < extent.rows; ++i)
+            for (std::size_t j = 0; j < extent.panels * kPanel; ++j) {
+                double sum = extent.accumulate ? before.at(i, j) : 0.0;
                 double magnitude = std::fabs(sum);
-                for (std::size_t k = 0; k < depth; ++k) {
-                    const double term = static_cast<double>(transposed ? a.at(k, i) : a.at(i, k)) * b.at(k, j);
+                for (std::size_t k = 0; k < extent.depth; ++k) {
+                    const double term = static_cast<double>(of.left.at(i, k)) * of.right.at(k, j);
                     sum += term;
                     magnitude += std::fabs(term);
                 }
-                item.expect(c.at(i, j), {sum, (fused_ ? 1.0 : 2.0) * static_cast<double>(depth) * kU * magnitude});
-                item.require(c.at(i, j) == same.at(i, j), "skipping zeros changed the result");
+                item.expect(of.c.at(i, j), {sum, roundings(words, extent.depth) * kU * magnitude});
             }
-        item.require(c.frame_is_untouched(), "wrote outside the result");
+        item.require(of.c.frame_is_untouched(), "wrote outside the result");
+    }
+
+    static std::string suffix(const Extent& extent) {
+        return (extent.accumulate ? "_accumulate " : " ") + shape(extent.rows, extent.panels, extent.depth);
     }
 
     void sums_of_rows() {

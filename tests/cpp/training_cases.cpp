@@ -27,8 +27,9 @@ struct Recipe {
     bool pixels;
     bool labels;
     std::size_t batch_size;
-    unsigned zero_eighths = 0;    // of the pixels
-    bool work_for_seven = false;  // large enough for each of seven threads to have work
+    unsigned zero_eighths = 0;         // of the input of a sparse sample
+    bool dense_samples_first = false;  // else all are sparse: the first half of each batch has no zeros
+    bool work_for_seven = false;       // large enough for each of seven threads to have work
 };
 
 constexpr std::size_t kSamples = 211;
@@ -39,12 +40,44 @@ std::vector<Recipe> recipes() {
     using enum Activation;
     using enum OptimizerSettings::Kind;
     return {
-        {"wide", {301, 131, 67, 11}, {kRelu, kGelu}, Rounding::kNone, kAdam, true, true, 131, 0, true},
-        {"wide_sparse", {301, 131, 67, 11}, {kRelu, kRelu}, Rounding::kNone, kAdam, true, true, 131, 6, true},
+        {"wide", {301, 131, 67, 11}, {kRelu, kGelu}, Rounding::kNone, kAdam, true, true, 131, 0, false, true},
+        {"wide_sparse", {301, 131, 67, 11}, {kRelu, kRelu}, Rounding::kNone, kAdam, true, true, 131, 6, false, true},
+        {"wide_part_sparse",
+         {301, 131, 67, 11},
+         {kRelu, kTanh},
+         Rounding::kNone,
+         kAdam,
+         true,
+         true,
+         131,
+         6,
+         true,
+         true},
+        {"long_sparse", {1301, 19, 5}, {kRelu}, Rounding::kNone, kSgd, false, true, 45, 7},
         {"odd", {37, 29, 23, 17, 7}, {kTanh, kSigmoid, kLeakyRelu}, Rounding::kNone, kSgd, false, false, 33},
         {"shallow", {19, 3}, {}, Rounding::kNone, kAdam, false, true, 1},
         {"one_class", {5, 4, 1}, {kIdentity}, Rounding::kNone, kAdam, true, true, 7},
         {"mixed_bfloat16", {301, 131, 11}, {kRelu}, Rounding::kBfloat16, kAdam, true, true, 131},
+        {"mixed_bfloat16_part_sparse",
+         {301, 131, 67, 11},
+         {kRelu, kGelu},
+         Rounding::kBfloat16,
+         kAdam,
+         false,
+         true,
+         131,
+         6,
+         true,
+         true},
+        {"mixed_bfloat16_odd",
+         {37, 29, 23, 17, 7},
+         {kTanh, kSigmoid, kLeakyRelu},
+         Rounding::kBfloat16,
+         kSgd,
+         true,
+         false,
+         33,
+         6},
     };
 }
 
@@ -56,8 +89,12 @@ struct Samples {
         std::uint64_t patch = 0;  // zeros come in patches, as in images
         for (std::size_t i = 0; i < kSamples * n_features; ++i) {
             if (i % 4 == 0) patch = random.below(8);
-            pixels.push_back(patch < recipe.zero_eighths ? 0 : static_cast<std::uint8_t>(random.below(256)));
-            values.push_back(random.symmetric());
+            const bool dense = recipe.dense_samples_first && i / n_features % 2 == 0;
+            const bool zero = !dense && patch < recipe.zero_eighths;
+            const auto pixel = static_cast<std::uint8_t>(random.below(256));
+            const float value = random.symmetric();
+            pixels.push_back(zero ? 0 : pixel);
+            values.push_back(zero ? 0.0f : value);
         }
         for (std::size_t i = 0; i < kSamples; ++i) {
             labels.push_back(static_cast<std::int64_t>(i % n_classes));
@@ -71,7 +108,11 @@ struct Samples {
         for (std::size_t s = 0; s < kSteps; ++s) {
             // The last batch is a smaller one.
             const std::size_t size = s + 1 < kSteps ? recipe.batch_size : (recipe.batch_size + 1) / 2;
-            for (std::size_t i = 0; i < size; ++i) order.push_back(static_cast<std::int64_t>(random.below(kSamples)));
+            for (std::size_t i = 0; i < size; ++i) {
+                const std::size_t pick =
+                    random.below(kSamples / 2) * 2 + (i < size / 2 ? 0 : 1);  // dense ones are even
+                order.push_back(static_cast<std::int64_t>(recipe.dense_samples_first ? pick : random.below(kSamples)));
+            }
             offsets.push_back(static_cast<std::int64_t>(order.size()));
         }
     }
@@ -97,7 +138,7 @@ void start(Network& network) {
         for (float& b : biases) b = 0.125f * random.symmetric();
         network.write_layer(layer, weights.data(), biases.data());
     }
-    network.refresh_rounded_operands();
+    network.refresh_operands();
 }
 
 void append(std::vector<float>& all, const std::vector<float>& more) {

@@ -21,3 +21,16 @@ inline __m512i shim_mm512_cvtepu8_epi32(__m128i a) {
 }
 #define _mm512_cvtepi32_ps(a) shim_mm512_cvtepi32_ps(a)
 #define _mm512_cvtepu8_epi32(a) shim_mm512_cvtepu8_epi32(a)
+
+// By 128-bit quarters: two of a, two of b.
+template <int kImmediate>
+inline __m512 shim_mm512_shuffle_f32x4(__m512 a, __m512 b) {
+    __m128 from[8], to[4];
+    __builtin_memcpy(from, &a, sizeof a);
+    __builtin_memcpy(from + 4, &b, sizeof b);
+    for (int i = 0; i < 4; ++i) to[i] = from[(i < 2 ? 0 : 4) + (kImmediate >> 2 * i & 3)];
+    __m512 result;
+    __builtin_memcpy(&result, to, sizeof result);
+    return result;
+}
+#define _mm512_shuffle_f32x4(a, b, immediate) shim_mm512_shuffle_f32x4<(immediate)>(a, b)

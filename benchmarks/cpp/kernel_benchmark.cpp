@@ -1,0 +1,166 @@
+// Times workloads on each instruction set, beside what the same thread can do at best: benchmarks/kernels.py.
+//
+// Answers each line of input with one line of JSON:
+//   describe                       the processor, the names of all workloads, and each set's vectors and tiles
+//   measure SET WORKLOAD SECONDS   a workload's work, the seconds it takes, and the ceilings right before and after it
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <map>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../../cpp/core/aligned_buffer.h"
+#include "../../cpp/dispatch/dispatch.h"
+#include "ceiling.h"
+#include "workloads.h"
+
+namespace fastmlp::benchmark {
+namespace {
+
+constexpr std::size_t kBatch = 1000;  // the lesson's
+
+double now() {
+    using Clock = std::chrono::steady_clock;
+    return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
+struct Set {
+    const KernelTable& kernels;
+    Ceiling ceiling;
+    std::map<std::string, Workload> prepared;
+};
+
+// In the order of instruction_sets().
+std::vector<Set> supported_sets() {
+#if defined(__x86_64__)
+    const std::vector<Ceiling> ceilings = {baseline_ceiling(), avx2_ceiling(), avx512_ceiling()};
+#else
+    const std::vector<Ceiling> ceilings = {neon_ceiling()};
+#endif
+    std::vector<Set> sets;
+    for (const InstructionSet& set : instruction_sets()) {
+        if (!set.supported) continue;
+        const std::string name = set.kernels->name;
+        const auto ceiling = std::ranges::find_if(ceilings, [&](const Ceiling& c) { return name == c.set; });
+        if (ceiling == ceilings.end()) throw std::runtime_error("ceiling.cpp does not know the set " + name);
+        sets.push_back({*set.kernels, *ceiling, {}});
+    }
+    return sets;
+}
+
+class Benchmark {
+ public:
+    Benchmark() : sets_(supported_sets()), recipes_(lesson_recipes(kBatch)) {
+        for (Recipe& recipe : big_layer_recipes()) recipes_.push_back(std::move(recipe));
+    }
+
+    std::string describe() const {
+        std::ostringstream json;
+        json << "{\"cpu\": \"" << cpu_name() << "\", \"workloads\": [";
+        for (const Recipe& recipe : recipes_)
+            json << (&recipe == recipes_.data() ? "\"" : ", \"") << recipe.name << '"';
+        json << "], \"sets\": {";
+        for (const Set& set : sets_) {
+            const Tiles& tiles = set.ceiling.tiles;
+            json << (&set == sets_.data() ? "\"" : ", \"") << set.kernels.name
+                 << "\": {\"vector_bits\": " << set.ceiling.vector_bits << ", \"tile_rows\": " << tiles.rows
+                 << ", \"tile_panels\": " << tiles.panels << ", \"skip_rows\": " << tiles.skip_rows
+                 << ", \"skip_panels\": " << tiles.skip_panels << ", \"depth_block\": " << tiles.depth_block
+                 << ", \"row_block\": " << tiles.row_block << '}';
+        }
+        json << "}}";
+        return json.str();
+    }
+
+    std::string measure(const std::string& set_name, const std::string& workload_name, double seconds) {
+        Set& set = set_named(set_name);
+        const Workload& workload = prepared(set, workload_name);
+        workload.run();
+        Ceilings ceilings = measure_ceilings(set.ceiling, workload, seconds / 4);
+        const double start = now();
+        double runs = 0, passed = 0;
+        do {
+            workload.run();
+            ++runs;
+            passed = now() - start;
+        } while (passed < seconds);
+        const Ceilings after = measure_ceilings(set.ceiling, workload, seconds / 4);
+        ceilings.flops = std::max(ceilings.flops, after.flops);
+        ceilings.bytes = std::max(ceilings.bytes, after.bytes);
+
+        std::ostringstream json;
+        json << "{\"seconds\": " << passed / runs << ", \"flops\": " << workload.flops
+             << ", \"executed_flops\": " << workload.executed_flops << ", \"traffic\": " << workload.traffic
+             << ", \"flops_ceiling\": " << ceilings.flops << ", \"copy_ceiling\": " << ceilings.bytes << '}';
+        return json.str();
+    }
+
+ private:
+    // Per second; 0 for what has nothing to do with the workload.
+    struct Ceilings {
+        double flops = 0, bytes = 0;
+    };
+
+    Ceilings measure_ceilings(const Ceiling& ceiling, const Workload& workload, double seconds) {
+        if (workload.flops > 0) {
+            const bool with_dot = workload.in_bfloat16 && ceiling.bfloat16_rate != nullptr;
+            return {with_dot ? ceiling.bfloat16_rate(seconds) : ceiling.multiply_add_rate(seconds), 0};
+        }
+        // A copy that takes as much of the caches as the workload.
+        const auto count = static_cast<std::size_t>(workload.footprint / 2 / sizeof(float));
+        if (from_.size() < count) {
+            from_ = AlignedBuffer(count);
+            to_ = AlignedBuffer(count);
+        }
+        return {0, ceiling.copy_rate(from_.data(), to_.data(), count, seconds)};
+    }
+
+    Set& set_named(const std::string& name) {
+        const auto set = std::ranges::find_if(sets_, [&](const Set& s) { return name == s.kernels.name; });
+        if (set == sets_.end()) throw std::runtime_error("there is no instruction set " + name + " here");
+        return *set;
+    }
+
+    const Workload& prepared(Set& set, const std::string& name) const {
+        const auto found = set.prepared.find(name);
+        if (found != set.prepared.end()) return found->second;
+        const auto recipe = std::ranges::find(recipes_, name, &Recipe::name);
+        if (recipe == recipes_.end()) throw std::runtime_error("there is no workload " + name);
+        return set.prepared.emplace(name, recipe->prepare(set.kernels)).first->second;
+    }
+
+    std::vector<Set> sets_;
+    std::vector<Recipe> recipes_;
+    AlignedBuffer from_, to_;
+};
+
+}  // namespace
+}  // namespace fastmlp::benchmark
+
+int main() {
+    try {
+        fastmlp::benchmark::Benchmark benchmark;
+        for (std::string line; std::getline(std::cin, line);) {
+            std::istringstream words(line);
+            std::string request, set, workload;
+            double seconds = 0;
+            words >> request >> set >> workload >> seconds;
+            if (request == "describe")
+                std::cout << benchmark.describe() << std::endl;
+            else if (request == "measure" && seconds > 0)
+                std::cout << benchmark.measure(set, workload, seconds) << std::endl;
+            else
+                throw std::runtime_error("unknown request: " + line);
+        }
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "kernel_benchmark: %s\n", error.what());
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,231 @@
+"""Time kernels, training steps and predictions on one thread, on each instruction set, beside what it can do.
+
+    python benchmarks/kernels.py                                    all of it: about half a minute
+    python benchmarks/kernels.py --only sparse --sets avx2
+    python benchmarks/kernels.py --only dense --against ../other    two checkouts in turn: to choose tiles
+
+It builds benchmarks/cpp on the spot. What is measured beside each workload is the rate of multiply-adds
+between registers, or of copying as many bytes as it has in memory, with the same vectors on the same thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from machine import commit, limit_cpus
+from native import ROOT, BuildError, build
+from process import Process, ProcessError
+from results import middle_half, summary
+
+HERE = Path(__file__).parent
+ROUNDS = 9
+SECONDS = 0.02  # of each workload in each round, and half as much for its ceilings
+COLUMNS = ("workload", "microseconds", "rate", "of ceiling", "middle half", "executed", "of ceiling", "ratio")
+
+Measurement = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One workload on one instruction set: what it does, and what was measured in each round."""
+
+    rounds: list[Measurement]
+    against: list[Measurement]
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether its work is counted in operations; else it is in bytes."""
+        return self.rounds[0]["flops"] > 0
+
+    @property
+    def work(self) -> float:
+        return self.rounds[0]["flops" if self.multiplies else "traffic"]
+
+    @property
+    def seconds(self) -> list[float]:
+        return [each["seconds"] for each in self.rounds]
+
+    @property
+    def rates(self) -> list[float]:
+        """In units of 10^9 a second; zeros count as work."""
+        return [self.work / seconds * 1e-9 for seconds in self.seconds]
+
+    @property
+    def of_ceiling(self) -> list[float]:
+        ceiling = "flops_ceiling" if self.multiplies else "copy_ceiling"
+        return [rate * 1e9 / each[ceiling] for rate, each in zip(self.rates, self.rounds, strict=True)]
+
+    @property
+    def executed(self) -> float | None:
+        """Part of the operations that is left when zeros are skipped; None if that is all, or not known."""
+        flops, executed = self.rounds[0]["flops"], self.rounds[0]["executed_flops"]
+        return executed / flops if 0 < executed < flops else None
+
+    @property
+    def ratios(self) -> list[float]:
+        """The other checkout's time / this one's, in each round."""
+        return [
+            other["seconds"] / each["seconds"] for other, each in zip(self.against, self.rounds, strict=True)
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "unit": "GFLOPS" if self.multiplies else "GB/s",
+            "microseconds": summary([1e6 * seconds for seconds in self.seconds]),
+            "rate": summary(self.rates),
+            "of_ceiling": summary(self.of_ceiling),
+            "executed": self.executed,
+            "ratio": summary(self.ratios) if self.against else None,
+        }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    try:
+        programs = [build("kernel_benchmark", tree) for tree in (ROOT, args.against) if tree is not None]
+        limit_cpus(1)
+        with ExitStack() as at_end:
+            ours, *others = (
+                at_end.enter_context(Process(f"kernel_benchmark of {program.parents[4]}", [program], 1))
+                for program in programs
+            )
+            facts = ours.ask("describe")
+            sets, workloads = chosen(facts, args.sets, args.only)
+            print(f"{facts['cpu']}, one thread, commit {commit()}, {args.rounds} rounds")
+            timed = measure(ours, others, sets, workloads, args.rounds)
+    except (BuildError, ProcessError) as error:
+        print(f"kernels.py: {error}", file=sys.stderr)
+        return 2
+    for name in sets:
+        print(f"\n{described(name, facts['sets'][name])}\n{table(timed[name])}")
+    path = args.output / f"{commit()}-kernels.json"
+    save(path, facts, timed)
+    print(f"\nwritten: {path}")
+    return 0
+
+
+def chosen(facts: Mapping[str, Any], sets: str | None, only: str | None) -> tuple[list[str], list[str]]:
+    """Return the instruction sets and workloads to measure."""
+    names = list(facts["sets"]) if sets is None else [name.strip() for name in sets.split(",")]
+    for name in names:
+        if name not in facts["sets"]:
+            fail(f"--sets: {name!r} is none of {', '.join(facts['sets'])}.")
+    workloads = [name for name in facts["workloads"] if only is None or only in name]
+    if not workloads:
+        fail(f"--only: no workload has {only!r} in its name, of {', '.join(facts['workloads'])}.")
+    return names, workloads
+
+
+def measure(
+    ours: Process, others: Sequence[Process], sets: Sequence[str], workloads: Sequence[str], rounds: int
+) -> dict[str, dict[str, Timed]]:
+    """Go through all workloads once a round, so that what disturbs the machine disturbs all of them."""
+    timed = {name: {workload: Timed([], []) for workload in workloads} for name in sets}
+    for number in range(rounds):
+        for workload in workloads:
+            for name in sets:
+                request = f"measure {name} {workload} {SECONDS}"
+                turns = [(ours, timed[name][workload].rounds)]
+                turns += [(other, timed[name][workload].against) for other in others]
+                for process, measurements in turns if number % 2 == 0 else reversed(turns):
+                    measurements.append(process.ask(request))
+        print(".", end="", flush=True)
+    print()
+    return timed
+
+
+def described(name: str, facts: Mapping[str, int]) -> str:
+    tile = f"{facts['tile_rows']} x {16 * facts['tile_panels']}"
+    skipping = f"{facts['skip_rows']} x {16 * facts['skip_panels']}"
+    return (
+        f"{name}: {facts['vector_bits']}-bit vectors; tiles of {tile}, {skipping} where zeros are skipped; "
+        f"depth blocks of {facts['depth_block']}, row blocks of {facts['row_block']}"
+    )
+
+
+def table(workloads: Mapping[str, Timed]) -> str:
+    header = (
+        "workload",
+        "microseconds",
+        "rate",
+        "of ceiling",
+        "middle half",
+        "executed",
+        "of ceiling",
+        "ratio",
+    )
+    rows = [header, *(row(name, timed) for name, timed in workloads.items())]
+    kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in kept]
+    lines = []
+    for cells in zip(*kept, strict=True):
+        first, *rest = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        lines.append("  ".join([first.strip().ljust(widths[0]), *rest]))
+    return "\n".join(lines)
+
+
+def row(name: str, timed: Timed) -> tuple[str, ...]:
+    rate, of_ceiling = median(timed.rates), median(timed.of_ceiling)
+    low, high = middle_half(timed.of_ceiling)
+    executed = timed.executed
+    return (
+        name,
+        f"{1e6 * median(timed.seconds):,.1f}",
+        f"{rate:,.1f} {'GFLOPS' if timed.multiplies else 'GB/s  '}",
+        f"{of_ceiling:.0%}",
+        f"{low:.0%}-{high:.0%}",
+        f"{rate * executed:,.1f} GFLOPS" if executed else "",
+        f"{of_ceiling * executed:.0%}" if executed else "",
+        f"{median(timed.ratios):.3f}" if timed.against else "",
+    )
+
+
+def save(path: Path, facts: Mapping[str, Any], timed: Mapping[str, Mapping[str, Timed]]) -> None:
+    sets = {
+        name: {"facts": facts["sets"][name], "workloads": {w: t.as_json() for w, t in workloads.items()}}
+        for name, workloads in timed.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cpu": facts["cpu"], "commit": commit(), "sets": sets}, indent=1) + "\n")
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Time kernels, steps and predictions on one thread.",
+        epilog="example: python benchmarks/kernels.py --only sparse --sets avx2",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--sets", metavar="NAMES", help="some of the machine's instruction sets (default: all)"
+    )
+    parser.add_argument("--only", metavar="TEXT", help="workloads with this in their names (default: all)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="time this checkout too, turn by turn"
+    )
+    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the JSON file")
+    args = parser.parse_args(arguments)
+    if args.rounds < 1:
+        fail(f"--rounds {args.rounds}: at least 1 round is needed.")
+    if args.against is not None:
+        args.against = args.against.resolve()
+        if not (args.against / "benchmarks" / "cpp").is_dir():
+            fail(f"--against {args.against}: there is no benchmarks/cpp in it.")
+    return args
+
+
+def fail(message: str) -> None:
+    print(f"kernels.py: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
