@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "augment.h"
 #include "floating_point.h"
 #include "gemm.h"
 #include "parallel.h"
@@ -86,6 +87,15 @@ class Workspace {
     std::vector<float> losses;           // of each sample
     std::vector<AlignedBuffer> scratch;  // of each thread
     std::vector<std::vector<NonZero>> skip_lists;
+    std::vector<std::uint8_t> augmented;  // the batch's images, if they are distorted
+    std::vector<AlignedBuffer> augmentation_scratch;
+
+    void make_room_for(const Augmentation& augmentation) {
+        augmented.resize(batch_size * augmentation.n_pixels());
+        augmentation_scratch.resize(n_threads);
+        for (AlignedBuffer& buffer : augmentation_scratch)
+            if (buffer.size() < augmentation.scratch_size()) buffer = AlignedBuffer(augmentation.scratch_size());
+    }
 };
 
 namespace {
@@ -211,13 +221,32 @@ class Step {
         const std::int64_t* index = samples_ + rows.begin;
         float* out = panels_of(workspace_.input).at(rows.begin, 0);
         const std::size_t columns = inputs_.n_features;
+        const std::uint8_t* pixels = inputs_.pixels;
+        if (inputs_.augmented.augmentation != nullptr) {
+            pixels = augment(rows);
+            index = nullptr;
+        }
         const Packed packed =
-            inputs_.pixels != nullptr
-                ? kernels_.pack_uint8(inputs_.pixels, columns, index, rows.size(), columns, out, workspace_.stride)
+            pixels != nullptr
+                ? kernels_.pack_uint8(pixels, columns, index, rows.size(), columns, out, workspace_.stride)
                 : kernels_.pack_float(inputs_.values, columns, index, rows.size(), columns, network_.rounding(), out,
                                       workspace_.stride);
         workspace_.nonzeros[part] = packed.nonzeros;
         if (!packed.finite) finite.store(false, std::memory_order_relaxed);
+    }
+
+    // Distorts these rows' images, and returns them one after the other.
+    const std::uint8_t* augment(Range rows) {
+        const auto& [augmentation, epoch, ids] = inputs_.augmented;
+        const std::size_t n_pixels = inputs_.n_features;
+        for (std::size_t row = rows.begin; row < rows.end; ++row) {
+            const std::int64_t sample = samples_[row];
+            augmentation->apply(kernels_, epoch, ids == nullptr ? sample : ids[sample],
+                                inputs_.pixels + static_cast<std::size_t>(sample) * n_pixels,
+                                workspace_.augmented.data() + row * n_pixels,
+                                workspace_.augmentation_scratch[rank_].data());
+        }
+        return workspace_.augmented.data() + rows.begin * n_pixels;
     }
 
     void forward_layer(std::size_t l, std::size_t part, Range panels) {
@@ -321,6 +350,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 
     const auto lock = network_.lock_for_writing();
     prepare(largest_batch, threads);
+    if (inputs.augmented.augmentation != nullptr) workspace_->make_room_for(*inputs.augmented.augmentation);
     RunResult result;
     result.losses.resize(batches.n_steps);
     Team team(threads);

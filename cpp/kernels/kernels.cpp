@@ -2,6 +2,7 @@
 // FASTMLP_TARGET_<SET> defined; only the table leaves the translation unit.
 
 #include "activation.inl"
+#include "augment.inl"
 #include "kernel_table.h"
 #include "optimizer.inl"
 #include "packing.inl"
@@ -62,6 +63,8 @@ constexpr KernelTable make_table(const char* name) {
         .adam = adam,
         .sgd = sgd,
         .round_to_bfloat16 = round_to_bfloat16,
+        .random_fields = random_fields,
+        .resample = resample,
     };
 }
 
