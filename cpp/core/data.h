@@ -22,7 +22,7 @@ struct Inputs {
     const float* values = nullptr;
     std::size_t n_samples = 0;
     std::size_t n_features = 0;
-    AugmentedEpoch augmented;  // for training alone, on pixels
+    AugmentedEpoch augmented{};  // for training alone, on pixels
 
     // What a product of the stored numbers must be multiplied by.
     float scale() const { return pixels != nullptr ? 1.0f / 255.0f : 1.0f; }
