@@ -17,7 +17,7 @@ PACKAGE = ROOT / "python" / "fastmlp"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_atomic_file", "_numpy_net", "_random", "_samples", "_threads", "_validation", "errors"}),
-    frozenset({"_notes", "history", "idx", "initializers", "optimizers"}),
+    frozenset({"_notes", "augment", "history", "idx", "initializers", "optimizers"}),
     frozenset({"_shared_network", "callbacks", "metrics", "model_file"}),
     frozenset({"_training"}),
     frozenset({"glyphs", "net"}),

@@ -14,10 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from fastmlp import Net, plots
+from fastmlp import Augmentation, Elastic, Net, plots
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+ELASTIC = Augmentation(rotation=10, elastic=Elastic(alpha=10, sigma=3))
 LONG_NAMES = ["A of a rather long name", "B of a name of more than 24 letters", "C, in $ and\nin two lines"]
 
 Draw = Callable[..., Figure]
@@ -59,6 +60,8 @@ DRAWINGS: dict[str, Draw] = {
     "digit": lambda **o: plots.digit(IMAGES[0], **o),
     "digit_labelled": lambda **o: plots.digit(IMAGES[0], 2, class_names=LONG_NAMES, inverted=True, **o),
     "digits": lambda **o: plots.digits(IMAGES, **o),
+    "augmentations": lambda **o: plots.augmentations(ELASTIC, IMAGES[:3], **o),
+    "augmentations_of_one": lambda **o: plots.augmentations(ELASTIC, IMAGES[:1], n_versions=1, **o),
     "digits_one": lambda **o: plots.digits(IMAGES[:1], [0], **o),
     "digits_long_names": lambda **o: plots.digits(IMAGES, np.arange(12) % 3, class_names=LONG_NAMES, **o),
     "prediction": lambda **o: plots.prediction(net_of(3), IMAGES[0], **o),

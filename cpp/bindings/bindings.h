@@ -17,6 +17,7 @@ namespace py = pybind11;
 void bind_machine(py::module_& m);
 void bind_random(py::module_& m);
 void bind_network(py::module_& m);
+void bind_augment(py::module_& m);
 void bind_trainer(py::module_& m);
 void bind_kernels(py::module_& m);
 

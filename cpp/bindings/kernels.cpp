@@ -377,6 +377,60 @@ Updated apply_update(const Kernels& k, bool is_adam, const Update& update, const
     return {out(1), out(2), out(3), operand_numbers(k.table, operand)};
 }
 
+using Planes = std::pair<py::array_t<float>, py::array_t<float>>;
+
+Planes call_random_fields(const std::string& set, std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream,
+                          std::uint64_t first_counter, float scale, const py::array& taps, std::size_t height,
+                          std::size_t width) {
+    const Kernels k(set);
+    const auto* tap = in_place<std::int16_t>(taps, 1, "taps");
+    const std::size_t n_taps = extent(taps, 0), radius = n_taps / 2;
+    require(n_taps % 2 == 1, "the number of taps must be odd");
+    require(height <= kMaxImageSide && width <= kMaxImageSide, "the image is too large");
+    std::vector<std::uint16_t> padded(n_tap_pairs(radius) + 1);
+    std::copy(tap, tap + n_taps, padded.begin() + kPanel);
+    std::vector<float> pairs(n_tap_pairs(radius));
+    for (std::size_t i = 0; i < pairs.size(); ++i)
+        pairs[i] = std::bit_cast<float>(std::uint32_t{padded[i]} << 16 | padded[i + 1]);
+    AlignedBuffer x(plane_size(height, width)), y(x.size()), scratch(random_fields_scratch_size(height, width));
+    k.table.random_fields({seed, purpose, stream, first_counter, scale, pairs.data(), radius, height, width, x.data(),
+                           y.data(), scratch.data()});
+    const auto out = [&](const float* rows) {
+        auto array = new_array<float>({height, width});
+        for (std::size_t row = 0; row < height; ++row, rows += n_panels(width) * kPanel)
+            std::copy(rows, rows + width, array.mutable_data() + row * width);
+        return array;
+    };
+    return {out(x.data()), out(y.data())};
+}
+
+// coefficients: column_x, row_x, offset_x, column_y, row_y, offset_y.
+py::array_t<std::uint8_t> call_resample(const std::string& set, const py::array& image, const py::array& coefficients,
+                                        const std::optional<std::pair<py::array, py::array>>& displacement) {
+    const Kernels k(set);
+    const auto* pixels = in_place<std::uint8_t>(image, 2, "image");
+    const auto* c = in_place<float>(coefficients, 1, "coefficients");
+    const std::size_t height = extent(image, 0), width = extent(image, 1);
+    require(height >= 1 && width >= 1 && height <= kMaxImageSide && width <= kMaxImageSide, "the image has a bad size");
+    require(extent(coefficients, 0) == 6, "there must be 6 coefficients");
+    AlignedBuffer planes[2];
+    if (displacement) {
+        const py::array* fields[] = {&displacement->first, &displacement->second};
+        for (int i = 0; i < 2; ++i) {
+            const auto* rows = in_place<float>(*fields[i], 2, "displacement");
+            require(extent(*fields[i], 0) == height && extent(*fields[i], 1) == width, "shapes differ");
+            planes[i] = AlignedBuffer(plane_size(height, width));
+            for (std::size_t row = 0; row < height; ++row, rows += width)
+                std::copy(rows, rows + width, planes[i].data() + row * n_panels(width) * kPanel);
+        }
+    }
+    AlignedBuffer scratch(resampling_scratch_size(height, width));
+    auto out = new_array<std::uint8_t>({height, width});
+    k.table.resample({pixels, height, width, c[0], c[1], c[2], c[3], c[4], c[5], planes[0].data(), planes[1].data(),
+                      out.mutable_data(), scratch.data()});
+    return out;
+}
+
 }  // namespace
 
 void bind_kernels(py::module_& m) {
@@ -441,6 +495,10 @@ void bind_kernels(py::module_& m) {
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "velocity"_a, "learning_rate"_a, "momentum"_a,
         "Value and velocity after one step, and the value as write_operand gives it.");
+    kernels.def("random_fields", &call_random_fields, "instruction_set"_a, "seed"_a, "purpose"_a, "stream"_a,
+                "first_counter"_a, "scale"_a, "taps"_a, "height"_a, "width"_a, "Two smooth random fields.");
+    kernels.def("resample", &call_resample, "instruction_set"_a, "image"_a, "coefficients"_a,
+                "displacement"_a = py::none(), "The image at other places than its pixels.");
 }
 
 }  // namespace fastmlp::bindings

@@ -98,6 +98,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     bind_machine(m);
     bind_random(m);
     bind_network(m);
+    bind_augment(m);
     bind_trainer(m);
     bind_kernels(m);
 }

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 
+#include "../core/augment.h"
 #include "bindings.h"
 
 namespace fastmlp::bindings {
@@ -47,13 +49,25 @@ void set_optimizer(BoundTrainer& bound, const OptimizerSettings& settings) {
     bound.trainer.set_optimizer(settings);
 }
 
+AugmentedEpoch augmented_epoch(const Inputs& inputs, const Augmentation* augmentation, std::uint32_t epoch,
+                               const std::optional<py::array>& ids) {
+    if (augmentation == nullptr) return {};
+    if (inputs.pixels == nullptr) throw py::value_error("only pixels can be distorted");
+    if (augmentation->n_pixels() != inputs.n_features) throw py::value_error("X has images of another size");
+    if (!ids) return {augmentation, epoch, nullptr};
+    const auto* numbers = in_place<std::int64_t>(*ids, 1, "ids");
+    if (extent(*ids, 0) != inputs.n_samples) throw py::value_error("X and ids differ in length");
+    return {augmentation, epoch, numbers};
+}
+
 RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets, const py::array& order,
-              const py::array& offsets, const py::array& learning_rates, py::ssize_t threads,
-              bool threads_are_required) {
-    const Inputs inputs = inputs_of(X, bound.network->n_features());
+              const py::array& offsets, const py::array& learning_rates, py::ssize_t threads, bool threads_are_required,
+              const Augmentation* augmentation, std::uint32_t epoch, const std::optional<py::array>& ids) {
+    Inputs inputs = inputs_of(X, bound.network->n_features());
     const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes());
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
     const std::size_t limit = thread_limit(threads);
+    inputs.augmented = augmented_epoch(inputs, augmentation, epoch, ids);
     const ReleasedGil released;
     return bound.trainer.run(inputs, checked.view, batches.view(), limit, threads_are_required);
 }
@@ -103,7 +117,8 @@ void bind_trainer(py::module_& m) {
             },
             py::kw_only(), "momentum"_a, "Use SGD with momentum.")
         .def("run", &run, "X"_a, "targets"_a, "order"_a, "offsets"_a, "learning_rates"_a, "threads"_a,
-             "threads_are_required"_a, "Train one step per batch.")
+             "threads_are_required"_a, "augmentation"_a = nullptr, "epoch"_a = 0, "ids"_a = py::none(),
+             "Train one step per batch.")
         .def("snapshot",
              [](const BoundTrainer& bound) {
                  const ReleasedGil released;

@@ -7,12 +7,22 @@
 
 namespace fastmlp {
 
+class Augmentation;
+
+// How training distorts its images.
+struct AugmentedEpoch {
+    const Augmentation* augmentation = nullptr;  // null: not at all
+    std::uint32_t epoch = 0;
+    const std::int64_t* ids = nullptr;  // the number that each sample's distortion depends on; null: its index
+};
+
 // Row-major (n_samples, n_features): pixels (p / 255) or floats; exactly one pointer is set.
 struct Inputs {
     const std::uint8_t* pixels = nullptr;
     const float* values = nullptr;
     std::size_t n_samples = 0;
     std::size_t n_features = 0;
+    AugmentedEpoch augmented{};  // for training alone, on pixels
 
     // The samples from this one on.
     Inputs from(std::size_t sample) const {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "augment.h"
+
 namespace fastmlp {
 
 namespace {
@@ -27,11 +29,34 @@ constexpr std::size_t kCacheLine = 64;
 [[gnu::always_inline]] inline void prefetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
     const bool pixels = inputs.pixels != nullptr;
     const std::size_t row_bytes = inputs.n_features * (pixels ? sizeof(*inputs.pixels) : sizeof(*inputs.values));
-    const char* data = pixels ? reinterpret_cast<const char*>(inputs.pixels) : reinterpret_cast<const char*>(inputs.values);
+    const char* data =
+        pixels ? reinterpret_cast<const char*>(inputs.pixels) : reinterpret_cast<const char*>(inputs.values);
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
         const char* first = data + row_bytes * (samples == nullptr ? row : static_cast<std::size_t>(samples[row]));
         for (std::size_t byte = 0; byte < row_bytes; byte += kCacheLine) __builtin_prefetch(first + byte);
     }
+}
+
+// Floats that rows take on the way to lists, by columns and by rows.
+std::size_t packing_size(Words words, std::size_t n_features) {
+    return panel_matrix_size(kRowsAtATime, n_words(words, n_features)) +
+           panel_matrix_size(kRowsAtATime / 2, n_features);
+}
+
+// These rows' images, distorted, one after the other: at most kRowsAtATime.
+Inputs augmented(const KernelTable& kernels, const Inputs& inputs, const std::int64_t* samples, Range rows,
+                 float* scratch) {
+    static_assert(kRowsAtATime % sizeof(float) == 0);
+    const auto& [augmentation, epoch, ids] = inputs.augmented;
+    const std::size_t n_pixels = augmentation->n_pixels();
+    auto* const images = reinterpret_cast<std::uint8_t*>(scratch + augmentation->scratch_size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const std::size_t row = rows.begin + i;
+        const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
+        augmentation->apply(kernels, epoch, ids == nullptr ? static_cast<std::int64_t>(sample) : ids[sample],
+                            inputs.pixels + sample * n_pixels, images + i * n_pixels, scratch);
+    }
+    return {images, nullptr, rows.size(), n_pixels};
 }
 
 }  // namespace
@@ -63,9 +88,10 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
     group_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_groups_);
 }
 
-std::size_t InputBatch::pack_scratch_size(const Network& network) {
-    return panel_matrix_size(kRowsAtATime, n_words(network.words(), network.n_features())) +
-           panel_matrix_size(kRowsAtATime / 2, network.n_features());
+std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmentation* augmentation) {
+    const std::size_t packing = packing_size(network.words(), network.n_features());
+    if (augmentation == nullptr) return packing;
+    return packing + augmentation->scratch_size() + kRowsAtATime * augmentation->n_pixels() / sizeof(float);
 }
 
 bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch) {
@@ -76,8 +102,13 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
         const Range some{row, std::min(row + kRowsAtATime, rows.end)};
         prefetch(inputs, samples, {some.end, std::min(some.end + kRowsAtATime, rows.end)});
-        finite &= parts_[part].listed ? list_rows(inputs, samples, part, some, scratch)
-                                      : pack_densely(inputs, samples, some);
+        Inputs from = inputs.from(samples == nullptr ? row : 0);
+        const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
+        if (inputs.augmented.augmentation != nullptr) {
+            from = augmented(kernels_, inputs, samples, some, scratch + packing_size(words_, n_features_));
+            index = nullptr;
+        }
+        finite &= parts_[part].listed ? list_rows(from, index, part, some, scratch) : pack_densely(from, index, some);
     }
     return finite;
 }
@@ -97,9 +128,9 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
     return static_cast<double>(nonzeros) < kSparse * static_cast<double>(count) * static_cast<double>(n_features_);
 }
 
-bool InputBatch::pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows) {
+bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, Range rows) {
     const Panels by_columns{by_columns_.data(), by_columns_stride_}, by_rows{by_rows_.data(), by_rows_stride_};
-    return pack_rows(inputs, samples, rows, {by_columns.at(rows.begin, 0), by_columns.stride},
+    return pack_rows(from, index, rows.size(), {by_columns.at(rows.begin, 0), by_columns.stride},
                      {by_rows.data == nullptr ? nullptr : by_rows.at(n_words(words_, rows.begin), 0), by_rows.stride});
 }
 
@@ -115,13 +146,13 @@ void InputBatch::start_lists(std::size_t part) {
     std::fill_n(groups_[part].counts, n_groups_, 0u);
 }
 
-bool InputBatch::list_rows(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows,
+bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,
                            float* scratch) {
     const Products& products = products_of(kernels_, words_);
     const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
     const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
     const bool finite =
-        pack_rows(inputs, samples, rows, by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+        pack_rows(from, index, rows.size(), by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
     const std::size_t rows_before = rows.begin - parts_[part].rows.begin;
     for (std::size_t block = 0; block < n_blocks_; ++block) {
         ListedRows lists = block_of(parts_[part], block);
@@ -142,22 +173,19 @@ ListedRows InputBatch::block_of(const Part& part, std::size_t block) const {
     return {part.lists.words + first_word, part.lists.places + first_word, part.lists.ends + block * part.rows.size()};
 }
 
-bool InputBatch::pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
+bool InputBatch::pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, Panels by_columns,
                            Panels by_rows) const {
-    const std::int64_t* index = samples == nullptr ? nullptr : samples + rows.begin;
-    const Inputs from = inputs.from(samples == nullptr ? rows.begin : 0);
     const PairedMatrix pairs{by_columns.data, by_columns.stride, by_rows.data, by_rows.stride};
     if (words_ == Words::kFloats) {
         if (from.values != nullptr)
-            return kernels_.pack_float(from.values, n_features_, index, rows.size(), n_features_, rounding_,
-                                       by_columns.data, by_columns.stride);
-        kernels_.pack_uint8(from.pixels, n_features_, index, rows.size(), n_features_, by_columns.data,
-                            by_columns.stride);
+            return kernels_.pack_float(from.values, n_features_, index, n_rows, n_features_, rounding_, by_columns.data,
+                                       by_columns.stride);
+        kernels_.pack_uint8(from.pixels, n_features_, index, n_rows, n_features_, by_columns.data, by_columns.stride);
         return true;
     }
     if (from.values != nullptr)
-        return kernels_.pack_float_pairs(from.values, n_features_, index, rows.size(), n_features_, pairs);
-    kernels_.pack_uint8_pairs(from.pixels, n_features_, index, rows.size(), n_features_, pairs);
+        return kernels_.pack_float_pairs(from.values, n_features_, index, n_rows, n_features_, pairs);
+    kernels_.pack_uint8_pairs(from.pixels, n_features_, index, n_rows, n_features_, pairs);
     return true;
 }
 

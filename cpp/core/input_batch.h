@@ -20,9 +20,10 @@ class InputBatch {
     InputBatch(const Network& network, std::size_t most_rows, std::size_t most_parts, bool with_gradient);
 
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
-    // rising order, and all parts but the last with an even number of rows. Returns whether all input was finite.
+    // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so.
+    // Returns whether all input was finite. scratch holds pack_scratch_size floats.
     bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch);
-    static std::size_t pack_scratch_size(const Network& network);
+    static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation);
 
     // z[rows of the part, panels] = input times weights, but for the scale of Inputs.
     void multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const;
@@ -38,10 +39,11 @@ class InputBatch {
     };
 
     bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const;
-    bool pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows);
+    // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
+    bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
     void start_lists(std::size_t part);
-    bool list_rows(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch);
-    bool pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
+    bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, float* scratch);
+    bool pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, Panels by_columns,
                    Panels by_rows) const;
     ListedRows block_of(const Part& part, std::size_t block) const;
 

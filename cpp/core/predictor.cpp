@@ -21,7 +21,7 @@ struct Scratch {
           rows(most_rows),
           stride(panel_stride(rows)),
           input(network, rows, 1, false),
-          packing(InputBatch::pack_scratch_size(network), AlignedBuffer::kUninitialized) {
+          packing(InputBatch::pack_scratch_size(network, nullptr), AlignedBuffer::kUninitialized) {
         std::size_t panels = 0;
         for (const Layer& layer : network.layers()) panels = std::max(panels, layer.panels());
         current = AlignedBuffer(panels * stride);

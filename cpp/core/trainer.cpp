@@ -105,7 +105,7 @@ struct Operand {
 // The buffers of one batch, and of each thread.
 class Workspace {
  public:
-    Workspace(const Network& network, std::size_t batch_size, std::size_t threads)
+    Workspace(const Network& network, const Augmentation* augmentation, std::size_t batch_size, std::size_t threads)
         : batch_size(batch_size),
           n_threads(threads),
           input(network, batch_size, most_row_parts(batch_size), true),
@@ -117,17 +117,17 @@ class Workspace {
             saved.emplace_back(layer.activation == Activation::kGelu ? layer.panels() * outputs.back().stride : 0);
         }
         const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
-        const std::size_t scratch_size = std::max(
-            {transposed_scratch_size(network.kernels()), gradient_tile, InputBatch::pack_scratch_size(network)});
+        scratch_size = std::max({transposed_scratch_size(network.kernels()), gradient_tile,
+                                 InputBatch::pack_scratch_size(network, augmentation)});
         for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(scratch_size);
     }
 
-    std::size_t batch_size, n_threads;
+    std::size_t batch_size, n_threads, scratch_size;
     InputBatch input;
-    std::vector<Operand> outputs;      // of each layer: the activation; of the last one logits, then their delta
-    std::vector<Operand> deltas;       // of each hidden layer: d loss / d z
-    std::vector<AlignedBuffer> saved;  // z of layers whose activation's slope is a function of z
-    std::vector<float> losses;         // of each sample
+    std::vector<Operand> outputs;        // of each layer: the activation; of the last one logits, then their delta
+    std::vector<Operand> deltas;         // of each hidden layer: d loss / d z
+    std::vector<AlignedBuffer> saved;    // z of layers whose activation's slope is a function of z
+    std::vector<float> losses;           // of each sample
     std::vector<AlignedBuffer> scratch;  // of each thread
 };
 
@@ -197,7 +197,8 @@ class Step {
         };
         const auto update_tile = [&](std::size_t owner, std::size_t i) {
             std::size_t l = 0;
-            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l) i -= first_of(l, owner + 1) - first_of(l, owner);
+            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l)
+                i -= first_of(l, owner + 1) - first_of(l, owner);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
             const std::size_t task = first_of(l, owner) + i;
             const Range in = even_part(n_panels(layer(l).n_inputs), task % input_parts(l), input_parts(l));
@@ -260,12 +261,11 @@ class Step {
                      z, rows, panels, n_words(network_.words(), layer(l).n_inputs));
         const bool last = l + 1 == n_layers();
         AlignedBuffer& saved = workspace_.saved[l];
-        kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
-                                  network_.parameters().data() + layer(l).biases + panels.begin * kPanel,
-                                  l == 0 ? inputs_.scale() : 1.0f, layer(l).activation,
-                                  last ? Rounding::kNone : network_.rounding(),
-                                  saved.size() == 0 ? nullptr
-                                                    : Panels{saved.data(), z.stride}.at(rows.begin, panels.begin)});
+        kernels_.bias_activation(
+            {z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
+             network_.parameters().data() + layer(l).biases + panels.begin * kPanel, l == 0 ? inputs_.scale() : 1.0f,
+             layer(l).activation, last ? Rounding::kNone : network_.rounding(),
+             saved.size() == 0 ? nullptr : Panels{saved.data(), z.stride}.at(rows.begin, panels.begin)});
         if (!last) output(l).refresh(kernels_, rows, panels);
     }
 
@@ -290,10 +290,9 @@ class Step {
                                network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
                                panels, scratch());
         AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : output(l - 1).floats;
-        kernels_.activation_backward({d_output.at(rows.begin, panels.begin),
-                                      Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
-                                      d_output.stride, rows.size(), panels.size(), layer(l - 1).activation,
-                                      network_.rounding()});
+        kernels_.activation_backward(
+            {d_output.at(rows.begin, panels.begin), Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
+             d_output.stride, rows.size(), panels.size(), layer(l - 1).activation, network_.rounding()});
         delta(l - 1).refresh(kernels_, rows, panels);
     }
 
@@ -350,9 +349,10 @@ void Trainer::set_optimizer(const OptimizerSettings& settings) {
     settings_ = settings;
 }
 
-void Trainer::prepare(std::size_t batch_size, std::size_t threads) {
-    if (workspace_ == nullptr || workspace_->batch_size < batch_size || workspace_->n_threads < threads)
-        workspace_ = std::make_unique<Workspace>(network_, batch_size, threads);
+void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads) {
+    if (workspace_ == nullptr || workspace_->batch_size < batch_size || workspace_->n_threads < threads ||
+        workspace_->scratch_size < InputBatch::pack_scratch_size(network_, augmentation))
+        workspace_ = std::make_unique<Workspace>(network_, augmentation, batch_size, threads);
 }
 
 RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
@@ -365,7 +365,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     threads = std::clamp<std::size_t>(threads, 1, most_threads());
 
     const auto lock = network_.lock_for_writing();
-    prepare(largest_batch, threads);
+    prepare(inputs.augmented.augmentation, largest_batch, threads);
     RunResult result;
     result.losses.resize(batches.n_steps);
     Team team(threads);

@@ -62,7 +62,7 @@ class Trainer {
     Network& network() { return network_; }
 
  private:
-    void prepare(std::size_t batch_size, std::size_t threads);
+    void prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads);
 
     Network& network_;
     OptimizerSettings settings_;

@@ -196,6 +196,76 @@ struct SoftmaxCrossEntropy {
     float* losses;      // one per row, unaligned; not finite if any logit of the row is not
 };
 
+// An image plane: rows of n_panels(width) lines each, one after the other. Lanes beyond the width hold anything.
+[[gnu::always_inline]] constexpr std::size_t plane_size(std::size_t height, std::size_t width) {
+    return height * n_panels(width) * kPanel;
+}
+
+// The taps of a symmetric filter, integers g[-radius] to g[radius] with a sum of kTapSum, as pairs: element d + radius
+// + 15 has g[d] in its lower and g[d - 1] in its upper 16 bits, for d from -radius - 15 to radius + 16.
+inline constexpr std::int32_t kTapSum = 32767;
+[[gnu::always_inline]] constexpr std::size_t n_tap_pairs(std::size_t radius) { return 2 * (radius + kPanel); }
+
+// Two fields of white noise, 0 outside of the image, convolved along rows and then along columns with one filter, in
+// integers: sums along rows are divided by 2^15 and rounded, sums along columns are multiplied by `scale` as floats.
+//
+// Noise is (2 b - 255) * 128, b a random byte: from -2^15 to 2^15 in 256 equal steps. Its bytes come from Philox4x32-10
+// with the key `seed` and the counters (c, stream, purpose), c of 64 bits from first_counter on. A row of the image
+// takes n_panels((width + 1) / 2) lines of 32-bit words, and lane t of line 4 g + j of the image has word j of counter
+// first_counter + 16 g + t. Word p of a row is for the columns 2 p and 2 p + 1: bytes 0 and 2, the lowest being 0, for
+// the field x, bytes 1 and 3 for y, each with the upper bit inverted.
+struct RandomFields {
+    std::uint64_t seed;
+    std::uint32_t purpose;
+    std::uint32_t stream;
+    std::uint64_t first_counter;
+    float scale;
+    const float* tap_pairs;  // the bits of these words; unaligned
+    std::size_t radius;
+    std::size_t height;
+    std::size_t width;
+    float* x;  // planes
+    float* y;
+    float* scratch;  // random_fields_scratch_size floats
+};
+
+inline constexpr std::size_t kPhiloxWords = 4;
+
+[[gnu::always_inline]] constexpr std::size_t noise_stride(std::size_t width) {
+    return n_panels((width + 1) / 2) * kPanel;
+}
+[[gnu::always_inline]] constexpr std::size_t random_fields_scratch_size(std::size_t height, std::size_t width) {
+    const std::size_t row_pairs = (height + 1) / 2;
+    return 4 * row_pairs * noise_stride(width) + 2 * row_pairs * n_panels(width) * kPanel;
+}
+
+// The largest sides of an image: indices and coordinates are exact float32 numbers.
+inline constexpr std::size_t kMaxImageSide = 2048;
+
+// Pixel (row, column) of out is the image at x = column_x * column + row_x * row + offset_x + displacement_x(row,
+// column) pixels from the left, and at the like y from the top: bilinear between the centres of pixels, 0 outside of
+// the image, rounded to nearest. Sides are 1 to kMaxImageSide.
+struct Resampling {
+    const std::uint8_t* image;  // row-major, unaligned
+    std::size_t height;
+    std::size_t width;
+    float column_x, row_x, offset_x;
+    float column_y, row_y, offset_y;
+    const float* displacement_x;  // planes, or both null
+    const float* displacement_y;
+    std::uint8_t* out;  // as image; does not alias it
+    float* scratch;     // resampling_scratch_size floats
+};
+
+// The image with a border, in bytes.
+[[gnu::always_inline]] constexpr std::size_t bordered_stride(std::size_t width) { return width + 3; }
+[[gnu::always_inline]] constexpr std::size_t bordered_size(std::size_t height, std::size_t width) {
+    return (height + 3) * bordered_stride(width);
+}
+[[gnu::always_inline]] constexpr std::size_t resampling_scratch_size(std::size_t height, std::size_t width) {
+    return 3 * plane_size(height, width) + n_panels(bordered_size(height, width) / sizeof(float) + 1) * kPanel;
+}
+
 struct KernelTable {
     const char* name;
 
@@ -250,6 +320,9 @@ struct KernelTable {
     bool (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
     // As adam and sgd write `operand`, for one panel of weights: rows lines.
     void (*write_operand)(const float* value, float* operand, std::size_t rows);
+
+    void (*random_fields)(const RandomFields& args);
+    void (*resample)(const Resampling& args);
 };
 
 }  // namespace fastmlp

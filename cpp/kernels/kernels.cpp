@@ -2,6 +2,7 @@
 // FASTMLP_TARGET_<SET> defined; only the table leaves the translation unit.
 
 #include "activation.inl"
+#include "augment.inl"
 #include "kernel_table.h"
 #include "listed.inl"
 #include "optimizer.inl"
@@ -89,6 +90,8 @@ constexpr KernelTable make_table(const char* name) {
         .adam = adam,
         .sgd = sgd,
         .write_operand = write_operand,
+        .random_fields = random_fields,
+        .resample = resample,
     };
 }
 

@@ -64,6 +64,11 @@ FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm512_add_epi32(a
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm512_and_si512(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {_mm512_or_si512(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator^(IntVec a, IntVec b) { return {_mm512_xor_si512(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_even_lanes(IntVec a, IntVec b) { return {_mm512_mul_epu32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_add_pairs(IntVec a, IntVec b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+FASTMLP_INLINE IntVec even_lanes_from_odd(IntVec a) { return {_mm512_srli_epi64(a.v, 32)}; }
+FASTMLP_INLINE IntVec odd_lanes_from_even(IntVec a) { return {_mm512_slli_epi64(a.v, 32)}; }
 template <int kCount>
 FASTMLP_INLINE IntVec shift_left(IntVec a) {
     return {_mm512_slli_epi32(a.v, kCount)};
@@ -85,6 +90,9 @@ FASTMLP_INLINE void store_chosen(std::uint32_t* p, IntVec a, unsigned lanes) {
 }
 FASTMLP_INLINE IntVec multiples_of_16() {
     return {_mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240)};
+}
+FASTMLP_INLINE void store_uint8(std::uint8_t* p, Vec a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
 
 #elif defined(FASTMLP_TARGET_AVX2)
@@ -122,6 +130,11 @@ FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm256_add_epi32(a
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm256_and_si256(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {_mm256_or_si256(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator^(IntVec a, IntVec b) { return {_mm256_xor_si256(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_even_lanes(IntVec a, IntVec b) { return {_mm256_mul_epu32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_add_pairs(IntVec a, IntVec b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+FASTMLP_INLINE IntVec even_lanes_from_odd(IntVec a) { return {_mm256_srli_epi64(a.v, 32)}; }
+FASTMLP_INLINE IntVec odd_lanes_from_even(IntVec a) { return {_mm256_slli_epi64(a.v, 32)}; }
 template <int kCount>
 FASTMLP_INLINE IntVec shift_left(IntVec a) {
     return {_mm256_slli_epi32(a.v, kCount)};
@@ -133,6 +146,11 @@ FASTMLP_INLINE IntVec shift_right(IntVec a) {
 FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm256_cvtepi32_ps(a.v)}; }
 FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
+FASTMLP_INLINE void store_uint8(std::uint8_t* p, Vec a) {
+    const __m256i integers = _mm256_cvtps_epi32(a.v);
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
 }
 
 #elif defined(FASTMLP_TARGET_NEON)
@@ -169,6 +187,23 @@ FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {vaddq_u32(a.v, b.v
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {vsubq_u32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {vandq_u32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {vorrq_u32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator^(IntVec a, IntVec b) { return {veorq_u32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_even_lanes(IntVec a, IntVec b) {
+    const uint32x2_t even_a = vmovn_u64(vreinterpretq_u64_u32(a.v)), even_b = vmovn_u64(vreinterpretq_u64_u32(b.v));
+    return {vreinterpretq_u32_u64(vmull_u32(even_a, even_b))};
+}
+FASTMLP_INLINE IntVec multiply_add_pairs(IntVec a, IntVec b) {
+    const int16x8_t x = vreinterpretq_s16_u32(a.v), y = vreinterpretq_s16_u32(b.v);
+    const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+    const int32x4_t high = vmull_s16(vget_high_s16(x), vget_high_s16(y));
+    return {vreinterpretq_u32_s32(vpaddq_s32(low, high))};
+}
+FASTMLP_INLINE IntVec even_lanes_from_odd(IntVec a) {
+    return {vreinterpretq_u32_u64(vshrq_n_u64(vreinterpretq_u64_u32(a.v), 32))};
+}
+FASTMLP_INLINE IntVec odd_lanes_from_even(IntVec a) {
+    return {vreinterpretq_u32_u64(vshlq_n_u64(vreinterpretq_u64_u32(a.v), 32))};
+}
 template <int kCount>
 FASTMLP_INLINE IntVec shift_left(IntVec a) {
     return {vshlq_n_u32(a.v, kCount)};
@@ -181,6 +216,11 @@ FASTMLP_INLINE Vec to_float(IntVec a) { return {vcvtq_f32_s32(vreinterpretq_s32_
 FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
     const std::uint32_t words[4] = {p[0], p[1], p[2], p[3]};
     return {vcvtq_f32_u32(vld1q_u32(words))};
+}
+FASTMLP_INLINE void store_uint8(std::uint8_t* p, Vec a) {
+    const uint16x4_t halves = vmovn_u32(vreinterpretq_u32_s32(vcvtnq_s32_f32(a.v)));
+    const uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
+    __builtin_memcpy(p, &bytes, sizeof(bytes));
 }
 
 #elif defined(FASTMLP_TARGET_BASELINE)  // x86-64: SSE2, no fused multiply-add
@@ -219,6 +259,11 @@ FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm_add_epi32(a.v,
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm_sub_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm_and_si128(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator|(IntVec a, IntVec b) { return {_mm_or_si128(a.v, b.v)}; }
+FASTMLP_INLINE IntVec operator^(IntVec a, IntVec b) { return {_mm_xor_si128(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_even_lanes(IntVec a, IntVec b) { return {_mm_mul_epu32(a.v, b.v)}; }
+FASTMLP_INLINE IntVec multiply_add_pairs(IntVec a, IntVec b) { return {_mm_madd_epi16(a.v, b.v)}; }
+FASTMLP_INLINE IntVec even_lanes_from_odd(IntVec a) { return {_mm_srli_epi64(a.v, 32)}; }
+FASTMLP_INLINE IntVec odd_lanes_from_even(IntVec a) { return {_mm_slli_epi64(a.v, 32)}; }
 template <int kCount>
 FASTMLP_INLINE IntVec shift_left(IntVec a) {
     return {_mm_slli_epi32(a.v, kCount)};
@@ -230,6 +275,11 @@ FASTMLP_INLINE IntVec shift_right(IntVec a) {
 FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm_cvtepi32_ps(a.v)}; }
 FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
     return {_mm_cvtepi32_ps(_mm_set_epi32(p[3], p[2], p[1], p[0]))};
+}
+FASTMLP_INLINE void store_uint8(std::uint8_t* p, Vec a) {
+    const __m128i halves = _mm_packs_epi32(_mm_cvtps_epi32(a.v), _mm_setzero_si128());
+    const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(halves, halves));
+    __builtin_memcpy(p, &bytes, sizeof(bytes));
 }
 
 #else
@@ -442,6 +492,10 @@ FASTMLP_INLINE float reduce_vec(Vec a, F f) {
 #endif
 #endif
 
+// multiply_even_lanes gives 64-bit products of the even lanes, the lower half in the even lane; the odd lanes of its
+// arguments are ignored. even_lanes_from_odd and odd_lanes_from_even move these lanes and leave 0 in the others.
+// multiply_add_pairs takes each lane as two signed 16-bit integers and gives the sum of their two products.
+// store_uint8 rounds numbers from 0 to 255 to the nearest integer, ties to even.
 // max_keep_nan(bound, x) is NaN where x is (x86 returns its second operand then). Its zero has no promised sign.
 
 constexpr int kVecs = static_cast<int>(kPanel) / kLanes;  // vectors per line
@@ -505,6 +559,10 @@ FASTMLP_INLINE void store_line(float* p, const Line& a) {
 FASTMLP_INLINE void store_line_unaligned(float* p, const Line& a) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) store_unaligned(p + i * kLanes, a.part[i]);
+}
+FASTMLP_INLINE void store_line_uint8(std::uint8_t* p, const Line& a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) store_uint8(p + i * kLanes, a.part[i]);
 }
 FASTMLP_INLINE Line splat_line(float x) {
     Line out;

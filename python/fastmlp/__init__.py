@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fastmlp.augment import Augmentation, Elastic
 from fastmlp.callbacks import Callback, EarlyStopping, Progress
 from fastmlp.errors import (
     DownloadError,
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 __all__ = [
     "SGD",
     "Adam",
+    "Augmentation",
     "Callback",
     "DownloadError",
     "EarlyStopping",
+    "Elastic",
     "Evaluation",
     "History",
     "IdxFormatError",

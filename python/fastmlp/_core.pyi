@@ -85,6 +85,31 @@ class Network:
         """
 
 @final
+class Augmentation:
+    """Random distortions of images of one size; shift, alpha and sigma in pixels, angles in degrees."""
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        *,
+        seed: int,
+        shift: float,
+        rotation: float,
+        scale: float,
+        shear: float,
+        alpha: float,
+        sigma: float,
+    ) -> None: ...
+    def apply(
+        self, images: NDArray[np.uint8], epoch: int, threads: int, instruction_set: str = ""
+    ) -> NDArray[np.uint8]:
+        """The images (n_images, height, width), distorted as samples number 0, 1, ... of this epoch.
+
+        threads: 0 leaves the number to the size of the work and the machine; a positive number is the limit.
+        """
+
+@final
 class TrainerState:
     """An opaque copy of everything a Trainer changes: parameters, moments, step count."""
 
@@ -121,12 +146,17 @@ class Trainer:
         learning_rates: NDArray[np.float64],
         threads: int,
         threads_are_required: bool,
+        augmentation: Augmentation | None = None,
+        epoch: int = 0,
+        ids: NDArray[np.int64] | None = None,
     ) -> RunResult:
         """Train one step per batch; step s uses order[offsets[s]:offsets[s + 1]] and learning_rates[s].
 
         The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
         All is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
         Stops before the update of a step whose loss or input is not finite.
+        augmentation distorts the images on their way; X must be uint8. How depends on epoch and on a sample's
+        number: its index in X, or the element of ids there.
         """
 
     def snapshot(self) -> TrainerState: ...
@@ -285,4 +315,30 @@ class kernels:
         """Value and velocity after one step, and the value as an operand, 16 a row.
 
         The length is a multiple of 16.
+        """
+
+    @staticmethod
+    def random_fields(
+        instruction_set: str,
+        seed: int,
+        purpose: int,
+        stream: int,
+        first_counter: int,
+        scale: float,
+        taps: NDArray[np.int16],
+        height: int,
+        width: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Two fields (height, width) of noise, convolved both ways with an odd number of taps."""
+
+    @staticmethod
+    def resample(
+        instruction_set: str,
+        image: NDArray[np.uint8],
+        coefficients: NDArray[np.float32],
+        displacement: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    ) -> NDArray[np.uint8]:
+        """The image (height, width) at other places than its pixels, bilinear; 0 outside of it.
+
+        coefficients: column_x, row_x, offset_x, column_y, row_y, offset_y.
         """

@@ -9,6 +9,7 @@ from typing import Final
 PURPOSE_WEIGHTS: Final = 1  # stream: the layer, counted from 0
 PURPOSE_BIASES: Final = 2  # stream: the layer, counted from 0
 PURPOSE_SHUFFLE: Final = 3  # stream: the epoch, counted from 0 over the net's life
+# 5 and 6 are the core's, for distortions of images (cpp/core/augment.cpp); stream: the epoch.
 
 
 def draw_seed() -> int:

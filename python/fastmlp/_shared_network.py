@@ -14,9 +14,18 @@ from fastmlp._samples import CoreSamples
 from fastmlp.optimizers import Optimizer
 
 CoreTargets = NDArray[np.int64] | NDArray[np.float32]
-# X, targets, order, offsets, learning_rates, threads, threads_are_required
+# X, targets, order, offsets, learning_rates, threads, threads_are_required, augmentation, epoch, ids
 TrainerArguments = tuple[
-    CoreSamples, CoreTargets, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int, bool
+    CoreSamples,
+    CoreTargets,
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    int,
+    bool,
+    _core.Augmentation | None,
+    int,
+    NDArray[np.int64] | None,
 ]
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 

@@ -24,18 +24,23 @@ _SNAPSHOT_PAUSE: Final = 50  # times what the last snapshot cost: at most 2 % of
 
 @dataclass(frozen=True)
 class Steps:
-    """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates."""
+    """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates.
+
+    net_epoch is the number of their epoch in the net's life, on which random numbers depend.
+    """
 
     order: NDArray[np.int64]
     offsets: NDArray[np.int64]
     learning_rates: NDArray[np.float64]
+    net_epoch: int
 
     def __len__(self) -> int:
         return len(self.learning_rates)
 
     def first(self, n: int) -> Steps:
         """Return the first n of these steps."""
-        return Steps(self.order[: self.offsets[n]], self.offsets[: n + 1], self.learning_rates[:n])
+        order, offsets = self.order[: self.offsets[n]], self.offsets[: n + 1]
+        return Steps(order, offsets, self.learning_rates[:n], self.net_epoch)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Training:
         How many threads to use.
     history : History
         Gets the loss of every step.
+    augmentation : _core.Augmentation, optional
+        How to distort the samples, which must be pixels.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class Training:
         targets: CoreTargets,
         threads: ThreadCount,
         history: History,
+        augmentation: _core.Augmentation | None = None,
     ) -> None:
         self.last_run: _core.RunResult | None = None
         self._network = network
@@ -89,6 +97,7 @@ class Training:
         self._targets = targets
         self._threads = threads
         self._history = history
+        self._augmentation = augmentation
         self._steps_per_call = 1
         self._results: list[_core.RunResult] = []  # of the latest call: none or one
         self._first_step = 0  # of that call
@@ -99,9 +108,11 @@ class Training:
         self._next_mark = 0.0
 
     def epoch(
-        self, number: int, order: NDArray[np.int64], batch_size: int, learning_rate: float
+        self, number: int, order: NDArray[np.int64], batch_size: int, learning_rate: float, net_epoch: int
     ) -> Iterator[CallDone]:
         """Train on these samples in this order, batch by batch; control comes back about every 75 ms.
+
+        number: of the epoch in this fit, from 1, for messages; net_epoch: in the net's life, from 0.
 
         Raises
         ------
@@ -116,7 +127,8 @@ class Training:
             n_steps = self._steps_per_call
             if not self._samples.in_place:
                 n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // batch_size))
-            steps = _steps(order[first : first + n_steps * batch_size], batch_size, learning_rate)
+            samples = order[first : first + n_steps * batch_size]
+            steps = _steps(samples, batch_size, learning_rate, net_epoch)
             yield self._do(steps, number)
             first += len(steps.order)
 
@@ -157,7 +169,9 @@ class Training:
         self._first_step = len(self._history.step_loss)
         try:
             team = self._threads.count, self._threads.required
-            arguments = (X, targets, order, steps.offsets, steps.learning_rates, *team)
+            ids = None if order is steps.order else steps.order
+            distortion = self._augmentation, steps.net_epoch, ids
+            arguments = (X, targets, order, steps.offsets, steps.learning_rates, *team, *distortion)
             self._network.train(arguments, self._results)
         finally:
             self.collect()
@@ -220,6 +234,6 @@ def non_finite_input(samples: Samples, row: int) -> NonFiniteInputError:
     return NonFiniteInputError(message, row=samples.first_row + row)
 
 
-def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float) -> Steps:
+def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float, net_epoch: int) -> Steps:
     offsets = np.append(np.arange(0, len(order), batch_size), len(order))
-    return Steps(order, offsets, np.full(len(offsets) - 1, learning_rate))
+    return Steps(order, offsets, np.full(len(offsets) - 1, learning_rate), net_epoch)

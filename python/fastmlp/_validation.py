@@ -86,6 +86,19 @@ def fraction(value: object, name: str) -> float:
     return number
 
 
+def within(low: float, high: float, *, or_equal: bool = True) -> Callable[[object, str], float]:
+    """Return a check for floats from `low` (itself excluded unless `or_equal`) to `high`."""
+
+    def check(value: object, name: str) -> float:
+        number = real_number(value, name)
+        if low < number <= high or (or_equal and number == low):
+            return number
+        lowest = f"at least {low:,}" if or_equal else f"greater than {low:,}"
+        raise ValueError(f"{name} must be {lowest} and at most {high:,}, not {number:g}.")
+
+    return check
+
+
 def boolean(value: object, name: str) -> bool:
     """Return `value` if it is True or False."""
     if not isinstance(value, bool | np.bool_):
@@ -215,6 +228,8 @@ def _parameter_arrays(
 
 # Samples and their targets.
 
+MAX_IMAGE_SIDE: Final = 2048  # the core's kMaxImageSide
+
 
 def real_array(values: object, name: str) -> NDArray[Any]:
     """Return `values` as an array of bools, integers or floats; a view where that is possible."""
@@ -263,6 +278,33 @@ def samples(X: object, n_features: int, shape: Sequence[int] | None = None, name
             f"{name} is a single number, but must be an array of samples; {takes} features each."
         )
     raise ValueError(f"{name} has {math.prod(array.shape[1:])} features per sample, but {takes}.")
+
+
+def pixel_dimensions(X: NDArray[Any], name: str = "X", shape: Sequence[int] | None = None) -> tuple[int, int]:
+    """Return height and width of the images that X consists of, which must be pixels.
+
+    shape: dimensions of one sample, if they are known from elsewhere, for samples that are flat.
+    """
+    if X.dtype != np.uint8:
+        raise TypeError(
+            f"{name} holds {X.dtype} numbers, but only pixels can be distorted: uint8 numbers from 0 to 255. "
+            f"Pass such pixels, or distort the images yourself."
+        )
+    dimensions = tuple(size for size in X.shape[1:] if size != 1) if X.ndim > 3 else X.shape[1:]
+    if len(dimensions) == 1:
+        side = math.isqrt(dimensions[0])
+        dimensions = tuple(shape) if shape is not None and len(shape) == 2 else (side, side)
+    if len(dimensions) != 2 or math.prod(dimensions) != math.prod(X.shape[1:]):
+        raise ValueError(
+            f"{name} has the shape {X.shape}, which does not say what images it holds; to be distorted, they "
+            "must be (n_images, height, width), or square."
+        )
+    if not all(1 <= size <= MAX_IMAGE_SIDE for size in dimensions):
+        raise ValueError(
+            f"{name} has images of {dimensions[0]} x {dimensions[1]} pixels; to be distorted, they must have "
+            f"from 1 to {MAX_IMAGE_SIDE:,} pixels a side."
+        )
+    return dimensions[0], dimensions[1]
 
 
 def targets(

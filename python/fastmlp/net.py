@@ -20,6 +20,7 @@ from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
 from fastmlp._training import CallDone, Training, non_finite_input
+from fastmlp.augment import Augmentation
 from fastmlp.callbacks import Callback, Fit, Progress
 from fastmlp.history import History
 from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
@@ -162,6 +163,7 @@ class Net:
         validation_split: float = 0.0,
         callbacks: Iterable[Callback] = (),
         shuffle: bool = True,
+        augment: Augmentation | None = None,
         threads: int | None = None,
         progress: bool | None = None,
     ) -> History:
@@ -200,6 +202,9 @@ class Net:
         shuffle : bool, default True
             Whether every epoch has a random order of its own, drawn from the net's seed and the number of the
             epoch.
+        augment : Augmentation, optional
+            Distort the images at random, each of them anew in each epoch. X must hold pixels (uint8), as
+            (n_samples, height, width) or of square images. Validation data stay as they are.
         threads : int, optional
             Use exactly this many threads, from 1 to 1024. By default as many as the work is worth, at most
             FASTMLP_NUM_THREADS, or else OMP_NUM_THREADS, the processors of this process, and its CPU quota.
@@ -256,6 +261,7 @@ class Net:
             optimizer=optimizer,
             callbacks=callbacks,
             shuffle=shuffle,
+            augmentation=self._checked_augmentation(augment, data),
             threads=threads,
             progress=progress,
         )
@@ -277,7 +283,9 @@ class Net:
         """Do the steps, record them, and tell the callbacks; return how many samples were trained on."""
         history = History()
         fit = Fit(history, job.n_epochs, job.n_steps, len(job.data.samples), job.data.validation is not None)
-        training = Training(self._network, job.data.samples, job.data.targets, job.threads, history)
+        training = Training(
+            self._network, job.data.samples, job.data.targets, job.threads, history, job.augmentation
+        )
         learning_rate = job.optimizer.learning_rate
 
         def tell(hook: str) -> None:
@@ -298,7 +306,8 @@ class Net:
                 fit.epoch += 1
                 order = self._next_order(job, fit.n_steps - fit.step)
                 calls = []
-                for call in training.epoch(fit.epoch, order, job.batch_size, learning_rate):
+                net_epoch = self.n_epochs - 1
+                for call in training.epoch(fit.epoch, order, job.batch_size, learning_rate, net_epoch):
                     calls.append(call)
                     if fit._advance(call.n_samples, call.seconds, call.loss):
                         tell("on_interval")
@@ -368,6 +377,13 @@ class Net:
             validation,
             image_shape=array.shape[1:] if array.ndim > 2 else None,
         )
+
+    def _checked_augmentation(self, augment: object, data: _Data) -> _core.Augmentation | None:
+        if augment is None:
+            return None
+        augmentation = _validation.instance(augment, Augmentation, "augment", "Augmentation(shift=2)")
+        height, width = _validation.pixel_dimensions(data.samples.X, "X", self._image_shape)
+        return augmentation._of_size(height, width, self.seed)
 
     # Prediction.
 
@@ -743,6 +759,7 @@ class _Job:
     optimizer: Optimizer
     callbacks: list[Callback]
     shuffle: bool
+    augmentation: _core.Augmentation | None
     threads: ThreadCount
 
 
@@ -755,6 +772,7 @@ def _checked_job(
     optimizer: object,
     callbacks: object,
     shuffle: object,
+    augmentation: _core.Augmentation | None,
     threads: object,
     progress: object,
 ) -> _Job:
@@ -772,6 +790,7 @@ def _checked_job(
         optimizer=_validation.instance(optimizer, Optimizer, "optimizer", "Adam(learning_rate=0.001)"),
         callbacks=observers,
         shuffle=_validation.boolean(shuffle, "shuffle"),
+        augmentation=augmentation,
         threads=thread_count(_validation.threads(threads, MAX_THREADS)),
     )
 

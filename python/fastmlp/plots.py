@@ -1,4 +1,4 @@
-"""Pictures of digits, predictions, learning curves, mistakes and weights.
+"""Pictures of digits, distortions, predictions, learning curves, mistakes and weights.
 
 Every function draws into the Axes that it is given, or into a new Figure, and returns the Figure: save it
 with ``.savefig("name.png")``, or let a notebook show it as the last value of a cell. New Figures are not
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _validation
+from fastmlp.augment import Augmentation
 from fastmlp.metrics import Evaluation, classes_of
 
 if TYPE_CHECKING:
@@ -152,6 +153,64 @@ def digits(
             raise ValueError(f"labels has the shape {classes.shape}, but there are {len(pictures)} images.")
         captions = [[_name(label, class_names)] for label in classes.tolist()]
     ax, _ = _sheet(pictures, captions, n_columns=n_columns, colors=_greys(pictures, inverted), ax=ax)
+    return _figure_of(ax)
+
+
+def augmentations(
+    augmentation: Augmentation,
+    images: ArrayLike,
+    *,
+    n_versions: int = 9,
+    seed: int = 0,
+    inverted: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw images, each on the left of some of its distorted versions.
+
+    Look before you train: all versions should still be what their labels say.
+
+    Parameters
+    ----------
+    augmentation : Augmentation
+        How to distort them.
+    images : array_like of uint8, shape (n_images, height, width) or (n_images, n_features)
+        From 1 to 40 images.
+    n_versions : int, default 9
+        Distorted versions of each image, from 1 to 39, but at most 400 images in all: those of the first
+        epochs.
+    seed : int, default 0
+        Seed of the distortions, in [0, 2**64).
+    inverted : bool, default False
+        Draw large values dark, like ink on paper.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new Figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The Figure that holds the picture.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `images` are no grey images of uint8, or there are none or too many.
+
+    Examples
+    --------
+    >>> from fastmlp import Augmentation
+    >>> figure = augmentations(Augmentation(rotation=10), np.eye(28, dtype=np.uint8)[np.newaxis] * 255)
+    """
+    _validation.instance(augmentation, Augmentation, "augmentation", "Augmentation(shift=2)")
+    n = _validation.whole_number(n_versions, "n_versions", maximum=MAX_IMAGES // 10 - 1)
+    pictures = _images(images, None)
+    if not 1 <= len(pictures) <= MAX_IMAGES // (n + 1):
+        raise ValueError(
+            f"With {n} version(s) of each, there is room for 1 to {MAX_IMAGES // (n + 1)} images, not "
+            f"{len(pictures):,}; pass images[:10], say."
+        )
+    versions = [augmentation(pictures, seed=seed, epoch=epoch) for epoch in range(n)]
+    sheet = np.stack([pictures, *versions], axis=1).reshape(-1, *pictures.shape[1:])
+    ax, _ = _sheet(sheet, [], n_columns=n + 1, colors=_greys(sheet, inverted), ax=ax)
     return _figure_of(ax)
 
 

@@ -16,6 +16,7 @@
 namespace fastmlp::test {
 
 void check_products(const KernelTable& table);
+void check_augment(const KernelTable& table);
 void check_packing(const KernelTable& table);
 void check_elementwise(const KernelTable& table);
 void check_softmax(const KernelTable& table);
