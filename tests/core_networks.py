@@ -72,15 +72,19 @@ def parameters_of(network: _core.Network, n_layers: int) -> list[NDArray[np.floa
     return [*(network.weights(layer) for layer in layers), *(network.biases(layer) for layer in layers)]
 
 
-def sgd_trainer(network: _core.Network, momentum: float = 0.0) -> _core.Trainer:
+def sgd_trainer(
+    network: _core.Network, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0
+) -> _core.Trainer:
     trainer = _core.Trainer(network)
-    trainer.set_sgd(momentum=momentum)
+    trainer.set_sgd(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     return trainer
 
 
-def adam_trainer(network: _core.Network) -> _core.Trainer:
+def adam_trainer(
+    network: _core.Network, *, weight_decay: float = 0.0, decoupled: bool = False
+) -> _core.Trainer:
     trainer = _core.Trainer(network)
-    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay, decoupled=decoupled)
     return trainer
 
 

@@ -181,10 +181,23 @@ class ReferenceNet:
 
 
 class ReferenceAdam:
-    """Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1, in its notation."""
+    """Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1, in its notation.
 
-    def __init__(self, *, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> None:
+    With weight decay: lines 6 (in the gradient) and 12 (decoupled: AdamW) of Algorithm 2 in Loshchilov &
+    Hutter, "Decoupled weight decay regularization" (2019), whose lambda in line 12 is alpha * weight_decay.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.weight_decay, self.decoupled = weight_decay, decoupled
         self.t = 0
         self.m: list[NDArray[np.floating]] = []
         self.v: list[NDArray[np.floating]] = []
@@ -196,19 +209,26 @@ class ReferenceAdam:
             self.m = [np.zeros_like(theta) for theta in parameters]
             self.v = [np.zeros_like(theta) for theta in parameters]
         self.t += 1
-        for theta, m, v, g in zip(parameters, self.m, self.v, gradients, strict=True):
+        for theta, m, v, gradient in zip(parameters, self.m, self.v, gradients, strict=True):
+            decay = self.weight_decay * theta
+            g = gradient if self.decoupled else gradient + decay
             m[...] = self.beta_1 * m + (1 - self.beta_1) * g
             v[...] = self.beta_2 * v + (1 - self.beta_2) * g**2
             m_hat = m / (1 - self.beta_1**self.t)
             v_hat = v / (1 - self.beta_2**self.t)
-            theta[...] = theta - alpha * m_hat / (np.sqrt(v_hat) + self.epsilon)
+            moved = alpha * m_hat / (np.sqrt(v_hat) + self.epsilon)
+            theta[...] = theta - (moved + alpha * decay if self.decoupled else moved)
 
 
 class ReferenceSGD:
-    """v = momentum * v + g; w -= learning_rate * v."""
+    """v = momentum * v + g; w -= learning_rate * v, or learning_rate * (g + momentum * v) with nesterov.
 
-    def __init__(self, *, momentum: float = 0.0) -> None:
-        self.momentum = momentum
+    Sutskever, Martens, Dahl & Hinton, "On the importance of initialization and momentum in deep learning"
+    (2013), with the learning rate outside of v. g is the gradient plus weight_decay * w.
+    """
+
+    def __init__(self, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.v: list[NDArray[np.floating]] = []
 
     def step(
@@ -216,9 +236,10 @@ class ReferenceSGD:
     ) -> None:
         if not self.v:
             self.v = [np.zeros_like(w) for w in parameters]
-        for w, v, g in zip(parameters, self.v, gradients, strict=True):
+        for w, v, gradient in zip(parameters, self.v, gradients, strict=True):
+            g = gradient + self.weight_decay * w
             v[...] = self.momentum * v + g
-            w[...] = w - learning_rate * v
+            w[...] = w - learning_rate * (g + self.momentum * v if self.nesterov else v)
 
 
 def train_step(

@@ -189,6 +189,21 @@ OPTIMIZERS = {
     "adam": (ReferenceAdam, adam_trainer, 1e-3),
     "sgd": (ReferenceSGD, sgd_trainer, 0.1),
     "momentum": (lambda: ReferenceSGD(momentum=0.9), lambda network: sgd_trainer(network, 0.9), 0.02),
+    "nesterov": (
+        lambda: ReferenceSGD(momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda network: sgd_trainer(network, 0.9, nesterov=True, weight_decay=0.01),
+        0.02,
+    ),
+    "adam_decay": (
+        lambda: ReferenceAdam(weight_decay=0.01),
+        lambda network: adam_trainer(network, weight_decay=0.01),
+        1e-3,
+    ),
+    "adamw": (
+        lambda: ReferenceAdam(weight_decay=0.1, decoupled=True),
+        lambda network: adam_trainer(network, weight_decay=0.1, decoupled=True),
+        1e-3,
+    ),
 }
 
 

@@ -350,32 +350,68 @@ def test_adam_step_worked_by_hand_agrees(instruction_set):
 
 
 @every_instruction_set
+def test_weight_decay_steps_worked_by_hand_agree(instruction_set):
+    # The numbers of test_reference.py. Adam: theta 2, gradient 1 and decay 1/2 of 2 in it, or gradient 2 and
+    # 0.1 times 1/2 of 2 beside it.
+    ones, zero = np.ones(16, np.float32), np.zeros(16, np.float32)
+    settings = (1, 0.1, 0.5, 0.75, 1.0, 0.5)
+    theta, m, v = kernels.adam(instruction_set, ones, 2 * ones, zero, zero, *settings, decoupled=False)
+    np.testing.assert_array_equal([m, v], 1)
+    np.testing.assert_allclose(theta, 29 / 15, rtol=EPSILON)
+    theta, m, v = kernels.adam(instruction_set, 2 * ones, 2 * ones, zero, zero, *settings, decoupled=True)
+    np.testing.assert_array_equal([m, v], 1)
+    np.testing.assert_allclose(theta, 11 / 6, rtol=EPSILON)
+    # SGD: momentum 1/2, rate 1/4, decay 1/2, w = 2, velocity 2, gradient 3: g = 4, v = 5, w = 3/4; with
+    # nesterov the step is 4 + 5/2: w = 3/8. Nothing is rounded.
+    arguments = (instruction_set, 3 * ones, 2 * ones, 2 * ones, 0.25, 0.5)
+    np.testing.assert_array_equal(kernels.sgd(*arguments, False, 0.5), [0.75 * ones, 5 * ones])
+    np.testing.assert_array_equal(kernels.sgd(*arguments, True, 0.5), [0.375 * ones, 5 * ones])
+
+
+@every_instruction_set
+@pytest.mark.parametrize("decay", ["", "in_gradient", "decoupled"])
 @pytest.mark.parametrize("step", [1, 2, 10, 1000, 100_000])
-def test_adam_agrees_with_the_oracle(step, instruction_set):
+def test_adam_agrees_with_the_oracle(step, decay, instruction_set):
     rng = np.random.default_rng(11)
     alpha, beta_1, beta_2, epsilon = 0.01, 0.9, 0.999, 1e-8
+    weight_decay, decoupled = (0.1 if decay else 0.0), decay == "decoupled"
     for count in COUNTS:
         theta = rng.normal(size=count).astype(np.float32)
         # Gradients and moments of very different sizes.
         g, m = (rng.normal(size=(2, count)) * 10.0 ** rng.integers(-9, 9, (2, count))).astype(np.float32)
         v = np.abs(m * rng.normal(size=count)).astype(np.float32) ** 2
-        oracle = ReferenceAdam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        oracle = ReferenceAdam(
+            beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay, decoupled=decoupled
+        )
         oracle.t, oracle.m, oracle.v = step - 1, [m.astype(np.float64)], [v.astype(np.float64)]
         expected = theta.astype(np.float64)
         oracle.step([expected], [g.astype(np.float64)], alpha)
 
-        new = kernels.adam(instruction_set, g, theta, m, v, step, alpha, beta_1, beta_2, epsilon)
+        settings = (step, alpha, beta_1, beta_2, epsilon, weight_decay, decoupled)
+        new = kernels.adam(instruction_set, g, theta, m, v, *settings)
 
+        # Decay in g: its product with theta and the sum are rounded.
+        decayed = np.float64(0.1 if decay == "in_gradient" else 0.0) * theta
+        g_error = gamma(3) * np.abs(decayed) + (UNIT_ROUNDOFF * np.abs(g + decayed) if decayed.any() else 0.0)
         # m: a rounded beta_1 times m, a rounded 1 - beta_1 times g, and their sum, which may cancel.
-        m_error = gamma(3) * (beta_1 * np.abs(m) + (1 - beta_1) * np.abs(g))
+        m_error = gamma(3) * (beta_1 * np.abs(m) + (1 - beta_1) * np.abs(g + decayed))
+        m_error += (1 - beta_1) * g_error * (1 + gamma(3))
         # v: one factor more, and nothing cancels.
         v_error = gamma(4) * oracle.v[0] + TINY
+        v_error += (1 - beta_2) * g_error * (2 * np.abs(g + decayed) + g_error) * (1 + gamma(4))
         # theta: rate and correction are rounded, then product, root (which halves what came before),
         # epsilon, sum, product with m, division: 9 roundings and half of v's; and the subtraction.
         correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
         denominator = np.sqrt(oracle.v[0] / correction_2) + epsilon
         moved = alpha * (np.abs(oracle.m[0]) + m_error) / correction_1 / denominator
         error = moved * gamma(9 + 2) + alpha * m_error / correction_1 / denominator
+        if (
+            decay == "in_gradient"
+        ):  # v's error is no longer a few roundings of itself where g + decayed cancels
+            error += moved * v_error / np.maximum(oracle.v[0] - v_error, TINY)
+        if decoupled:  # alpha times decay, its product with theta and the sum with what moved are rounded
+            error += gamma(2) * alpha * 0.1 * np.abs(theta)
+            error += UNIT_ROUNDOFF * (moved + alpha * 0.1 * np.abs(theta))
         assert_updated(new[0], expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
         assert_updated(new[1], oracle.m[0], m_error)
         assert_updated(new[2], oracle.v[0], v_error)
@@ -399,22 +435,31 @@ def test_sgd_step_worked_by_hand_agrees(instruction_set):
 
 
 @every_instruction_set
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd_agrees_with_the_oracle(momentum, instruction_set):
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_sgd_agrees_with_the_oracle(momentum, nesterov, weight_decay, instruction_set):
     rng = np.random.default_rng(12)
     rate = 0.01
     for count in COUNTS:
         w, g, v = (rng.normal(size=(3, count)) * 10.0 ** rng.integers(-6, 6, (3, count))).astype(np.float32)
-        oracle = ReferenceSGD(momentum=momentum)
+        oracle = ReferenceSGD(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         oracle.v = [v.astype(np.float64)]
-        expected = w.astype(np.float64)
+        w_before = w.astype(np.float64)
+        expected = w_before.copy()
         oracle.step([expected], [g.astype(np.float64)], rate)
 
-        new_w, new_v = kernels.sgd(instruction_set, g, w, v, rate, momentum)
+        new_w, new_v = kernels.sgd(instruction_set, g, w, v, rate, momentum, nesterov, weight_decay)
 
-        # Rounded are momentum, its product with v and the sum; then the rate, its product and the difference.
-        v_error = gamma(3) * (momentum * np.abs(v) + np.abs(g))
-        error = rate * (v_error + gamma(2) * (np.abs(oracle.v[0]) + v_error))
+        # Rounded are the decay, its product with w and the sum: 3 roundings of g. Then momentum, its product
+        # with v and the sum; for nesterov, once more. Last the rate, its product and the difference.
+        g_size = np.abs(g.astype(np.float64)) + weight_decay * np.abs(w_before)
+        g_error = gamma(3) * g_size if weight_decay else 0.0 * g_size
+        v_error = gamma(3) * (momentum * np.abs(v) + g_size + g_error) + g_error
+        step_size, step_error = np.abs(oracle.v[0]), v_error
+        if nesterov:
+            step_size = momentum * step_size + g_size
+            step_error = momentum * v_error + g_error + gamma(3) * (step_size + momentum * v_error + g_error)
+        error = rate * (step_error + gamma(2) * (step_size + step_error))
         assert_updated(new_v, oracle.v[0], v_error)
         assert_updated(new_w, expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
 

@@ -157,6 +157,60 @@ def test_sgd_with_momentum_three_steps_worked_by_hand_agree():
         np.testing.assert_allclose(w[0], expected, rtol=1e-15)
 
 
+def test_adam_with_weight_decay_two_steps_worked_by_hand_agree():
+    # Both: alpha = 0.1, beta_1 = 0.5, beta_2 = 0.75, epsilon = 1, weight decay 1/2, theta = 2.
+    # In the gradient: 1 + 2/2 = 2, so the first step is that of the test above: theta = 2 - 0.1 * 2 / 3 =
+    # 29/15. Then 1/30 + 29/30 = 1, and the second one is, too: theta = 29/15 - 0.1 (4/3) / (4 / sqrt(7) + 1).
+    theta, adam = [np.array([2.0])], ReferenceAdam(beta_1=0.5, beta_2=0.75, epsilon=1.0, weight_decay=0.5)
+    adam.step(theta, [np.array([1.0])], 0.1)
+    np.testing.assert_allclose(theta[0], 29 / 15, rtol=1e-15)
+    adam.step(theta, [np.array([1 / 30])], 0.1)
+    np.testing.assert_allclose(theta[0], 29 / 15 - 0.4 / 3 / (4 / math.sqrt(7) + 1), rtol=1e-15)
+
+    # Decoupled, gradients 2 and 1: the same moves, and before each of them theta loses 0.1 / 2 of itself:
+    # theta = 2 - 0.1 * 2 / 3 - 0.1 = 11/6, then 11/6 - (4/30) / (4 / sqrt(7) + 1) - 11/120.
+    theta = [np.array([2.0])]
+    adam = ReferenceAdam(beta_1=0.5, beta_2=0.75, epsilon=1.0, weight_decay=0.5, decoupled=True)
+    adam.step(theta, [np.array([2.0])], 0.1)
+    np.testing.assert_allclose(theta[0], 11 / 6, rtol=1e-15)
+    adam.step(theta, [np.array([1.0])], 0.1)
+    expected = 11 / 6 - 4 / 30 / (4 / math.sqrt(7) + 1) - 11 / 120
+    np.testing.assert_allclose(theta[0], expected, rtol=1e-15)
+
+
+def test_sgd_with_nesterov_momentum_three_steps_worked_by_hand_agree():
+    # momentum = 0.5, learning rate 0.1, w = 1, gradients 1, 2, 0: v = 1, 2.5, 1.25 as above; the steps are
+    # 1 + 0.5, 2 + 1.25, 0 + 0.625; w = 0.85, 0.525, 0.4625.
+    w = [np.array([1.0])]
+    sgd = ReferenceSGD(momentum=0.5, nesterov=True)
+    for gradient, expected in [(1.0, 0.85), (2.0, 0.525), (0.0, 0.4625)]:
+        sgd.step(w, [np.array([gradient])], 0.1)
+        np.testing.assert_allclose(w[0], expected, rtol=1e-15)
+
+
+def test_sgd_with_nesterov_momentum_is_sutskevers_with_the_point_ahead_for_w():
+    # Equations 3 and 4 of the paper: v = mu v - rate grad(theta + mu v), theta = theta + v. A quadratic
+    # function has the gradient c w.
+    mu, rate, c = 0.75, 0.25, np.array([1.0, 0.5, 0.125])
+    theta, v = np.array([1.0, -2.0, 3.0]), np.zeros(3)
+    w, sgd = [theta.copy()], ReferenceSGD(momentum=mu, nesterov=True)
+    for _ in range(20):
+        v = mu * v - rate * c * (theta + mu * v)
+        theta = theta + v
+        sgd.step(w, [c * w[0]], rate)
+        np.testing.assert_allclose(w[0], theta + mu * v, rtol=0, atol=20 * 8 * 2.0**-53 * 4)  # sums below 4
+
+
+def test_sgd_with_weight_decay_two_steps_worked_by_hand_agree():
+    # momentum 0.5, learning rate 0.1, weight decay 0.5, w = 2, gradients 1 and 0: g = 2, v = 2, w = 1.8;
+    # g = 0.9, v = 1.9, w = 1.61.
+    w = [np.array([2.0])]
+    sgd = ReferenceSGD(momentum=0.5, weight_decay=0.5)
+    for gradient, expected in [(1.0, 1.8), (0.0, 1.61)]:
+        sgd.step(w, [np.array([gradient])], 0.1)
+        np.testing.assert_allclose(w[0], expected, rtol=1e-15)
+
+
 def test_training_step_worked_by_hand_agrees():
     # One feature, two classes, weights and biases 0: p = (1/2, 1/2), loss log(2). The sample x = 2 of class 1
     # has dZ = (1/2, -1/2), so dW = (1, -1) and db = (1/2, -1/2); SGD with rate 0.1 subtracts a tenth.

@@ -40,6 +40,36 @@ OPTIMIZERS = {
         lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9),
         0.02,
     ),
+    "sgd_decay": (
+        lambda: ReferenceSGD(momentum=0.9, weight_decay=0.01),
+        lambda network: sgd_trainer(network, 0.9, weight_decay=0.01),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9, weight_decay=0.01),
+        0.02,
+    ),
+    "nesterov": (
+        lambda: ReferenceSGD(momentum=0.9, nesterov=True),
+        lambda network: sgd_trainer(network, 0.9, nesterov=True),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9, nesterov=True),
+        0.02,
+    ),
+    "nesterov_decay": (
+        lambda: ReferenceSGD(momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda network: sgd_trainer(network, 0.9, nesterov=True, weight_decay=0.01),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9, nesterov=True, weight_decay=0.01),
+        0.02,
+    ),
+    "adam_decay": (
+        lambda: ReferenceAdam(weight_decay=0.01),
+        lambda network: adam_trainer(network, weight_decay=0.01),
+        lambda p, rate: torch.optim.Adam(p, rate, weight_decay=0.01),
+        1e-3,
+    ),
+    "adamw": (
+        lambda: ReferenceAdam(weight_decay=0.1, decoupled=True),
+        lambda network: adam_trainer(network, weight_decay=0.1, decoupled=True),
+        lambda p, rate: torch.optim.AdamW(p, rate, weight_decay=0.1),
+        1e-3,
+    ),
 }
 
 

@@ -222,29 +222,37 @@ void bind_kernels(py::module_& m) {
     kernels.def(
         "adam",
         [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& first_moment,
-           const py::array& second_moment, int step, double learning_rate, double beta_1, double beta_2,
-           double epsilon) {
+           const py::array& second_moment, int step, double learning_rate, double beta_1, double beta_2, double epsilon,
+           double weight_decay, bool decoupled) {
             const Kernels k(set);
-            const OptimizerSettings settings{.beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon};
+            const OptimizerSettings settings{.beta_1 = beta_1,
+                                             .beta_2 = beta_2,
+                                             .epsilon = epsilon,
+                                             .weight_decay = weight_decay,
+                                             .decoupled = decoupled};
             StepCount count;
             for (int i = 0; i < step; ++i) count.advance(settings);
             return apply_update(k, true, make_update(settings, count, learning_rate), gradient, value, first_moment,
                                 second_moment);
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "first_moment"_a, "second_moment"_a, "step"_a, "learning_rate"_a,
-        "beta_1"_a, "beta_2"_a, "epsilon"_a, "Value and moments after step number `step`, from 1.");
+        "beta_1"_a, "beta_2"_a, "epsilon"_a, "weight_decay"_a = 0.0, "decoupled"_a = false,
+        "Value and moments after step number `step`, from 1.");
     kernels.def(
         "sgd",
         [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& velocity,
-           double learning_rate, double momentum) {
+           double learning_rate, double momentum, bool nesterov, double weight_decay) {
             const Kernels k(set);
-            const OptimizerSettings settings{.kind = OptimizerSettings::Kind::kSgd, .momentum = momentum};
+            const OptimizerSettings settings{.kind = OptimizerSettings::Kind::kSgd,
+                                             .momentum = momentum,
+                                             .nesterov = nesterov,
+                                             .weight_decay = weight_decay};
             const Updated updated =
                 apply_update(k, false, make_update(settings, {}, learning_rate), gradient, value, velocity, velocity);
             return std::make_pair(std::get<0>(updated), std::get<1>(updated));
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "velocity"_a, "learning_rate"_a, "momentum"_a,
-        "Value and velocity after one step.");
+        "nesterov"_a = false, "weight_decay"_a = 0.0, "Value and velocity after one step.");
 }
 
 }  // namespace fastmlp::bindings

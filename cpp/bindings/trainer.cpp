@@ -90,18 +90,25 @@ void bind_trainer(py::module_& m) {
         .def(py::init<std::shared_ptr<Network>>(), "network"_a.none(false))
         .def(
             "set_adam",
-            [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon) {
-                set_optimizer(
-                    bound,
-                    {.kind = OptimizerSettings::Kind::kAdam, .beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon});
+            [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon, double weight_decay, bool decoupled) {
+                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kAdam,
+                                      .beta_1 = beta_1,
+                                      .beta_2 = beta_2,
+                                      .epsilon = epsilon,
+                                      .weight_decay = weight_decay,
+                                      .decoupled = decoupled});
             },
-            py::kw_only(), "beta_1"_a, "beta_2"_a, "epsilon"_a, "Use Adam.")
+            py::kw_only(), "beta_1"_a, "beta_2"_a, "epsilon"_a, "weight_decay"_a = 0.0, "decoupled"_a = false,
+            "Use Adam, or AdamW if the weight decay is decoupled.")
         .def(
             "set_sgd",
-            [](BoundTrainer& bound, double momentum) {
-                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kSgd, .momentum = momentum});
+            [](BoundTrainer& bound, double momentum, bool nesterov, double weight_decay) {
+                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kSgd,
+                                      .momentum = momentum,
+                                      .nesterov = nesterov,
+                                      .weight_decay = weight_decay});
             },
-            py::kw_only(), "momentum"_a, "Use SGD with momentum.")
+            py::kw_only(), "momentum"_a, "nesterov"_a = false, "weight_decay"_a = 0.0, "Use SGD with momentum.")
         .def("run", &run, "X"_a, "targets"_a, "order"_a, "offsets"_a, "learning_rates"_a, "threads"_a,
              "threads_are_required"_a, "Train one step per batch.")
         .def("snapshot",

@@ -76,6 +76,9 @@ struct Update {
     float one_minus_beta_2;
     float second_correction;  // 1 / (1 - beta_2^t)
     float epsilon;
+    float l2;               // added to the gradient, times the parameter
+    float decoupled_decay;  // Adam: subtracted from the parameter, times itself; excludes l2
+    bool nesterov;          // SGD: the step looks ahead
 };
 
 struct Parameters {
@@ -167,9 +170,11 @@ struct KernelTable {
     void (*softmax)(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes);
 
     // Kingma & Ba (2015), Algorithm 1: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
-    // w -= rate m / (sqrt(second_correction v) + epsilon). count is a multiple of 16. Returns whether all w are finite.
+    // w -= rate m / (sqrt(second_correction v) + epsilon), where g is the gradient + l2 w; and w -= decoupled_decay w
+    // with the w before. count is a multiple of 16. Returns whether all w are finite.
     bool (*adam)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
-    // v = momentum v + g; w -= rate v. Returns whether all w are finite.
+    // With g = gradient + l2 w: v = momentum v + g; w -= rate v, or, with nesterov, w -= rate (g + momentum v). Returns
+    // whether all w are finite.
     bool (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
     // operand = value rounded to bfloat16; count is a multiple of 16.
     void (*round_to_bfloat16)(const float* value, float* operand, std::size_t count);

@@ -24,7 +24,7 @@ from fastmlp.history import History
 from fastmlp.initializers import Normal
 from fastmlp.metrics import Evaluation
 from fastmlp.net import Net
-from fastmlp.optimizers import SGD, Adam
+from fastmlp.optimizers import SGD, Adam, AdamW
 
 if TYPE_CHECKING:
     from fastmlp import datasets, idx, plots
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "Callback",
     "DownloadError",
     "EarlyStopping",

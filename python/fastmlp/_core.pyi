@@ -103,10 +103,21 @@ class Trainer:
     """Optimiser state of one network, and the training step."""
 
     def __init__(self, network: Network) -> None: ...
-    def set_adam(self, *, beta_1: float, beta_2: float, epsilon: float) -> None:
-        """Use Adam. Moments and step count are kept if Adam was in use before, else start from zero."""
+    def set_adam(
+        self,
+        *,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
+        """Use Adam, or AdamW if the weight decay is decoupled.
 
-    def set_sgd(self, *, momentum: float) -> None:
+        Moments and step count are kept if either was in use before, else start from zero.
+        """
+
+    def set_sgd(self, *, momentum: float, nesterov: bool = False, weight_decay: float = 0.0) -> None:
         """Use SGD with momentum. Velocities are kept if SGD was in use before, else start from zero."""
 
     def run(
@@ -216,6 +227,8 @@ class kernels:
         beta_1: float,
         beta_2: float,
         epsilon: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value and moments after step number `step`, from 1; the length is a multiple of 16."""
 
@@ -227,5 +240,7 @@ class kernels:
         velocity: NDArray[np.float32],
         learning_rate: float,
         momentum: float,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Value and velocity after one step; the length is a multiple of 16."""

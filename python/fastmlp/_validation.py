@@ -59,6 +59,14 @@ def positive(value: object, name: str) -> float:
     return number
 
 
+def non_negative(value: object, name: str) -> float:
+    """Return `value` as a float of at least 0 that float32 can hold with room to spare."""
+    number = float32_number(value, name)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, not {number:g}.")
+    return number
+
+
 def positive_normal(value: object, name: str) -> float:
     """Return `value` as a float that float32 holds as a positive normal number."""
     number = float32_number(value, name)
@@ -368,6 +376,10 @@ def not_finite(happened: str, step: int, epoch: int, learning_rate: float) -> st
 
 
 # What fit is told.
+
+NESTEROV_WITHOUT_MOMENTUM: Final = (
+    "nesterov=True looks ahead along the momentum, but momentum is 0; give one, such as momentum=0.9."
+)
 
 FIT_UNDER_WAY: Final = (
     "This net is being fitted already, by another thread or by the fit whose callback called this one. Wait "

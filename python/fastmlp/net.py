@@ -188,7 +188,7 @@ class Net:
             cut short; a further fit begins a new one.
         batch_size : int, default 128
             Samples for each update, at least 1. The last batch of an epoch holds what is left.
-        optimizer : Adam or SGD, default Adam()
+        optimizer : Adam, AdamW or SGD, default Adam()
             How gradients change the weights.
         validation_data : tuple of array_like, optional
             (X, y) to evaluate at the end of each epoch.
