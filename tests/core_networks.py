@@ -28,7 +28,7 @@ every_instruction_set = pytest.mark.parametrize(
 
 
 def random_net(
-    rng: np.random.Generator, sizes: Sequence[int], activations: Sequence[str], **options: bool
+    rng: np.random.Generator, sizes: Sequence[int], activations: Sequence[str], **options: bool | str
 ) -> ReferenceNet:
     """Make a net of random float32 parameters, such that activations are around 1."""
     weights = [
@@ -52,6 +52,12 @@ def random_targets(
 ) -> NDArray[np.int64] | NDArray[np.float32]:
     if kind == "labels":
         return rng.integers(0, n_classes, n)
+    if kind == "squared_error":
+        return rng.normal(size=(n, n_classes)).astype(np.float32)
+    if kind == "sigmoid_cross_entropy":  # labels 0 and 1, and some in between
+        return (rng.integers(0, 2, (n, n_classes)) * rng.choice([1, 1, 0.75], (n, n_classes))).astype(
+            np.float32
+        )
     # Multiples of 1/64 that sum to exactly 1, in float32 as in float64.
     return (rng.multinomial(64, np.ones(n_classes) / n_classes, n) / 64).astype(np.float32)
 
@@ -59,7 +65,11 @@ def random_targets(
 def network_like(net: ReferenceNet, instruction_set: str) -> _core.Network:
     sizes = [w.shape[0] for w in net.weights] + [net.weights[-1].shape[1]]
     network = _core.Network(
-        sizes, list(net.activations), mixed_bfloat16=net.mixed_bfloat16, instruction_set=instruction_set
+        sizes,
+        list(net.activations),
+        mixed_bfloat16=net.mixed_bfloat16,
+        loss=net.loss,
+        instruction_set=instruction_set,
     )
     assert network.instruction_set == instruction_set, "another set ran than the one under test"
     network.set_parameters(net.weights, net.biases)

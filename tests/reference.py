@@ -71,7 +71,13 @@ def round_to_bfloat16(x: NDArray[np.floating]) -> Float:
     return rounded.view(np.float32).astype(np.float64)
 
 
-# The loss: softmax and cross-entropy.
+# Losses. Each has the losses of the samples, and their gradient with respect to the outputs.
+
+
+@dataclass(frozen=True)
+class Loss:
+    function: Callable[[Float, Float], Float]  # of outputs and target rows (n, n_outputs): losses (n,)
+    gradient: Callable[[Float, Float], Float]  # of the same: (n, n_outputs)
 
 
 def log_softmax(logits: Float) -> Float:
@@ -95,6 +101,31 @@ def cross_entropy(logits: Float, targets: NDArray[np.int64] | NDArray[np.floatin
     return -(target_rows(targets, logits.shape[1]) * log_softmax(logits)).sum(axis=1)
 
 
+def softmax_cross_entropy_gradient(logits: Float, T: Float) -> Float:
+    """d(-sum t log p)/dz = p sum(t) - t."""
+    return softmax(logits) * T.sum(axis=1, keepdims=True) - T
+
+
+def sigmoid_cross_entropy(logits: Float, T: Float) -> Float:
+    """Loss of each sample, in nats: the mean over the outputs of -t log(p) - (1 - t) log(1 - p).
+
+    -log(1 - sigmoid(z)) = log(1 + exp(z)) and -log(sigmoid(z)) = log(1 + exp(-z)).
+    """
+    return (T * np.logaddexp(0, -logits) + (1 - T) * np.logaddexp(0, logits)).mean(axis=1)
+
+
+def squared_error(outputs: Float, T: Float) -> Float:
+    """Loss of each sample: the mean over the outputs of the squared error."""
+    return ((outputs - T) ** 2).mean(axis=1)
+
+
+LOSSES = {
+    "softmax_cross_entropy": Loss(cross_entropy, softmax_cross_entropy_gradient),
+    "sigmoid_cross_entropy": Loss(sigmoid_cross_entropy, lambda z, T: (sigmoid(z) - T) / z.shape[1]),
+    "squared_error": Loss(squared_error, lambda z, T: 2 * (z - T) / z.shape[1]),
+}
+
+
 # The net.
 
 
@@ -114,7 +145,7 @@ class ForwardPass:
 
 @dataclass
 class Gradients:
-    losses: Float  # of each sample, in nats
+    losses: Float  # of each sample
     weights: list[Float]  # gradients of the mean loss
     biases: list[Float]
 
@@ -125,6 +156,7 @@ class ReferenceNet:
     biases: list[NDArray[np.floating]]
     activations: Sequence[str]  # one per hidden layer
     mixed_bfloat16: bool = False
+    loss: str = "softmax_cross_entropy"
 
     @property
     def n_layers(self) -> int:
@@ -162,10 +194,10 @@ class ReferenceNet:
         """Gradients of the mean loss by backpropagation: Rumelhart, Hinton & Williams (1986)."""
         forward = self.forward(X)
         T = target_rows(targets, forward.logits.shape[1])
-        result = Gradients(cross_entropy(forward.logits, T), [], [])
+        loss = LOSSES[self.loss]
+        result = Gradients(loss.function(forward.logits, T), [], [])
 
-        # d(-sum t log p)/dz = p sum(t) - t, and the mean over n samples divides by n.
-        dZ = self.operand((softmax(forward.logits) * T.sum(axis=1, keepdims=True) - T) / len(X))
+        dZ = self.operand(loss.gradient(forward.logits, T) / len(X))  # of the mean over n samples
         for layer in reversed(range(self.n_layers)):
             a = forward.inputs[layer]
             result.weights.insert(0, forward.input_scales[layer] * (a.T @ dZ))

@@ -24,7 +24,16 @@ from core_networks import (
 )
 from error_bounds import EPSILON, UNIT_ROUNDOFF, bounds
 from fastmlp import _core
-from reference import ACTIVATIONS, ReferenceAdam, ReferenceNet, ReferenceSGD, softmax
+from reference import (
+    ACTIVATIONS,
+    LOSSES,
+    ReferenceAdam,
+    ReferenceNet,
+    ReferenceSGD,
+    sigmoid,
+    softmax,
+    target_rows,
+)
 from training_twin import train_beside_twin
 
 # Around every tile, vector and panel there is, and some odd ones.
@@ -51,10 +60,17 @@ def assert_forward_agrees(net, network, X, targets):
         actual = network.forward(X, layer + 1, 0)
         assert actual.dtype == np.float32
         assert_within(actual, expected.outputs[layer], bound.outputs[layer])
-    assert_within(network.softmax(X, 0), softmax(expected.logits), bound.probabilities)
+    if net.loss == "softmax_cross_entropy":
+        assert_within(network.softmax(X, 0), softmax(expected.logits), bound.probabilities)
+    if net.loss == "sigmoid_cross_entropy":
+        assert_within(network.sigmoid(X, 0), sigmoid(expected.logits), bound.probabilities)
 
+    exact_loss = LOSSES[net.loss].function(expected.logits, target_rows(targets, expected.logits.shape[1]))
     loss, predictions = network.evaluate(X, targets, 0)
-    assert abs(loss - net.gradients(X, targets).losses.sum()) <= bound.losses.sum()
+    assert abs(loss - exact_loss.sum()) <= bound.losses.sum()
+    same_loss, outputs = network.evaluate_outputs(X, targets, 0)
+    assert same_loss == loss
+    np.testing.assert_array_equal(outputs, network.forward(X, net.n_layers, 0))
     # The predicted class may lose against the oracle's by no more than the errors of both.
     rows = np.arange(len(X))
     chosen, best = expected.logits[rows, predictions], expected.logits.max(axis=1)
@@ -149,6 +165,24 @@ def test_gradients_of_every_layer_agree_with_the_oracle(activation, dtype, preci
             assert_gradients_agree(
                 net, network_like(net, instruction_set), X, random_targets(rng, kind, n, sizes[-1])
             )
+
+
+@every_instruction_set
+@every_precision
+@every_input
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+def test_losses_of_independent_outputs_and_their_gradients_agree_with_the_oracle(
+    loss, dtype, precision, instruction_set
+):
+    rng = np.random.default_rng(19)
+    for sizes in ([1, 1], [7, 5, 3], [33, 17, 16], [100, 31, 6, 17]):
+        for n in (1, 7, 33, 100):
+            activations = ["tanh"] * (len(sizes) - 2)
+            net = random_net(rng, sizes, activations, mixed_bfloat16=PRECISIONS[precision], loss=loss)
+            X, targets = random_inputs(rng, dtype, n, sizes[0]), random_targets(rng, loss, n, sizes[-1])
+            network = network_like(net, instruction_set)
+            assert_forward_agrees(net, network, X, targets)
+            assert_gradients_agree(net, network, X, targets)
 
 
 @every_instruction_set

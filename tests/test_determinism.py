@@ -100,6 +100,38 @@ def test_training_with_every_activation_and_sgd_gives_the_same_bits(activation, 
     assert results == results[:1] * len(THREADS)
 
 
+@every_instruction_set
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+def test_training_with_every_loss_gives_the_same_bits(loss, instruction_set):
+    expected = None
+    for threads in THREADS:
+        actual = outcome_of_loss(loss, instruction_set, threads)
+        expected = expected or actual
+        assert actual == expected
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(FUSED_SETS[:2], 2)), ids="-".join)
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+def test_every_loss_on_sets_with_fused_multiply_add_gives_the_same_bits(loss, pair):
+    missing = [name for name in pair if name not in INSTRUCTION_SETS]
+    if missing:
+        pytest.skip(f"this machine lacks {', '.join(missing)}: {' and '.join(pair)} were not compared")
+    assert outcome_of_loss(loss, pair[0], 2) == outcome_of_loss(loss, pair[1], 3)
+
+
+def outcome_of_loss(loss, instruction_set, threads):
+    """Return all that training with a loss and evaluating afterwards compute."""
+    net, X, _, batches = make_case(LARGE["many_classes"], "float32", mixed=False, activation="tanh")
+    net.loss = loss
+    targets = random_targets(np.random.default_rng(6), loss, len(X), net.weights[-1].shape[1])
+    network = network_like(net, instruction_set)
+    result = run_batches(adam_trainer(network), X, targets, batches, 0.01, threads=threads)
+    assert result.team_size == threads
+    total, outputs = network.evaluate_outputs(X, targets, threads)
+    found = bits([outputs, network.sigmoid(X, threads)])
+    return trained_bits(network, net.n_layers, [result]), found, total
+
+
 @pytest.mark.parametrize("pair", list(itertools.combinations(FUSED_SETS[:2], 2)), ids="-".join)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "gelu"])
 @pytest.mark.parametrize("shape", [*SMALL, *LARGE])

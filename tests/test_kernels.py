@@ -17,15 +17,20 @@ from error_bounds import (
     TINY,
     UNIT_ROUNDOFF,
     gamma,
+    sigmoid_bounds,
     softmax_bounds,
+    squared_error_bound,
 )
 from fastmlp import _core
 from reference import (
     ACTIVATIONS,
+    LOSSES,
     ReferenceAdam,
     ReferenceSGD,
     cross_entropy,
     round_to_bfloat16,
+    sigmoid,
+    sigmoid_cross_entropy,
     softmax,
     target_rows,
 )
@@ -320,6 +325,77 @@ def test_logarithm_in_the_loss_is_right_to_two_epsilon_from_1_to_10000_classes(i
         logits = np.full((17, n_classes), 3.0, np.float32)
         losses, _ = kernels.softmax_cross_entropy(instruction_set, logits, np.zeros(17, np.int64), 1.0, False)
         assert_relative(losses, np.full(17, np.log(n_classes)), relative=2 * EPSILON)
+
+
+# Losses of independent outputs.
+
+
+@every_instruction_set
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_sigmoid_at_all_sizes_agrees_with_the_oracle(scale, instruction_set):
+    rng = np.random.default_rng(13)
+    for rows, n_outputs in itertools.product(ROWS, CLASSES):
+        outputs = (scale * rng.normal(size=(rows, n_outputs))).astype(np.float32)
+        exact = outputs.astype(np.float64)
+        error, _ = sigmoid_bounds(exact, 0.0, np.zeros_like(exact))
+        actual = kernels.sigmoid(instruction_set, outputs)
+        assert actual.shape == outputs.shape
+        assert (np.abs(actual - sigmoid(exact)) <= error).all()
+
+
+@every_instruction_set
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_loss_of_independent_outputs_at_all_sizes_agrees_with_the_oracle(scale, loss, instruction_set):
+    rng = np.random.default_rng(14)
+    kernel = getattr(kernels, loss)
+    for rows, n_outputs in itertools.product(ROWS, CLASSES):
+        outputs = (scale * rng.normal(size=(rows, n_outputs))).astype(np.float32)
+        targets = random_targets(rng, loss, rows, n_outputs)
+        exact, T = outputs.astype(np.float64), targets.astype(np.float64)
+        expected, slope = LOSSES[loss].function(exact, T), LOSSES[loss].gradient(exact, T)
+        if loss == "squared_error":
+            loss_error, slope_error = squared_error_bound(exact, 0.0, T), 0.0
+        else:
+            p_error, loss_error = sigmoid_bounds(exact, 0.0, T)
+            slope_error = p_error / n_outputs
+
+        losses, delta = kernel(instruction_set, outputs, targets, 0.125, False)
+
+        assert (np.abs(losses - expected) <= loss_error).all()
+        # Rounded are the difference, the factor over n_outputs, and the product; an eighth is exact.
+        bound = slope_error + gamma(3) * (np.abs(slope) + slope_error)
+        assert (np.abs(8 * delta.astype(np.float64) - slope) <= bound + 8 * TINY).all()
+
+        rounded = kernel(instruction_set, outputs, targets, 0.125, True)
+        np.testing.assert_array_equal(rounded[0], losses)
+        np.testing.assert_array_equal(rounded[1], round_to_bfloat16(delta))
+
+
+@every_instruction_set
+def test_sigmoid_cross_entropy_of_a_sure_and_right_output_is_small_but_not_zero(instruction_set):
+    # The logarithm of 1 + exp(-|z|) is exact in relative terms: 1 + exp(-|z|) would be 1 above |z| = 17.
+    z = np.linspace(0, 80, 161, dtype=np.float32)[:, np.newaxis]
+    losses, _ = kernels.sigmoid_cross_entropy(instruction_set, z, np.ones_like(z), 1.0, False)
+    expected = sigmoid_cross_entropy(z.astype(np.float64), np.ones(z.shape))
+    # The exponential's error, the logarithm's, and z's reduction inside the former.
+    assert_relative(losses, expected, relative=6 * EPSILON)
+
+
+@every_instruction_set
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_output_that_is_not_finite_spoils_the_loss_of_its_row_alone(bad, loss, instruction_set):
+    rng = np.random.default_rng(15)
+    for n_outputs in CLASSES:
+        outputs = rng.normal(size=(20, n_outputs)).astype(np.float32)
+        for target, column in itertools.product((0, 0.5, 1), (0, n_outputs - 1)):
+            spoilt = outputs.copy()
+            spoilt[17, column] = bad
+            targets = np.full(outputs.shape, target, np.float32)
+            losses, _ = getattr(kernels, loss)(instruction_set, spoilt, targets, 1.0, False)
+            assert not np.isfinite(losses[17])
+            assert np.isfinite(losses[np.arange(20) != 17]).all()
 
 
 # Optimisers. Their counts are multiples of 16, as the arenas'.

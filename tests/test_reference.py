@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from reference import (
     ACTIVATIONS,
+    LOSSES,
     ReferenceAdam,
     ReferenceNet,
     ReferenceSGD,
     cross_entropy,
     round_to_bfloat16,
+    sigmoid_cross_entropy,
     softmax,
+    squared_error,
     target_rows,
     train_step,
 )
@@ -32,14 +35,19 @@ def random_net(rng, sizes, activations, **options):
 def random_targets(rng, kind, n, n_classes):
     if kind == "labels":
         return rng.integers(0, n_classes, n)
+    if kind == "sigmoid_cross_entropy":
+        return rng.choice([0.0, 1.0, 0.25], (n, n_classes))
+    if kind == "squared_error":
+        return rng.normal(size=(n, n_classes))
     return rng.dirichlet(np.ones(n_classes), n)
 
 
-@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_of_every_activation_equal_central_differences(activation, kind):
     rng = np.random.default_rng(1)
     net = random_net(rng, [5, 4, 6, 3], [activation, activation])
+    net.loss = kind if kind in LOSSES else "softmax_cross_entropy"
     X, targets = rng.normal(size=(7, 5)), random_targets(rng, kind, 7, 3)
     # A kink within reach of the step would be no error of the gradient.
     assert min(np.abs(z).min() for z in net.forward(X).pre_activations[:-1]) > 1e-3
@@ -51,7 +59,8 @@ def test_gradients_of_every_activation_equal_central_differences(activation, kin
         losses = []
         for value in (kept - h, kept + h):
             parameter[index] = value
-            losses.append(cross_entropy(net.forward(X).logits, targets).mean())
+            T = target_rows(targets, 3)
+            losses.append(LOSSES[net.loss].function(net.forward(X).logits, T).mean())
         parameter[index] = kept
         return (losses[1] - losses[0]) / (2 * h)
 
@@ -104,6 +113,21 @@ def test_cross_entropy_worked_by_hand_agrees():
     rows = np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]])
     by_hand = [0.5 * math.log(8) + 0.5 * math.log(4), 0.25 * math.log(4) + 0.75 * math.log(1.6)]
     np.testing.assert_allclose(cross_entropy(logits, rows), by_hand)
+
+
+def test_sigmoid_cross_entropy_worked_by_hand_agrees():
+    # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2; the mean over the outputs.
+    logits, T = np.array([[math.log(3), 0.0]] * 2), np.array([[1.0, 0.0], [0.0, 0.25]])
+    by_hand = [(math.log(4 / 3) + math.log(2)) / 2, (math.log(4) + math.log(2)) / 2]
+    np.testing.assert_allclose(sigmoid_cross_entropy(logits, T), by_hand, rtol=1e-15)
+    huge = np.array([[1e4, -1e4]])
+    np.testing.assert_array_equal(sigmoid_cross_entropy(huge, np.array([[1.0, 0.0]])), [0.0])
+    np.testing.assert_array_equal(sigmoid_cross_entropy(huge, np.array([[0.0, 1.0]])), [1e4])
+
+
+def test_squared_error_worked_by_hand_agrees():
+    outputs, T = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[1.0, 4.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(squared_error(outputs, T), [(0 + 4) / 2, (9 + 1) / 2])
 
 
 def test_gradients_of_labels_equal_those_of_one_hot_rows():

@@ -155,27 +155,38 @@ py::array_t<float> call_activation_backward(const std::string& set, const std::s
     return result.to_array(k.table);
 }
 
-py::array_t<float> call_softmax(const std::string& set, const py::array& logits) {
+using InPlace = decltype(KernelTable::softmax);
+
+template <InPlace KernelTable::* kernel>
+py::array_t<float> call_in_place(const std::string& set, const py::array& outputs) {
     const Kernels k(set);
-    PanelMatrix matrix(k.table, logits);
-    if (matrix.columns > 0) k.table.softmax(matrix.data(), matrix.stride, matrix.rows, matrix.columns);
+    PanelMatrix matrix(k.table, outputs);
+    if (matrix.columns > 0) (k.table.*kernel)(matrix.data(), matrix.stride, matrix.rows, matrix.columns);
     return matrix.to_array(k.table);
 }
 
-// Losses of the rows, and the gradient of the logits times delta_scale.
-std::pair<py::array_t<float>, py::array_t<float>> call_softmax_cross_entropy(const std::string& set,
-                                                                             const py::array& logits,
-                                                                             const py::array& targets,
-                                                                             float delta_scale, bool to_bfloat16) {
+using LossKernel = decltype(KernelTable::softmax_cross_entropy);
+
+// Losses of the rows, and the gradient of the outputs times delta_scale.
+template <LossKernel KernelTable::* kernel, Loss loss>
+std::pair<py::array_t<float>, py::array_t<float>> call_loss(const std::string& set, const py::array& outputs,
+                                                            const py::array& targets, float delta_scale,
+                                                            bool to_bfloat16) {
     const Kernels k(set);
-    PanelMatrix matrix(k.table, logits);
-    require(matrix.columns > 0, "at least one class");
-    const CheckedTargets checked(targets, matrix.rows, matrix.columns);
+    PanelMatrix matrix(k.table, outputs);
+    require(matrix.columns > 0, "at least one output");
+    const CheckedTargets checked(targets, matrix.rows, matrix.columns, loss);
     auto losses = new_array<float>({matrix.rows});
-    k.table.softmax_cross_entropy({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
-                                   checked.view.probabilities, nullptr, delta_scale, rounding_of(to_bfloat16),
-                                   losses.mutable_data()});
+    (k.table.*kernel)({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
+                       checked.view.values, nullptr, delta_scale, rounding_of(to_bfloat16), losses.mutable_data()});
     return {losses, matrix.to_array(k.table)};
+}
+
+template <LossKernel KernelTable::* kernel, Loss loss>
+void bind_loss(py::module_& kernels, const char* name) {
+    using namespace pybind11::literals;
+    kernels.def(name, &call_loss<kernel, loss>, "instruction_set"_a, "outputs"_a, "targets"_a, "delta_scale"_a,
+                "to_bfloat16"_a, "Losses, and the gradient of the outputs times delta_scale.");
 }
 
 // Parameters and moments after one update; count a multiple of 16.
@@ -216,9 +227,13 @@ void bind_kernels(py::module_& m) {
                 "scale"_a, "to_bfloat16"_a, "The activation f(scale * z + bias), and its argument.");
     kernels.def("activation_backward", &call_activation_backward, "instruction_set"_a, "activation"_a, "delta"_a,
                 "saved"_a, "to_bfloat16"_a, "delta times the slope at the saved activation (gelu: its argument).");
-    kernels.def("softmax", &call_softmax, "instruction_set"_a, "logits"_a, "Class probabilities.");
-    kernels.def("softmax_cross_entropy", &call_softmax_cross_entropy, "instruction_set"_a, "logits"_a, "targets"_a,
-                "delta_scale"_a, "to_bfloat16"_a, "Losses, and the gradient of the logits times delta_scale.");
+    kernels.def("softmax", &call_in_place<&KernelTable::softmax>, "instruction_set"_a, "outputs"_a,
+                "Class probabilities.");
+    kernels.def("sigmoid", &call_in_place<&KernelTable::sigmoid>, "instruction_set"_a, "outputs"_a,
+                "Probabilities of independent outputs.");
+    bind_loss<&KernelTable::softmax_cross_entropy, Loss::kSoftmaxCrossEntropy>(kernels, "softmax_cross_entropy");
+    bind_loss<&KernelTable::sigmoid_cross_entropy, Loss::kSigmoidCrossEntropy>(kernels, "sigmoid_cross_entropy");
+    bind_loss<&KernelTable::squared_error, Loss::kSquaredError>(kernels, "squared_error");
     kernels.def(
         "adam",
         [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& first_moment,

@@ -31,12 +31,12 @@ std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t 
     return copy;
 }
 
-CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_classes) {
-    if (targets.ndim() == 2) {
-        view.probabilities = in_place<float>(targets, 2, "targets");
-        if (extent(targets, 1) != n_classes) throw py::value_error("targets have the wrong number of classes");
+CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss) {
+    if (targets.ndim() == 2 || loss != Loss::kSoftmaxCrossEntropy) {
+        view.values = in_place<float>(targets, 2, "targets");
+        if (extent(targets, 1) != n_outputs) throw py::value_error("targets have the wrong number of columns");
     } else {
-        labels = checked_indices(targets, n_classes, "targets");
+        labels = checked_indices(targets, n_outputs, "targets");
         view.labels = labels.data();
     }
     if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");

@@ -51,7 +51,7 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
               const py::array& offsets, const py::array& learning_rates, py::ssize_t threads,
               bool threads_are_required) {
     const Inputs inputs = inputs_of(X, bound.network->n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes());
+    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss());
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
     const std::size_t limit = thread_limit(threads);
     const ReleasedGil released;

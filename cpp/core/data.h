@@ -18,10 +18,16 @@ struct Inputs {
     float scale() const { return pixels != nullptr ? 1.0f / 255.0f : 1.0f; }
 };
 
-// Class indices (n_samples,) or row-major class probabilities (n_samples, n_classes); exactly one pointer is set.
+// What the net should make of each sample. Exactly one pointer is set.
 struct Targets {
-    const std::int64_t* labels = nullptr;
-    const float* probabilities = nullptr;
+    const std::int64_t* labels = nullptr;  // class indices (n_samples,), for softmax cross-entropy
+    const float* values = nullptr;         // row-major (n_samples, n_outputs): class probabilities or outputs
+
+    // Those of the samples from this one on.
+    Targets from(std::size_t sample, std::size_t n_outputs) const {
+        return {labels == nullptr ? nullptr : labels + sample,
+                values == nullptr ? nullptr : values + sample * n_outputs};
+    }
 };
 
 class NonFiniteInput : public std::runtime_error {

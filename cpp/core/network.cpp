@@ -17,8 +17,8 @@ std::size_t checked(std::size_t a, std::size_t b, std::size_t c) {
 }  // namespace
 
 Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations,
-                 Rounding rounding, const KernelTable& kernels)
-    : kernels_(kernels), rounding_(rounding) {
+                 Rounding rounding, const KernelTable& kernels, Loss loss)
+    : kernels_(kernels), rounding_(rounding), loss_(loss) {
     std::size_t size = 0;
     for (std::size_t l = 0; l + 1 < layer_sizes.size(); ++l) {
         const bool last = l + 2 == layer_sizes.size();

@@ -28,11 +28,12 @@ class Network {
     // activations: one per hidden layer. Sizes are at least 1; throws std::bad_alloc or std::length_error if the
     // parameters do not fit into memory.
     Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations, Rounding rounding,
-            const KernelTable& kernels);
+            const KernelTable& kernels, Loss loss = Loss::kSoftmaxCrossEntropy);
 
     const KernelTable& kernels() const { return kernels_; }
     const std::vector<Layer>& layers() const { return layers_; }
     Rounding rounding() const { return rounding_; }
+    Loss loss() const { return loss_; }
     std::size_t n_features() const { return layers_.front().n_inputs; }
     std::size_t n_classes() const { return layers_.back().n_outputs; }
     std::size_t arena_size() const { return parameters_.size(); }
@@ -75,6 +76,7 @@ class Network {
 
     const KernelTable& kernels_;
     Rounding rounding_;
+    Loss loss_;
     std::vector<Layer> layers_;
     AlignedBuffer parameters_;
     AlignedBuffer rounded_;

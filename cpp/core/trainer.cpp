@@ -9,6 +9,7 @@
 
 #include "floating_point.h"
 #include "gemm.h"
+#include "loss.h"
 #include "parallel.h"
 
 namespace fastmlp {
@@ -236,11 +237,10 @@ class Step {
     void loss(std::size_t part, std::atomic<bool>& finite) {
         const Range rows = rows_of(part);
         float* losses = workspace_.losses.data();
-        const Panels logits = panels_of(workspace_.outputs.back());
-        kernels_.softmax_cross_entropy({logits.at(rows.begin, 0), logits.stride, rows.size(), network_.n_classes(),
-                                        targets_.labels, targets_.probabilities, samples_ + rows.begin,
-                                        static_cast<float>(1.0 / static_cast<double>(rows_)), network_.rounding(),
-                                        losses + rows.begin});
+        const Panels outputs = panels_of(workspace_.outputs.back());
+        take_losses(network_, {{outputs.at(rows.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
+                    targets_, static_cast<float>(1.0 / static_cast<double>(rows_)), network_.rounding(),
+                    losses + rows.begin);
         for (std::size_t i = rows.begin; i < rows.end; ++i)
             if (!std::isfinite(losses[i])) finite.store(false, std::memory_order_relaxed);
     }

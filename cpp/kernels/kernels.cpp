@@ -3,6 +3,7 @@
 
 #include "activation.inl"
 #include "kernel_table.h"
+#include "loss.inl"
 #include "optimizer.inl"
 #include "packing.inl"
 #include "product.inl"
@@ -58,7 +59,10 @@ constexpr KernelTable make_table(const char* name) {
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,
         .softmax_cross_entropy = softmax_cross_entropy,
+        .sigmoid_cross_entropy = sigmoid_cross_entropy,
+        .squared_error = squared_error,
         .softmax = softmax,
+        .sigmoid = sigmoid,
         .adam = adam,
         .sgd = sgd,
         .round_to_bfloat16 = round_to_bfloat16,

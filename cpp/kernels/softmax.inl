@@ -103,11 +103,11 @@ FASTMLP_INLINE void add_logs(const float* sums, const float* weights, std::size_
     for (std::size_t i = 0; i < count; ++i) losses[i] += weights[i] * lane[i];
 }
 
-void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
+void softmax_cross_entropy(const RowLosses& args) {
     const Line delta_scale = splat_line(args.delta_scale);
     float sums[kPanel], weights[kPanel];  // of the exponentials and the targets of up to 16 rows
     for (std::size_t i = 0; i < args.rows; ++i) {
-        const Row row{args.logits + i * kPanel, args.panel_stride, args.n_classes};
+        const Row row{args.outputs + i * kPanel, args.panel_stride, args.n_outputs};
         const std::size_t sample = source_row(args.index, i);
         const Extent extent = extent_of(row);
         float& sum = sums[i % kPanel];
@@ -121,7 +121,7 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
                 store_line(row.line(panel), load_line(row.line(panel)) / splat_line(sum));
             *true_class -= 1.0f;
         } else {
-            const float* target = args.probabilities + sample * args.n_classes;
+            const float* target = args.targets + sample * args.n_outputs;
             args.losses[i] = linear_loss(row, target, extent.max) + extent.not_finite;
             weight = sum_of_target(row, target);
             sum = exponentiate(row, extent.max);

@@ -40,6 +40,7 @@ class Network:
         activations: Sequence[str],
         *,
         mixed_bfloat16: bool = False,
+        loss: str = "softmax_cross_entropy",
         instruction_set: str = "",
     ) -> None: ...
     @property
@@ -70,16 +71,28 @@ class Network:
     def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
         """Class probabilities, (n_samples, n_classes)."""
 
+    def sigmoid(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
+        """Probabilities of independent outputs, (n_samples, n_outputs)."""
+
     def evaluate(
         self,
         X: NDArray[np.uint8] | NDArray[np.float32],
         targets: NDArray[np.int64] | NDArray[np.float32],
         threads: int,
     ) -> tuple[float, NDArray[np.int64]]:
-        """Sum of the samples' losses in nats, and the predicted class of each sample.
+        """Sum of the samples' losses, and the class of the largest output of each sample.
 
-        targets: int64 class indices (n_samples,), or float32 class probabilities (n_samples, n_classes).
+        targets: int64 class indices (n_samples,) for softmax_cross_entropy, or float32 (n_samples,
+        n_outputs).
         """
+
+    def evaluate_outputs(
+        self,
+        X: NDArray[np.uint8] | NDArray[np.float32],
+        targets: NDArray[np.int64] | NDArray[np.float32],
+        threads: int,
+    ) -> tuple[float, NDArray[np.float32]]:
+        """As evaluate, with the output of the last layer, (n_samples, n_outputs)."""
 
 @final
 class TrainerState:
@@ -202,18 +215,42 @@ class kernels:
         """Delta times the slope at the saved activation (gelu: its argument)."""
 
     @staticmethod
-    def softmax(instruction_set: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def softmax(instruction_set: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities."""
+
+    @staticmethod
+    def sigmoid(instruction_set: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of independent outputs."""
 
     @staticmethod
     def softmax_cross_entropy(
         instruction_set: str,
-        logits: NDArray[np.float32],
+        outputs: NDArray[np.float32],
         targets: NDArray[np.int64] | NDArray[np.float32],
         delta_scale: float,
         to_bfloat16: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Losses, and the gradient of the logits times delta_scale."""
+        """Losses, and the gradient of the outputs times delta_scale."""
+
+    @staticmethod
+    def sigmoid_cross_entropy(
+        instruction_set: str,
+        outputs: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        delta_scale: float,
+        to_bfloat16: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As softmax_cross_entropy, of independent outputs."""
+
+    @staticmethod
+    def squared_error(
+        instruction_set: str,
+        outputs: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        delta_scale: float,
+        to_bfloat16: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As softmax_cross_entropy, of the mean squared error."""
 
     @staticmethod
     def adam(

@@ -38,12 +38,14 @@ class SharedNetwork:
         One for each hidden layer.
     mixed_bfloat16 : bool
         Whether products are made of bfloat16 numbers.
+    loss : str
+        The name of what training makes small.
     """
 
     def __init__(
-        self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool
+        self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool, loss: str
     ) -> None:
-        self._settings = (tuple(layer_sizes), tuple(activations), mixed_bfloat16)
+        self._settings = (tuple(layer_sizes), tuple(activations), mixed_bfloat16, loss)
         self._layers = range(len(layer_sizes) - 1)
         self.network = _new_network(*self._settings)
         self.version = 0  # goes up before and after every change of the parameters
@@ -146,5 +148,7 @@ class SharedNetwork:
         return self._trainer
 
 
-def _new_network(sizes: Sequence[int], activations: Sequence[str], mixed_bfloat16: bool) -> _core.Network:
-    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16)
+def _new_network(
+    sizes: Sequence[int], activations: Sequence[str], mixed_bfloat16: bool, loss: str
+) -> _core.Network:
+    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16, loss=loss)

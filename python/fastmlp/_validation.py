@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 ACTIVATIONS: Final = ("relu", "tanh", "sigmoid", "identity", "leaky_relu", "gelu")
 PRECISIONS: Final = ("float32", "mixed_bfloat16")
+LOSSES: Final = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
 MAX_UNITS: Final = 2**31 - 1
 MAX_PARAMETERS: Final = 2**40  # 4 TiB of float32: no mistake in the layers' sizes may reach the allocator
 PROBABILITY_TOLERANCE: Final = 1e-3
@@ -297,6 +298,54 @@ def targets(
     return np.require(array, np.int64, ["C", "A"])
 
 
+def label_rows(
+    y: object, n_samples: int, n_outputs: int, name: str = "y", X_name: str = "X"
+) -> NDArray[np.float32]:
+    """Return labels that do not exclude one another as float32 (n_samples, n_outputs), each in [0, 1]."""
+    rows = _rows_of_targets(y, n_samples, n_outputs, name, X_name, "labels from 0 to 1")
+    _check_targets(rows, name, lambda chunk: (chunk >= 0) & (chunk <= 1), "labels must be from 0 to 1")
+    return np.require(rows, np.float32, ["C", "A"])
+
+
+def number_rows(
+    y: object, n_samples: int, n_outputs: int, name: str = "y", X_name: str = "X"
+) -> NDArray[np.float32]:
+    """Return numbers to be learnt as float32 (n_samples, n_outputs), all of them finite."""
+    rows = _rows_of_targets(y, n_samples, n_outputs, name, X_name, "numbers")
+    with np.errstate(over="ignore"):
+        rows = np.require(rows, np.float32, ["C", "A"])
+    _check_targets(rows, name, np.isfinite, "targets must be finite numbers of float32")
+    return rows
+
+
+def _rows_of_targets(
+    y: object, n_samples: int, n_outputs: int, name: str, X_name: str, what: str
+) -> NDArray[Any]:
+    """Return an array of real numbers as (n_samples, n_outputs); with one output, (n_samples,) will do."""
+    array = real_array(y, name)
+    rows = array.reshape(-1, 1) if array.ndim == 1 and n_outputs == 1 else array
+    if rows.ndim != 2 or rows.shape[1] != n_outputs:
+        flat = f" or ({n_samples},)" if n_outputs == 1 else ""
+        raise ValueError(
+            f"{name} has the shape {array.shape}, but must be {what} ({n_samples}, {n_outputs}){flat} for "
+            f"the {n_outputs} output(s) of this net."
+        )
+    if len(rows) != n_samples:
+        raise ValueError(f"{name} has {len(rows)} entries, but {X_name} has {n_samples} samples.")
+    return rows
+
+
+def _check_targets(
+    rows: NDArray[Any], name: str, is_sound: Callable[[NDArray[Any]], NDArray[np.bool_]], rule: str
+) -> None:
+    rows_at_a_time = max(1, 2**20 // rows.shape[1])  # for the sake of memory
+    for first in range(0, len(rows), rows_at_a_time):
+        sound = is_sound(rows[first : first + rows_at_a_time])
+        if not sound.all():
+            row, column = (int(index[0]) for index in np.nonzero(~sound))
+            raise ValueError(f"{name}[{first + row}, {column}] is {rows[first + row, column]}, but {rule}.")
+
+
 def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
     if type(y) is not np.ndarray:
         _refuse_look_alikes(y, name)
@@ -345,6 +394,12 @@ def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:
             f"{name}[{first + row}] is {shortened(chunk[row].tolist())}, with the sum {sums[row]:g}; class "
             "probabilities must be at least 0 and sum to 1."
         )
+
+
+NO_PROBABILITIES: Final = (
+    "This net's loss is squared_error: its outputs are numbers, not logits, and there are no probabilities. "
+    "predict returns the outputs."
+)
 
 
 def row_with_non_finite(X: NDArray[Any], row: int, name: str, first_row: int) -> str:

@@ -146,7 +146,7 @@ class EarlyStopping(Callback):
     ------
     TypeError, ValueError
         If an argument is of a wrong type or out of range. `Net.fit` raises ValueError if a validation number
-        is to be watched and there are no validation data.
+        is to be watched and there are no validation data, or, with squared_error, no accuracy.
 
     References
     ----------
@@ -188,6 +188,11 @@ class EarlyStopping(Callback):
             raise ValueError(
                 f"EarlyStopping watches {self.monitor}, but there are no validation data; pass "
                 'validation_data or validation_split to fit, or EarlyStopping(monitor="loss").'
+            )
+        if self.monitor == "validation_accuracy" and net.loss == "squared_error":
+            raise ValueError(
+                "EarlyStopping watches validation_accuracy, but with squared_error there is none; use "
+                'EarlyStopping(monitor="validation_loss").'
             )
 
     def on_epoch_end(self, net: Any, fit: Fit) -> None:

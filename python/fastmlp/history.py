@@ -40,7 +40,7 @@ class History:
     validation_loss : list of float
         Mean loss of the validation samples at the end of the epoch, in nats; empty without validation.
     validation_accuracy : list of float
-        Fraction of them predicted rightly, in [0, 1]; empty without validation.
+        Fraction of them predicted rightly, in [0, 1]; empty without validation, and with squared_error.
     learning_rate : list of float
         The learning rate of the epoch's last step.
     seconds : list of float
@@ -152,8 +152,9 @@ class History:
         sizes[-1] = n_samples - (n_steps - 1) * batch_size
         losses = self._losses[self._n_losses - n_steps : self._n_losses].astype(np.float64)
         self.loss.append(float(losses @ sizes) / n_samples)
-        if validation_loss is not None and validation_accuracy is not None:
+        if validation_loss is not None:
             self.validation_loss.append(validation_loss)
+        if validation_accuracy is not None:
             self.validation_accuracy.append(validation_accuracy)
         self.learning_rate.append(learning_rate)
         self.seconds.append(seconds)

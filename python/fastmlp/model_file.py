@@ -41,7 +41,7 @@ from fastmlp.errors import ModelFileError
 from fastmlp.history import COLUMNS, OPTIONAL_COLUMNS, History
 from fastmlp.initializers import Initializer, Normal, checked_initializer
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # since 2: loss; a file of version 1 is of a net that has the first of LOSSES
 MAX_HEADER_BYTES: Final = 2**22
 _MAX_EPOCHS: Final = 2**31  # the number of a shuffle has 32 bits; this leaves room to train on
 
@@ -66,6 +66,8 @@ class StoredModel:
         What the weights were drawn from at first.
     precision : str
         "float32" or "mixed_bfloat16".
+    loss : str
+        What was made small; one of `fastmlp.losses`.
     seed : int
         In [0, 2**64).
     n_epochs : int
@@ -84,6 +86,7 @@ class StoredModel:
     activations: tuple[str, ...]
     initializer: Initializer
     precision: str
+    loss: str
     seed: int
     n_epochs: int
     image_shape: tuple[int, ...] | None
@@ -163,6 +166,7 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
         "activations": model.activations,
         "initializer": initializer,
         "precision": model.precision,
+        "loss": model.loss,
         "seed": model.seed,
         "n_epochs": model.n_epochs,
         "image_shape": model.image_shape,
@@ -238,11 +242,13 @@ def _decoded_settings(metadata: object) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Upgrade fastmlp."
         )
     sizes = _validation.layer_sizes(_required(stored, "layer_sizes"))
+    loss = _validation.LOSSES[0] if version == 1 else _required(stored, "loss")
     return {
         "layer_sizes": sizes,
         "activations": _validation.activations(_required(stored, "activations"), len(sizes) - 2),
         "initializer": _decoded_initializer(_required(stored, "initializer")),
         "precision": _validation.one_of(_required(stored, "precision"), "precision", _validation.PRECISIONS),
+        "loss": _validation.one_of(loss, "loss", _validation.LOSSES),
         "seed": _validation.seed(_required(stored, "seed")),
         "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, _MAX_EPOCHS),
         "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),

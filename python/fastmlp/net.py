@@ -23,7 +23,8 @@ from fastmlp._training import CallDone, Training, non_finite_input
 from fastmlp.callbacks import Callback, Fit, Progress
 from fastmlp.history import History
 from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
-from fastmlp.metrics import Evaluation, classes_of, confusion_matrix
+from fastmlp.losses import Loss, loss_named
+from fastmlp.metrics import Evaluation
 from fastmlp.optimizers import Adam, Optimizer
 
 _DEFAULT_EPOCHS = 10
@@ -33,13 +34,13 @@ _T = TypeVar("_T")
 
 
 class Net:
-    """A multilayer perceptron that classifies: dense layers, softmax at the end, cross-entropy as the loss.
+    """A multilayer perceptron: dense layers that classify, or learn several labels or numbers at once.
 
     Parameters
     ----------
     layer_sizes : sequence of int
-        Units of each layer, inputs first and classes last: ``[784, 200, 10]`` has one hidden layer of 200
-        units. At least two numbers, each at least 1.
+        Units of each layer, inputs first and classes (or other outputs) last: ``[784, 200, 10]`` has one
+        hidden layer of 200 units. At least two numbers, each at least 1.
     activation : str or sequence of str, default "relu"
         relu, tanh, sigmoid, identity, leaky_relu (slope 0.01 below 0) or gelu (x times the normal
         distribution function of x); one for all hidden layers, or one for each.
@@ -49,6 +50,10 @@ class Net:
     precision : {"float32", "mixed_bfloat16"}, default "float32"
         mixed_bfloat16 rounds the operands of matrix products to bfloat16; weights, moments and sums are
         float32 all the same.
+    loss : str, default "softmax_cross_entropy"
+        What the outputs are and what training makes small. softmax_cross_entropy: one class for each sample;
+        sigmoid_cross_entropy: several labels, each true or not (multi-label); squared_error: numbers
+        (regression). `fastmlp.losses` has the formulas.
     seed : int, optional
         In [0, 2**64). It decides the initial weights and the order of samples. With precision float32 the
         same seed, data and settings give the same weights, bit for bit, for any number of threads. By default
@@ -61,6 +66,7 @@ class Net:
         One for each hidden layer.
     initializer : str or Normal
     precision : str
+    loss : str
     seed : int
     history : History
         Of the fit under way, or else the last one; empty before the first.
@@ -103,6 +109,13 @@ class Net:
     array([1, 0])
     >>> net.evaluate(X, y).accuracy > 0.95
     True
+
+    Learn the two numbers' sum instead:
+
+    >>> net = Net([2, 16, 1], loss="squared_error", seed=0)
+    >>> history = net.fit(X, X.sum(axis=1), epochs=30, batch_size=50, optimizer=Adam(learning_rate=0.01))
+    >>> bool(abs(net.predict([[0.1, 0.8]])[0] - 0.9) < 0.1)
+    True
     """
 
     def __init__(
@@ -112,6 +125,7 @@ class Net:
         activation: str | Sequence[str] = "relu",
         initializer: Initializer = "he_normal",
         precision: str = "float32",
+        loss: str = "softmax_cross_entropy",
         seed: int | None = None,
     ) -> None:
         sizes = _validation.layer_sizes(layer_sizes)
@@ -120,6 +134,7 @@ class Net:
             _validation.activations(activation, len(sizes) - 2),
             checked_initializer(initializer),
             _validation.one_of(precision, "precision", _validation.PRECISIONS),
+            loss_named(loss),
             draw_seed() if seed is None else _validation.seed(seed),
         )
         self._network.assign(initial_parameters(sizes, self.initializer, self.seed))
@@ -130,6 +145,7 @@ class Net:
         activations: tuple[str, ...],
         initializer: Initializer,
         precision: str,
+        loss: Loss,
         seed: int,
     ) -> None:
         """Set every attribute; the arguments have been checked, and all parameters are zero."""
@@ -137,12 +153,16 @@ class Net:
         self.activations = activations
         self.initializer = initializer
         self.precision = precision
+        self.loss = loss.name
         self.seed = seed
         self.history = History()
         self.n_epochs = 0
         self._image_shape: tuple[int, ...] | None = None
         self._class_names: tuple[str, ...] | None = None
-        self._network = SharedNetwork(layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16")
+        self._loss = loss
+        self._network = SharedNetwork(
+            layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16", loss=loss.name
+        )
         self._last_run: _core.RunResult | None = None
         self._fitting = threading.Lock()
         self._n_fits = 0
@@ -180,7 +200,10 @@ class Net:
             time (at most 32 MB or one batch).
         y : array_like
             Class labels, integers (n_samples,) from 0 to n_classes - 1; or class probabilities (n_samples,
-            n_classes), at least 0 and with a sum of 1 (to within 0.001) in each row.
+            n_classes), at least 0 and with a sum of 1 (to within 0.001) in each row. With
+            loss="sigmoid_cross_entropy", labels from 0 to 1, mostly 0 or 1, (n_samples, n_outputs); with
+            "squared_error", numbers (n_samples, n_outputs). For a single output these two may be
+            (n_samples,).
         epochs : int, optional
             How often to go through all samples, at least 1; 10 if `steps` is not given either.
         steps : int, optional
@@ -323,8 +346,9 @@ class Net:
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
-            validation_loss, predicted = self._loss_and_classes(samples, targets, job.threads.count)
-            validation_accuracy = float(np.mean(predicted == classes_of(targets)))
+            validation_loss, predicted = self._loss_and_predicted(samples, targets, job.threads.count)
+            is_right = self._loss.is_right(targets, predicted)
+            validation_accuracy = None if is_right is None else float(np.mean(is_right))
         history._add_epoch(
             batch_size=job.batch_size,
             n_samples=sum(call.n_samples for call in calls),
@@ -371,8 +395,8 @@ class Net:
 
     # Prediction.
 
-    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.int64]:
-        """Return the most probable class of each sample.
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """Return the most probable class of each sample; or its labels, or numbers.
 
         Parameters
         ----------
@@ -384,7 +408,10 @@ class Net:
         Returns
         -------
         numpy.ndarray
-            int64 (n_samples,), from 0 to n_classes - 1; the first of equally probable classes.
+            int64 (n_samples,), from 0 to n_classes - 1; the first of equally probable classes. With
+            loss="sigmoid_cross_entropy" int64 (n_samples, n_outputs): 1 where the label is more probable than
+            not, else 0. With "squared_error" float32 (n_samples, n_outputs): the outputs. For a single output
+            these two are (n_samples,).
 
         Raises
         ------
@@ -398,8 +425,7 @@ class Net:
         >>> Net([2, 3], seed=0).predict([[0.0, 1.0], [1.0, 0.0]]).shape
         (2,)
         """
-        classes: NDArray[np.int64] = self.logits(X, threads=threads).argmax(axis=1)
-        return classes
+        return self._loss.predicted(self.logits(X, threads=threads))
 
     def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
         """Return the probability of each class for each sample.
@@ -414,12 +440,14 @@ class Net:
         Returns
         -------
         numpy.ndarray
-            float32 (n_samples, n_classes), at least 0; the sum of each row is 1 to within rounding.
+            float32 (n_samples, n_classes), at least 0; the sum of each row is 1 to within rounding. With
+            loss="sigmoid_cross_entropy" (n_samples, n_outputs), of each label by itself.
 
         Raises
         ------
         TypeError, ValueError
-            If X is no array of real numbers, or its samples have another number of features.
+            If X is no array of real numbers, or its samples have another number of features. ValueError if
+            the loss is "squared_error": numbers have no probabilities.
         fastmlp.NonFiniteInputError
             If a sample holds a value that is infinite or not a number.
 
@@ -428,10 +456,10 @@ class Net:
         >>> Net([2, 3], seed=0).predict_proba([[0.0, 0.0]])
         array([[0.33333334, 0.33333334, 0.33333334]], dtype=float32)
         """
-        return self._outputs(X, threads, lambda network, rows, limit: network.softmax(rows, limit))
+        return self._outputs(X, threads, self._loss.probabilities)
 
     def logits(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
-        """Return the output of the last layer, before softmax.
+        """Return the output of the last layer, before softmax or sigmoid.
 
         Parameters
         ----------
@@ -468,15 +496,15 @@ class Net:
         X : array_like
             Samples, as for `fit`; at least one.
         y : array_like
-            Class labels or class probabilities, as for `fit`. A sample with probabilities counts as one of
-            its most probable class in the accuracy and the confusion matrix.
+            As for `fit`. A sample with class probabilities counts as one of its most probable class in the
+            accuracy and the confusion matrix, and a label that is a probability as 1 if that is above 0.5.
         threads : int, optional
             The most threads to use, from 1 to 1024; by default as for `fit`.
 
         Returns
         -------
         Evaluation
-            Mean loss in nats, accuracy, confusion matrix and number of samples.
+            Mean loss, accuracy, confusion matrix and number of samples.
 
         Raises
         ------
@@ -492,16 +520,15 @@ class Net:
         """
         array, targets = self._checked_samples_and_targets(X, y, "X", "y", "evaluation")
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
-        loss, predicted = self._loss_and_classes(Samples(array, self.layer_sizes[0]), targets, limit)
-        matrix = confusion_matrix(classes_of(targets), predicted, self.layer_sizes[-1])
-        return Evaluation(loss, float(np.trace(matrix) / len(array)), matrix, len(array))
+        loss, predicted = self._loss_and_predicted(Samples(array, self.layer_sizes[0]), targets, limit)
+        return self._loss.evaluation(loss, targets, predicted, self.layer_sizes[-1])
 
     def _checked_samples_and_targets(
         self, X: object, y: object, X_name: str, y_name: str, purpose: str
     ) -> tuple[NDArray[Any], CoreTargets]:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape, X_name)
         _validation.some_samples(len(array), X_name, purpose)
-        return array, _validation.targets(y, len(array), self.layer_sizes[-1], y_name, X_name)
+        return array, self._loss.targets(y, len(array), self.layer_sizes[-1], y_name, X_name)
 
     def _outputs(
         self,
@@ -517,12 +544,13 @@ class Net:
             return outputs[0]
         return np.concatenate(outputs) if outputs else np.empty((0, self.layer_sizes[-1]), np.float32)
 
-    def _loss_and_classes(
+    def _loss_and_predicted(
         self, samples: Samples, targets: CoreTargets, threads: int
-    ) -> tuple[float, NDArray[np.int64]]:
-        """Mean loss in nats, and the predicted class of each sample."""
+    ) -> tuple[float, NDArray[Any]]:
+        """Mean loss, and what is predicted for each sample."""
         parts = self._by_chunks(
-            samples, lambda network, rows, place: network.evaluate(rows, targets[place], threads)
+            samples,
+            lambda network, rows, place: self._loss.evaluate(network, rows, targets[place], threads),
         )
         mean_loss = math.fsum(loss for loss, _ in parts) / len(samples)
         return mean_loss, np.concatenate([predicted for _, predicted in parts])
@@ -617,8 +645,9 @@ class Net:
             for n_units, activation in zip(self.layer_sizes[1:-1], self.activations, strict=True)
         ]
         layers = " -> ".join([str(self.layer_sizes[0]), *hidden, str(self.layer_sizes[-1])])
+        loss = "" if self.loss == _validation.LOSSES[0] else f"{self.loss}, "
         return (
-            f"<Net {layers}: {self.n_parameters:,} parameters, {self.precision}, seed {self.seed}, "
+            f"<Net {layers}: {self.n_parameters:,} parameters, {self.precision}, {loss}seed {self.seed}, "
             f"{self.n_epochs} epochs>"
         )
 
@@ -689,6 +718,7 @@ class Net:
             self.activations,
             self.initializer,
             self.precision,
+            self.loss,
             self.seed,
             self.n_epochs,
             self._image_shape,
@@ -701,7 +731,8 @@ class Net:
     @classmethod
     def _from_stored(cls, stored: model_file.StoredModel) -> Net:
         net = cls.__new__(cls)
-        net._set_up(stored.layer_sizes, stored.activations, stored.initializer, stored.precision, stored.seed)
+        settings = stored.layer_sizes, stored.activations, stored.initializer, stored.precision
+        net._set_up(*settings, loss_named(stored.loss), stored.seed)
         net._network.assign((stored.weights, stored.biases))
         net.history = stored.history
         net.n_epochs = stored.n_epochs

@@ -23,6 +23,7 @@ void check(const KernelTable& table) {
     check_packing(table);
     check_elementwise(table);
     check_softmax(table);
+    check_losses(table);
     check_training(table);
 }
 

@@ -29,6 +29,7 @@ struct Recipe {
     std::size_t batch_size;
     unsigned zero_eighths = 0;    // of the pixels
     bool work_for_seven = false;  // large enough for each of seven threads to have work
+    Loss loss = Loss::kSoftmaxCrossEntropy;
 };
 
 constexpr std::size_t kSamples = 211;
@@ -45,6 +46,18 @@ std::vector<Recipe> recipes() {
         {"shallow", {19, 3}, {}, Rounding::kNone, kAdam, false, true, 1},
         {"one_class", {5, 4, 1}, {kIdentity}, Rounding::kNone, kAdam, true, true, 7},
         {"mixed_bfloat16", {301, 131, 11}, {kRelu}, Rounding::kBfloat16, kAdam, true, true, 131},
+        {"multi_label",
+         {37, 29, 19},
+         {kTanh},
+         Rounding::kNone,
+         kSgd,
+         false,
+         false,
+         33,
+         0,
+         false,
+         Loss::kSigmoidCrossEntropy},
+        {"regression", {37, 29, 19}, {kGelu}, Rounding::kNone, kAdam, false, false, 33, 0, false, Loss::kSquaredError},
     };
 }
 
@@ -119,7 +132,7 @@ std::vector<float> parameters_of(const Network& network) {
 // Losses, parameters, and what the trained net says of the samples, all as one row of numbers.
 std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::size_t threads, Item& item) {
     const Samples samples(recipe);
-    Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table);
+    Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table, recipe.loss);
     start(network);
     Trainer trainer(network);
     trainer.set_optimizer({.kind = recipe.optimizer, .momentum = 0.5});
