@@ -106,9 +106,12 @@ def run_batches(
     learning_rate: float | Sequence[float],
     *,
     threads: int | None = None,
+    weights: NDArray[np.float32] | None = None,
+    label_smoothing: float = 0.0,
 ) -> _core.RunResult:
     """Train one step per array of row numbers; threads=None lets the core choose, a number is obeyed."""
     offsets = np.cumsum([0, *map(len, batches)], dtype=np.int64)
     order = np.concatenate([*batches, np.empty(0, np.int64)]).astype(np.int64)
     rates = np.broadcast_to(np.asarray(learning_rate, np.float64), (len(batches),)).copy()
-    return trainer.run(X, targets, order, offsets, rates, threads or 0, threads is not None)
+    team = threads or 0, threads is not None
+    return trainer.run(X, targets, order, offsets, rates, *team, weights, label_smoothing)

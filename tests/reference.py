@@ -126,6 +126,12 @@ LOSSES = {
 }
 
 
+def smoothed(T: Float, label_smoothing: float, loss: str) -> Float:
+    """Spread a part of each label over all: Szegedy et al. (2016), section 7."""
+    n_alternatives = T.shape[1] if loss == "softmax_cross_entropy" else 2
+    return (1 - label_smoothing) * T + label_smoothing / n_alternatives
+
+
 # The net.
 
 
@@ -146,8 +152,15 @@ class ForwardPass:
 @dataclass
 class Gradients:
     losses: Float  # of each sample
+    mean_loss: float  # weighted
     weights: list[Float]  # gradients of the mean loss
     biases: list[Float]
+
+
+def shares(weights: NDArray[np.floating] | None, n: int) -> Float:
+    """Return the part that each sample has of the mean."""
+    w = np.ones(n) if weights is None else weights.astype(np.float64)
+    return w / w.sum() if n else w
 
 
 @dataclass
@@ -189,15 +202,24 @@ class ReferenceNet:
         return result
 
     def gradients(
-        self, X: NDArray[np.uint8] | NDArray[np.floating], targets: NDArray[np.int64] | NDArray[np.floating]
+        self,
+        X: NDArray[np.uint8] | NDArray[np.floating],
+        targets: NDArray[np.int64] | NDArray[np.floating],
+        *,
+        weights: NDArray[np.floating] | None = None,
+        label_smoothing: float = 0.0,
     ) -> Gradients:
         """Gradients of the mean loss by backpropagation: Rumelhart, Hinton & Williams (1986)."""
         forward = self.forward(X)
         T = target_rows(targets, forward.logits.shape[1])
+        if label_smoothing:
+            T = smoothed(T, label_smoothing, self.loss)
+        parts = shares(weights, len(X))
         loss = LOSSES[self.loss]
-        result = Gradients(loss.function(forward.logits, T), [], [])
+        losses = loss.function(forward.logits, T)
+        result = Gradients(losses, float(parts @ losses), [], [])
 
-        dZ = self.operand(loss.gradient(forward.logits, T) / len(X))  # of the mean over n samples
+        dZ = self.operand(loss.gradient(forward.logits, T) * parts[:, np.newaxis])
         for layer in reversed(range(self.n_layers)):
             a = forward.inputs[layer]
             result.weights.insert(0, forward.input_scales[layer] * (a.T @ dZ))
@@ -280,8 +302,11 @@ def train_step(
     X: NDArray[np.uint8] | NDArray[np.floating],
     targets: NDArray[np.int64] | NDArray[np.floating],
     learning_rate: float,
+    *,
+    weights: NDArray[np.floating] | None = None,
+    label_smoothing: float = 0.0,
 ) -> float:
     """Train on one batch and return its mean loss before the update."""
-    gradients = net.gradients(X, targets)
+    gradients = net.gradients(X, targets, weights=weights, label_smoothing=label_smoothing)
     optimizer.step(net.parameters, [*gradients.weights, *gradients.biases], learning_rate)
-    return float(gradients.losses.mean())
+    return gradients.mean_loss

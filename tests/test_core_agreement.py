@@ -77,22 +77,22 @@ def assert_forward_agrees(net, network, X, targets):
     assert (best - chosen <= 2 * bound.pre_activations[-1].max(axis=1)).all()
 
 
-def assert_gradients_agree(net, network, X, targets, *, threads=None):
+def assert_gradients_agree(net, network, X, targets, *, threads=None, **how):
     """Read off all gradients from one step of plain SGD, and hold them and the loss against the oracle.
 
     The learning rate is 2^12: it scales a gradient without rounding it, and little of it is lost when the
     core subtracts it from a weight around 1: w - rate g is rounded, by u |w - rate g|.
+    how: weights and label_smoothing.
     """
     rate = 2.0**12
     before = [p.astype(np.float64) for p in net.parameters]
-    expected, bound = net.gradients(X, targets), bounds(net, X, targets)
+    expected, bound = net.gradients(X, targets, **how), bounds(net, X, targets, **how)
 
-    result = run_batches(sgd_trainer(network), X, targets, [np.arange(len(X))], rate, threads=threads)
+    result = run_batches(sgd_trainer(network), X, targets, [np.arange(len(X))], rate, threads=threads, **how)
 
     assert result.stopped == ""
-    mean_loss = expected.losses.mean()
-    loss_bound = bound.losses.mean() + UNIT_ROUNDOFF * mean_loss
-    assert_within(result.losses, np.array([mean_loss]), np.array([loss_bound]))
+    loss_bound = bound.mean_loss + UNIT_ROUNDOFF * expected.mean_loss
+    assert_within(result.losses, np.array([expected.mean_loss]), np.array([loss_bound]))
     after = parameters_of(network, net.n_layers)
     for old, new, gradient, error in zip(
         before,
@@ -183,6 +183,64 @@ def test_losses_of_independent_outputs_and_their_gradients_agree_with_the_oracle
             network = network_like(net, instruction_set)
             assert_forward_agrees(net, network, X, targets)
             assert_gradients_agree(net, network, X, targets)
+
+
+KINDS_OF_TARGETS = {  # and their loss
+    "labels": "softmax_cross_entropy",
+    "probabilities": "softmax_cross_entropy",
+    "sigmoid_cross_entropy": "sigmoid_cross_entropy",
+    "squared_error": "squared_error",
+}
+
+
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("kind", KINDS_OF_TARGETS)
+def test_gradients_of_weighted_samples_and_smoothed_labels_agree_with_the_oracle(
+    kind, label_smoothing, weighted, precision, instruction_set
+):
+    if label_smoothing and kind == "squared_error":
+        label_smoothing = 0.0  # it has no labels
+    rng = np.random.default_rng(20)
+    for sizes in ([1, 1], [7, 5, 3], [33, 17, 16], [100, 31, 6, 17]):
+        for n in (1, 7, 33, 100):
+            activations = ["gelu"] * (len(sizes) - 2)
+            mixed, loss = PRECISIONS[precision], KINDS_OF_TARGETS[kind]
+            net = random_net(rng, sizes, activations, mixed_bfloat16=mixed, loss=loss)
+            X, targets = random_inputs(rng, "float32", n, sizes[0]), random_targets(rng, kind, n, sizes[-1])
+            weights = (
+                (rng.random(n) * rng.choice([0, 1, 1, 1e-3], n)).astype(np.float32) if weighted else None
+            )
+            if weighted:
+                weights[0] = 0.5  # one at least is not 0
+            network = network_like(net, instruction_set)
+            how = {"weights": weights, "label_smoothing": label_smoothing}
+            assert_gradients_agree(net, network, X, targets, **how)
+
+            network = network_like(net, instruction_set)
+            expected = net.gradients(X, targets, weights=weights)
+            total = n if weights is None else weights.sum(dtype=np.float64)
+            bound = bounds(net, X, targets, weights=weights).mean_loss
+            for evaluate in (network.evaluate, network.evaluate_outputs):
+                loss_sum, _ = evaluate(X, targets, 0, weights)
+                assert abs(loss_sum / total - expected.mean_loss) <= bound
+
+
+@every_instruction_set
+@pytest.mark.parametrize("kind", KINDS_OF_TARGETS)
+def test_batch_whose_weights_are_all_zero_has_loss_and_gradient_zero(kind, instruction_set):
+    rng = np.random.default_rng(21)
+    net = random_net(rng, [6, 5, 4], ["relu"], loss=KINDS_OF_TARGETS[kind])
+    X, targets = random_inputs(rng, "float32", 10, 6), random_targets(rng, kind, 10, 4)
+    network = network_like(net, instruction_set)
+    weights = np.where(np.arange(10) < 5, 0, 1).astype(np.float32)
+    result = run_batches(sgd_trainer(network), X, targets, [np.arange(5)], 1.0, weights=weights)
+    assert result.stopped == ""
+    np.testing.assert_array_equal(result.losses, [0.0])
+    for before, after in zip(net.parameters, parameters_of(network, 2), strict=True):
+        np.testing.assert_array_equal(after, before)
 
 
 @every_instruction_set

@@ -17,7 +17,9 @@ from error_bounds import (
     TINY,
     UNIT_ROUNDOFF,
     gamma,
+    output_bounds,
     sigmoid_bounds,
+    smoothed_bound,
     softmax_bounds,
     squared_error_bound,
 )
@@ -31,6 +33,7 @@ from reference import (
     round_to_bfloat16,
     sigmoid,
     sigmoid_cross_entropy,
+    smoothed,
     softmax,
     target_rows,
 )
@@ -370,6 +373,49 @@ def test_loss_of_independent_outputs_at_all_sizes_agrees_with_the_oracle(scale, 
         rounded = kernel(instruction_set, outputs, targets, 0.125, True)
         np.testing.assert_array_equal(rounded[0], losses)
         np.testing.assert_array_equal(rounded[1], round_to_bfloat16(delta))
+
+
+@every_instruction_set
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy", "squared_error"])
+def test_weight_of_a_row_scales_its_delta_and_not_its_loss(kind, label_smoothing, instruction_set):
+    if label_smoothing and kind == "squared_error":
+        label_smoothing = 0.0  # it has no labels
+    rng = np.random.default_rng(16)
+    kernel = getattr(kernels, kind if kind in LOSSES else "softmax_cross_entropy")
+    for rows, n_outputs in itertools.product(ROWS, CLASSES):
+        outputs = rng.normal(size=(rows, n_outputs)).astype(np.float32)
+        targets = random_targets(rng, kind, rows, n_outputs)
+        weights = 2.0 ** rng.integers(-3, 4, rows).astype(np.float32)  # products with them are exact
+        weights[rows // 2 :: 3] = 0.0
+        arguments = instruction_set, outputs, targets, 0.125, False
+        losses, delta = kernel(*arguments, None, label_smoothing)
+        same_losses, weighted = kernel(*arguments, weights, label_smoothing)
+        np.testing.assert_array_equal(same_losses, losses)
+        np.testing.assert_array_equal(weighted, delta * weights[:, np.newaxis])
+
+
+@every_instruction_set
+@pytest.mark.parametrize("label_smoothing", [0.1, 0.999])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy"])
+def test_cross_entropy_of_smoothed_labels_agrees_with_the_oracle(kind, label_smoothing, instruction_set):
+    rng = np.random.default_rng(17)
+    loss = kind if kind in LOSSES else "softmax_cross_entropy"
+    for rows, n_outputs, scale in itertools.product(ROWS, CLASSES, (1.0, 1e4)):
+        outputs = (scale * rng.normal(size=(rows, n_outputs))).astype(np.float32)
+        targets = random_targets(rng, kind, rows, n_outputs)
+        exact = outputs.astype(np.float64)
+        rows_of_T = target_rows(targets, n_outputs)
+        T = smoothed(rows_of_T, label_smoothing, loss)
+        T_error = smoothed_bound(rows_of_T, label_smoothing, loss)
+        _, loss_error, slope_error, roundings = output_bounds(loss, exact, np.zeros_like(exact), T, T_error)
+        losses, delta = getattr(kernels, loss)(
+            instruction_set, outputs, targets, 0.125, False, None, label_smoothing
+        )
+        assert (np.abs(losses - LOSSES[loss].function(exact, T)) <= loss_error).all()
+        slope = LOSSES[loss].gradient(exact, T)
+        bound = slope_error + gamma(roundings) * (np.abs(slope) + slope_error)
+        assert (np.abs(8 * delta.astype(np.float64) - slope) <= bound + 8 * TINY).all()
 
 
 @every_instruction_set

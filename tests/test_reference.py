@@ -19,6 +19,7 @@ from reference import (
     cross_entropy,
     round_to_bfloat16,
     sigmoid_cross_entropy,
+    smoothed,
     softmax,
     squared_error,
     target_rows,
@@ -128,6 +129,32 @@ def test_sigmoid_cross_entropy_worked_by_hand_agrees():
 def test_squared_error_worked_by_hand_agrees():
     outputs, T = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[1.0, 4.0], [0.0, 0.0]])
     np.testing.assert_array_equal(squared_error(outputs, T), [(0 + 4) / 2, (9 + 1) / 2])
+
+
+def test_smoothed_targets_worked_by_hand_agree():
+    T = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]])
+    expected = [[0.85, 0.05, 0.05, 0.05], [0.45, 0.45, 0.05, 0.05]]
+    np.testing.assert_allclose(smoothed(T, 0.2, "softmax_cross_entropy"), expected, rtol=1e-15)
+    expected = [[0.9, 0.1, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]]
+    np.testing.assert_allclose(smoothed(T, 0.2, "sigmoid_cross_entropy"), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy", "squared_error"])
+def test_gradients_with_whole_weights_equal_those_of_repeated_samples(kind):
+    rng = np.random.default_rng(6)
+    net = random_net(rng, [4, 3, 5], ["tanh"])
+    net.loss = kind if kind in LOSSES else "softmax_cross_entropy"
+    X, targets, weights = (
+        rng.normal(size=(6, 4)),
+        random_targets(rng, kind, 6, 5),
+        np.array([1, 2, 0, 3, 1, 2]),
+    )
+    weighted = net.gradients(X, targets, weights=weights)
+    repeated = net.gradients(np.repeat(X, weights, axis=0), np.repeat(targets, weights, axis=0))
+    assert weighted.mean_loss == pytest.approx(repeated.losses.mean(), rel=1e-14)
+    pairs = zip([*weighted.weights, *weighted.biases], [*repeated.weights, *repeated.biases], strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)  # sums of nine terms around 1, in another order
 
 
 def test_gradients_of_labels_equal_those_of_one_hot_rows():

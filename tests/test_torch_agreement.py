@@ -90,7 +90,9 @@ TORCH_LOSSES = {
 }
 
 
-def train_torch(net, activation, X, targets, *, batches, make_optimizer, dtype):
+def train_torch(
+    net, activation, X, targets, *, batches, make_optimizer, dtype, weights=None, label_smoothing=0.0
+):
     """Train with autograd; return losses, weights and biases as float64 arrays."""
     parameters = [torch.tensor(p, dtype=dtype, requires_grad=True) for p in net.parameters]
     n_layers = net.n_layers
@@ -104,7 +106,13 @@ def train_torch(net, activation, X, targets, *, batches, make_optimizer, dtype):
             a = a @ parameters[layer] + parameters[n_layers + layer]
             if layer < n_layers - 1:
                 a = TORCH_ACTIVATIONS[activation](a)
-        loss = TORCH_LOSSES[net.loss](a, targets[batch])
+        if weights is None:
+            loss = TORCH_LOSSES[net.loss](a, targets[batch])
+        else:
+            options = {"label_smoothing": label_smoothing} if label_smoothing else {}
+            losses_of_samples = TORCH_LOSSES[net.loss](a, targets[batch], reduction="none", **options)
+            w = torch.tensor(weights[batch], dtype=dtype)
+            loss = (losses_of_samples.reshape(len(batch), -1).mean(dim=1) * w).sum() / w.sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -124,7 +132,21 @@ def test_training_of_100_steps_with_other_losses_agrees_with_pytorch(optimizer, 
     assert_training_agrees(optimizer, "tanh", loss, loss)
 
 
-def assert_training_agrees(optimizer, activation, loss, kind_of_targets):
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+def test_training_of_100_steps_with_weights_and_smoothing_agrees_with_pytorch(kind, label_smoothing):
+    weights = np.random.default_rng(3).random(N_SAMPLES, np.float32)
+    how = {"weights": weights, "label_smoothing": label_smoothing}
+    assert_training_agrees("adam", "tanh", "softmax_cross_entropy", kind, **how)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+def test_training_of_100_steps_with_weights_and_other_losses_agrees_with_pytorch(loss):
+    weights = np.random.default_rng(3).random(N_SAMPLES, np.float32)
+    assert_training_agrees("adam", "tanh", loss, loss, weights=weights)
+
+
+def assert_training_agrees(optimizer, activation, loss, kind_of_targets, **how):
     rng = np.random.default_rng(1)
     make_reference, make_trainer, make_torch, rate = OPTIMIZERS[optimizer]
     start = random_net(rng, LAYER_SIZES, [activation] * 2, loss=loss)
@@ -141,9 +163,10 @@ def assert_training_agrees(optimizer, activation, loss, kind_of_targets):
             batches=batches,
             make_optimizer=lambda parameters: make_torch(parameters, rate),
             dtype=dtype,
+            **how,
         )
 
-    oracle = train_beside_twin(start, make_reference, X, targets, batches=batches, rate=rate)
+    oracle = train_beside_twin(start, make_reference, X, targets, batches=batches, rate=rate, **how)
     loss_tolerance, tolerance = oracle.loss_tolerance, oracle.tolerance
 
     # float64 against float64: both round each of about 100 sums of at most 40 terms by 2^-53, in 100 steps.
@@ -157,7 +180,7 @@ def assert_training_agrees(optimizer, activation, loss, kind_of_targets):
     single_losses, single_parameters = torch_run(torch.float32)
     for instruction_set in INSTRUCTION_SETS:
         network = network_like(start, instruction_set)
-        result = run_batches(make_trainer(network), X, targets, batches, rate)
+        result = run_batches(make_trainer(network), X, targets, batches, rate, **how)
         np.testing.assert_allclose(result.losses, double_losses, rtol=0, atol=loss_tolerance)
         np.testing.assert_allclose(result.losses, single_losses, rtol=0, atol=2 * loss_tolerance)
         actual = parameters_of(network, 3)

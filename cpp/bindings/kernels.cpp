@@ -171,14 +171,16 @@ using LossKernel = decltype(KernelTable::softmax_cross_entropy);
 template <LossKernel KernelTable::* kernel, Loss loss>
 std::pair<py::array_t<float>, py::array_t<float>> call_loss(const std::string& set, const py::array& outputs,
                                                             const py::array& targets, float delta_scale,
-                                                            bool to_bfloat16) {
+                                                            bool to_bfloat16, const std::optional<py::array>& weights,
+                                                            float label_smoothing) {
     const Kernels k(set);
     PanelMatrix matrix(k.table, outputs);
     require(matrix.columns > 0, "at least one output");
-    const CheckedTargets checked(targets, matrix.rows, matrix.columns, loss);
+    const CheckedTargets checked(targets, matrix.rows, matrix.columns, loss, weights, label_smoothing);
     auto losses = new_array<float>({matrix.rows});
     (k.table.*kernel)({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
-                       checked.view.values, nullptr, delta_scale, rounding_of(to_bfloat16), losses.mutable_data()});
+                       checked.view.values, nullptr, delta_scale, rounding_of(to_bfloat16), losses.mutable_data(),
+                       checked.view.weights, checked.view.label_smoothing});
     return {losses, matrix.to_array(k.table)};
 }
 
@@ -186,7 +188,8 @@ template <LossKernel KernelTable::* kernel, Loss loss>
 void bind_loss(py::module_& kernels, const char* name) {
     using namespace pybind11::literals;
     kernels.def(name, &call_loss<kernel, loss>, "instruction_set"_a, "outputs"_a, "targets"_a, "delta_scale"_a,
-                "to_bfloat16"_a, "Losses, and the gradient of the outputs times delta_scale.");
+                "to_bfloat16"_a, "weights"_a = py::none(), "label_smoothing"_a = 0.0f,
+                "Losses, and the gradient of the outputs times delta_scale.");
 }
 
 // Parameters and moments after one update; count a multiple of 16.

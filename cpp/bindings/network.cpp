@@ -109,13 +109,13 @@ py::array_t<float> call_probabilities(const Network& network, const py::array& X
 }
 
 // Evaluates with `compute`, which writes the losses and what else there is to know of each sample; the sum of the
-// losses, and the latter.
+// losses, each times its weight, and the latter.
 template <class Element>
 py::tuple call_evaluate(const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
-                        std::vector<std::size_t> shape,
+                        const std::optional<py::array>& sample_weights, std::vector<std::size_t> shape,
                         void (*compute)(const Network&, const Inputs&, const Targets&, std::size_t, float*, Element*)) {
     const Inputs inputs = inputs_of(X, network.n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, network.n_classes(), network.loss());
+    const CheckedTargets checked(targets, inputs.n_samples, network.n_classes(), network.loss(), sample_weights);
     const std::size_t limit = thread_limit(threads);
     shape.insert(shape.begin(), inputs.n_samples);
     auto found = new_array<Element>(shape);
@@ -125,7 +125,9 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
         const ReleasedGil released;
         std::vector<float> losses(inputs.n_samples);
         compute(network, inputs, checked.view, limit, losses.data(), data);
-        for (const float loss : losses) sum += static_cast<double>(loss);
+        for (std::size_t i = 0; i < losses.size(); ++i)
+            sum += static_cast<double>(losses[i]) *
+                   (checked.view.weights == nullptr ? 1.0 : static_cast<double>(checked.view.weights[i]));
     }
     return py::make_tuple(sum, std::move(found));
 }
@@ -187,16 +189,21 @@ void bind_network(py::module_& m) {
              "Probabilities of independent outputs, (n_samples, n_outputs).")
         .def(
             "evaluate",
-            [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads) {
-                return call_evaluate<std::int64_t>(network, X, targets, threads, {}, evaluate);
+            [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
+               const std::optional<py::array>& sample_weights) {
+                return call_evaluate<std::int64_t>(network, X, targets, threads, sample_weights, {}, evaluate);
             },
-            "X"_a, "targets"_a, "threads"_a, "Sum of the samples' losses, and the predicted class of each sample.")
+            "X"_a, "targets"_a, "threads"_a, "sample_weights"_a = py::none(),
+            "Sum of the samples' losses, and the predicted class of each sample.")
         .def(
             "evaluate_outputs",
-            [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads) {
-                return call_evaluate<float>(network, X, targets, threads, {network.n_classes()}, evaluate_outputs);
+            [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
+               const std::optional<py::array>& sample_weights) {
+                return call_evaluate<float>(network, X, targets, threads, sample_weights, {network.n_classes()},
+                                            evaluate_outputs);
             },
-            "X"_a, "targets"_a, "threads"_a, "Sum of the samples' losses, and the output of the last layer.");
+            "X"_a, "targets"_a, "threads"_a, "sample_weights"_a = py::none(),
+            "Sum of the samples' losses, and the output of the last layer.");
 }
 
 }  // namespace fastmlp::bindings

@@ -48,10 +48,11 @@ void set_optimizer(BoundTrainer& bound, const OptimizerSettings& settings) {
 }
 
 RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets, const py::array& order,
-              const py::array& offsets, const py::array& learning_rates, py::ssize_t threads,
-              bool threads_are_required) {
+              const py::array& offsets, const py::array& learning_rates, py::ssize_t threads, bool threads_are_required,
+              const std::optional<py::array>& sample_weights, float label_smoothing) {
     const Inputs inputs = inputs_of(X, bound.network->n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss());
+    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss(),
+                                 sample_weights, label_smoothing);
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
     const std::size_t limit = thread_limit(threads);
     const ReleasedGil released;
@@ -110,7 +111,8 @@ void bind_trainer(py::module_& m) {
             },
             py::kw_only(), "momentum"_a, "nesterov"_a = false, "weight_decay"_a = 0.0, "Use SGD with momentum.")
         .def("run", &run, "X"_a, "targets"_a, "order"_a, "offsets"_a, "learning_rates"_a, "threads"_a,
-             "threads_are_required"_a, "Train one step per batch.")
+             "threads_are_required"_a, "sample_weights"_a = py::none(), "label_smoothing"_a = 0.0f,
+             "Train one step per batch.")
         .def("snapshot",
              [](const BoundTrainer& bound) {
                  const ReleasedGil released;

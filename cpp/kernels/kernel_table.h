@@ -123,8 +123,11 @@ struct RowLosses {
     const float* targets;        // ... or, if labels is null, row index[i] of this row-major, unaligned matrix
     const std::int64_t* index;   // null: index[i] = i
     float delta_scale;
-    Rounding rounding;  // of delta
-    float* losses;      // one per row, unaligned; not finite if any output of the row is not
+    Rounding rounding;               // of delta
+    float* losses;                   // one per row, unaligned; not finite if any output of the row is not
+    const float* weights = nullptr;  // row i's delta is multiplied by weights[index[i]] besides; null: it is not
+    float label_smoothing = 0.0f;    // s, for cross-entropies: a target t stands for (1 - s) t + s / n, where n is
+                                     // n_outputs for softmax, and 2 for sigmoid
 };
 
 struct KernelTable {

@@ -17,10 +17,12 @@ struct LossAndSlope {
 template <class F>
 FASTMLP_INLINE void mean_losses(const RowLosses& args, float slope_factor, F f) {
     const float n_outputs = static_cast<float>(args.n_outputs);
-    const Line delta_scale = splat_line(args.delta_scale * slope_factor / n_outputs);
+    const float factor = slope_factor / n_outputs;
     for (std::size_t i = 0; i < args.rows; ++i) {
         const Row row{args.outputs + i * kPanel, args.panel_stride, args.n_outputs};
-        const float* target = args.targets + source_row(args.index, i) * args.n_outputs;
+        const std::size_t sample = source_row(args.index, i);
+        const float* target = args.targets + sample * args.n_outputs;
+        const Line delta_scale = splat_line(delta_scale_of(args, sample) * factor);
         Line sum = splat_line(0.0f);
         for (std::size_t panel = 0; panel < row.panels(); ++panel) {
             const Line t = target_line(target, panel, args.n_outputs);
@@ -36,7 +38,9 @@ FASTMLP_INLINE void mean_losses(const RowLosses& args, float slope_factor, F f) 
 // With e = exp(-|z|): the loss is max(z, 0) - t z + log(1 + e), and none of its terms overflows. An infinite z gives
 // NaN or infinity, whatever t.
 void sigmoid_cross_entropy(const RowLosses& args) {
-    mean_losses(args, 1.0f, [](const Line& outputs, const Line& targets) {
+    const Line kept = splat_line(1.0f - args.label_smoothing), uniform = splat_line(0.5f * args.label_smoothing);
+    mean_losses(args, 1.0f, [&](const Line& outputs, const Line& given) {
+        const Line targets = fma(kept, given, uniform);
         const Line e = map([](Vec z) { return exp_nonpositive(splat(0.0f) - absolute(z)); }, outputs);
         const Line loss = map(
             [](Vec z, Vec t, Vec x) {

@@ -79,8 +79,9 @@ class Network:
         X: NDArray[np.uint8] | NDArray[np.float32],
         targets: NDArray[np.int64] | NDArray[np.float32],
         threads: int,
+        sample_weights: NDArray[np.float32] | None = None,
     ) -> tuple[float, NDArray[np.int64]]:
-        """Sum of the samples' losses, and the class of the largest output of each sample.
+        """Sum of the samples' weighted losses, and the class of the largest output of each sample.
 
         targets: int64 class indices (n_samples,) for softmax_cross_entropy, or float32 (n_samples,
         n_outputs).
@@ -91,6 +92,7 @@ class Network:
         X: NDArray[np.uint8] | NDArray[np.float32],
         targets: NDArray[np.int64] | NDArray[np.float32],
         threads: int,
+        sample_weights: NDArray[np.float32] | None = None,
     ) -> tuple[float, NDArray[np.float32]]:
         """As evaluate, with the output of the last layer, (n_samples, n_outputs)."""
 
@@ -102,7 +104,7 @@ class TrainerState:
 class RunResult:
     """What one call of Trainer.run did."""
 
-    losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
+    losses: NDArray[np.float32]  # mean loss of each step that was done (its update included)
     # "" if every step was done; "loss": the next step's loss or a parameter is not finite; "input": X is not.
     stopped: str
     bad_sample: (
@@ -142,9 +144,13 @@ class Trainer:
         learning_rates: NDArray[np.float64],
         threads: int,
         threads_are_required: bool,
+        sample_weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
     ) -> RunResult:
         """Train one step per batch; step s uses order[offsets[s]:offsets[s + 1]] and learning_rates[s].
 
+        The loss of a batch is the mean of its samples' losses, weighted by sample_weights (n_samples,), at
+        least 0; a batch whose weights are all 0 has loss and gradient 0. label_smoothing is in [0, 1).
         The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
         All is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
         Stops before the update of a step whose loss or input is not finite.
@@ -229,8 +235,10 @@ class kernels:
         targets: NDArray[np.int64] | NDArray[np.float32],
         delta_scale: float,
         to_bfloat16: bool,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Losses, and the gradient of the outputs times delta_scale."""
+        """Losses, and the gradient of the outputs times delta_scale and the row's weight."""
 
     @staticmethod
     def sigmoid_cross_entropy(
@@ -239,6 +247,8 @@ class kernels:
         targets: NDArray[np.float32],
         delta_scale: float,
         to_bfloat16: bool,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As softmax_cross_entropy, of independent outputs."""
 
@@ -249,6 +259,8 @@ class kernels:
         targets: NDArray[np.float32],
         delta_scale: float,
         to_bfloat16: bool,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As softmax_cross_entropy, of the mean squared error."""
 

@@ -14,9 +14,17 @@ from fastmlp._samples import CoreSamples
 from fastmlp.optimizers import Optimizer
 
 CoreTargets = NDArray[np.int64] | NDArray[np.float32]
-# X, targets, order, offsets, learning_rates, threads, threads_are_required
+# X, targets, order, offsets, learning_rates, threads, threads_are_required, sample_weights, label_smoothing
 TrainerArguments = tuple[
-    CoreSamples, CoreTargets, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int, bool
+    CoreSamples,
+    CoreTargets,
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    int,
+    bool,
+    NDArray[np.float32] | None,
+    float,
 ]
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 

@@ -73,6 +73,10 @@ class Training:
         How many threads to use.
     history : History
         Gets the loss of every step.
+    weights : numpy.ndarray, optional
+        float32 (n_samples,): how much each sample counts; by default all count alike.
+    label_smoothing : float, default 0.0
+        See `Net.fit`.
     """
 
     def __init__(
@@ -82,11 +86,16 @@ class Training:
         targets: CoreTargets,
         threads: ThreadCount,
         history: History,
+        *,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.last_run: _core.RunResult | None = None
         self._network = network
         self._samples = samples
         self._targets = targets
+        self._weights = weights
+        self._label_smoothing = label_smoothing
         self._threads = threads
         self._history = history
         self._steps_per_call = 1
@@ -152,25 +161,31 @@ class Training:
         return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
 
     def _call(self, steps: Steps) -> _core.RunResult:
-        X, targets, order = self._arguments(steps.order)
+        X, targets, weights, order = self._arguments(steps.order)
         self._results.clear()
         self._first_step = len(self._history.step_loss)
         try:
             team = self._threads.count, self._threads.required
-            arguments = (X, targets, order, steps.offsets, steps.learning_rates, *team)
-            self._network.train(arguments, self._results)
+            how = steps.offsets, steps.learning_rates, *team
+            self._network.train((X, targets, order, *how, weights, self._label_smoothing), self._results)
         finally:
             self.collect()
             self._version = self._network.version
         self.last_run = self._results[0]
         return self.last_run
 
-    def _arguments(self, order: NDArray[np.int64]) -> tuple[CoreSamples, CoreTargets, NDArray[np.int64]]:
-        """Return samples, targets and order for the core: all in place, or those of this call, converted."""
+    def _arguments(
+        self, order: NDArray[np.int64]
+    ) -> tuple[CoreSamples, CoreTargets, NDArray[np.float32] | None, NDArray[np.int64]]:
+        """Return samples, targets, weights and order for the core.
+
+        All are used in place, or else those of this call are converted.
+        """
         in_place = self._samples.in_place_array
         if in_place is not None:
-            return in_place, self._targets, order
-        return self._samples.gather(order), self._targets[order], np.arange(len(order))
+            return in_place, self._targets, self._weights, order
+        weights = None if self._weights is None else self._weights[order]
+        return self._samples.gather(order), self._targets[order], weights, np.arange(len(order))
 
     def _adapt(self, n_steps: int, seconds: float) -> None:
         wanted = int(n_steps * _SECONDS_PER_CALL / max(seconds, 1e-9))

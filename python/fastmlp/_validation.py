@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
@@ -396,6 +396,54 @@ def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:
         )
 
 
+def sample_weights(weights: object, n_samples: int) -> NDArray[np.float64]:
+    """Return weights as a new array of finite numbers of at least 0, float64 (n_samples,)."""
+    array = real_array(weights, "sample_weight")
+    if array.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight has the shape {array.shape}, but must be ({n_samples},): one weight for each "
+            "sample of X."
+        )
+    numbers = array.astype(np.float64)
+    sound = np.isfinite(numbers) & (numbers >= 0)
+    if not sound.all():
+        index = int(np.flatnonzero(~sound)[0])
+        raise ValueError(
+            f"sample_weight[{index}] is {array[index]}, but weights must be finite numbers of at least 0."
+        )
+    return numbers
+
+
+def class_weights(weights: object, n_classes: int) -> dict[int, float]:
+    """Return the weights of some classes, each at least 0, by their labels."""
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            'class_weight must be "balanced" or a dict such as {0: 1.0, 1: 10.0}, not '
+            f"{_described(weights)}."
+        )
+    return {
+        whole_number(label, "a label in class_weight", 0, n_classes - 1): non_negative(
+            weight, f"class_weight[{shortened(label)}]"
+        )
+        for label, weight in weights.items()
+    }
+
+
+def has_classes(loss: str) -> None:
+    """Refuse class weights for a loss without classes."""
+    if loss != LOSSES[0]:
+        raise ValueError(f"class_weight needs classes, but with {loss} there are none; use sample_weight.")
+
+
+def label_smoothing(value: object, loss: str) -> float:
+    """Return the part of each label that is spread over all, in [0, 1)."""
+    smoothing = fraction(value, "label_smoothing")
+    if smoothing and loss == "squared_error":
+        raise ValueError("label_smoothing needs labels, but with squared_error there are none.")
+    return smoothing
+
+
+ALL_WEIGHTS_ZERO: Final = "All weights of the samples are 0; at least one must be greater."
 NO_PROBABILITIES: Final = (
     "This net's loss is squared_error: its outputs are numbers, not logits, and there are no probabilities. "
     "predict returns the outputs."

@@ -36,9 +36,11 @@ class History:
     Attributes
     ----------
     loss : list of float
-        Mean loss of the epoch's samples in nats, each measured just before the update that it took part in.
+        Mean loss of the epoch's samples, each measured just before the update that it took part in: what was
+        trained on, weights of samples and label smoothing included. In nats, but for squared_error.
     validation_loss : list of float
-        Mean loss of the validation samples at the end of the epoch, in nats; empty without validation.
+        Mean loss of the validation samples at the end of the epoch, without weights and label smoothing;
+        empty without validation.
     validation_accuracy : list of float
         Fraction of them predicted rightly, in [0, 1]; empty without validation, and with squared_error.
     learning_rate : list of float
@@ -76,7 +78,7 @@ class History:
 
     @property
     def step_loss(self) -> NDArray[np.float32]:
-        """Loss of every step, the mean over its batch in nats; float32 (n_steps,), read-only.
+        """Loss of every step, the (weighted) mean over its batch; float32 (n_steps,), read-only.
 
         Its length is the number of updates that the weights have had in this fit, interrupted or not.
         """
@@ -145,13 +147,18 @@ class History:
         learning_rate: float,
         validation_loss: float | None,
         validation_accuracy: float | None,
+        sample_weights: NDArray[np.float32] | None = None,
     ) -> None:
-        """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller."""
+        """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller.
+
+        sample_weights: those of the epoch's samples in the order in which they were trained on.
+        """
         n_steps = -(-n_samples // batch_size)
-        sizes = np.full(n_steps, batch_size)
-        sizes[-1] = n_samples - (n_steps - 1) * batch_size
+        weights = np.ones(n_samples) if sample_weights is None else sample_weights.astype(np.float64)
+        batch_weights = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))
         losses = self._losses[self._n_losses - n_steps : self._n_losses].astype(np.float64)
-        self.loss.append(float(losses @ sizes) / n_samples)
+        total = batch_weights.sum()
+        self.loss.append(float(losses @ batch_weights / total) if total else 0.0)
         if validation_loss is not None:
             self.validation_loss.append(validation_loss)
         if validation_accuracy is not None:

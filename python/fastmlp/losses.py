@@ -17,9 +17,9 @@ With outputs z and targets t of one sample, whose loss is, in nats for the first
     sigmoid_cross_entropy   -mean(t * log(sigmoid(z)) + (1 - t) * log(1 - sigmoid(z)))
     squared_error           mean((z - t)**2)
 
-Sum and means are over the outputs; the loss of a batch is the mean over its samples. These are the losses of
-PyTorch (CrossEntropyLoss, BCEWithLogitsLoss and MSELoss) and Keras (CategoricalCrossentropy,
-BinaryCrossentropy and MeanSquaredError).
+Sum and means are over the outputs; the loss of a batch is the mean over its samples, sum(w * loss) / sum(w)
+if they have weights w. These are the losses of PyTorch (CrossEntropyLoss, BCEWithLogitsLoss and MSELoss) and
+Keras (CategoricalCrossentropy, BinaryCrossentropy and MeanSquaredError).
 
 References
 ----------
@@ -38,6 +38,9 @@ from fastmlp import _core, _validation
 from fastmlp._samples import CoreSamples
 from fastmlp._shared_network import CoreTargets
 from fastmlp.metrics import Evaluation, classes_of, confusion_matrices, confusion_matrix
+
+Weights = NDArray[np.float32] | None
+"""How much each sample counts, float32 (n_samples,); None: all alike."""
 
 
 class Loss:
@@ -58,10 +61,10 @@ class Loss:
         raise NotImplementedError
 
     def evaluate(
-        self, network: _core.Network, X: CoreSamples, targets: CoreTargets, threads: int
+        self, network: _core.Network, X: CoreSamples, targets: CoreTargets, weights: Weights, threads: int
     ) -> tuple[float, NDArray[Any]]:
-        """Return the sum of the samples' losses, and what is predicted for each."""
-        total, outputs = network.evaluate_outputs(X, targets, threads)
+        """Return the sum of the samples' losses, each times its weight, and what is predicted for each."""
+        total, outputs = network.evaluate_outputs(X, targets, threads, weights)
         return total, self.predicted(outputs)
 
     def is_right(self, targets: CoreTargets, predicted: NDArray[Any]) -> NDArray[np.bool_] | None:
@@ -69,12 +72,18 @@ class Loss:
         raise NotImplementedError
 
     def evaluation(
-        self, loss: float, targets: CoreTargets, predicted: NDArray[Any], n_outputs: int
+        self, loss: float, targets: CoreTargets, weights: Weights, predicted: NDArray[Any], n_outputs: int
     ) -> Evaluation:
         """Return what `Net.evaluate` does, given the mean loss."""
         is_right = self.is_right(targets, predicted)
-        accuracy = float("nan") if is_right is None else float(np.mean(is_right))
-        return Evaluation(loss, accuracy, self._confusion(targets, predicted, n_outputs), len(targets))
+        matrix = self._confusion(targets, predicted, n_outputs)
+        if is_right is None:
+            return Evaluation(loss, float("nan"), matrix, len(targets), None)
+        n_wrong = len(targets) - int(np.count_nonzero(is_right))
+        accuracy = (len(targets) - n_wrong) / len(targets)
+        if weights is not None:
+            accuracy = float(np.average(is_right, weights=weights.astype(np.float64)))
+        return Evaluation(loss, accuracy, matrix, len(targets), n_wrong)
 
     def _confusion(self, targets: CoreTargets, predicted: NDArray[Any], n_outputs: int) -> NDArray[np.int64]:
         raise NotImplementedError
@@ -94,9 +103,9 @@ class _SoftmaxCrossEntropy(Loss):
         return network.softmax(X, threads)
 
     def evaluate(
-        self, network: _core.Network, X: CoreSamples, targets: CoreTargets, threads: int
+        self, network: _core.Network, X: CoreSamples, targets: CoreTargets, weights: Weights, threads: int
     ) -> tuple[float, NDArray[np.int64]]:
-        return network.evaluate(X, targets, threads)  # without a copy of the logits
+        return network.evaluate(X, targets, threads, weights)  # without a copy of the logits
 
     def is_right(self, targets: CoreTargets, predicted: NDArray[Any]) -> NDArray[np.bool_]:
         right: NDArray[np.bool_] = predicted == classes_of(targets)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _core, _notes, _validation, model_file
 from fastmlp._random import PURPOSE_SHUFFLE, draw_seed
+from fastmlp._sample_weights import ClassWeight, combined_weights
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
@@ -23,7 +24,7 @@ from fastmlp._training import CallDone, Training, non_finite_input
 from fastmlp.callbacks import Callback, Fit, Progress
 from fastmlp.history import History
 from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
-from fastmlp.losses import Loss, loss_named
+from fastmlp.losses import Loss, Weights, loss_named
 from fastmlp.metrics import Evaluation
 from fastmlp.optimizers import Adam, Optimizer
 
@@ -182,6 +183,9 @@ class Net:
         validation_split: float = 0.0,
         callbacks: Iterable[Callback] = (),
         shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        label_smoothing: float = 0.0,
         threads: int | None = None,
         progress: bool | None = None,
     ) -> History:
@@ -214,7 +218,7 @@ class Net:
         optimizer : Adam, AdamW or SGD, default Adam()
             How gradients change the weights.
         validation_data : tuple of array_like, optional
-            (X, y) to evaluate at the end of each epoch.
+            (X, y) to evaluate at the end of each epoch, without weights and label smoothing.
         validation_split : float, default 0.0
             Instead: which fraction of the samples, in [0, 1), to leave for validation. They are the last ones
             of X as it is given, as in Keras, so X should be in random order.
@@ -223,6 +227,19 @@ class Net:
         shuffle : bool, default True
             Whether every epoch has a random order of its own, drawn from the net's seed and the number of the
             epoch.
+        sample_weight : array_like, optional
+            How much each sample of X counts: real numbers (n_samples,) of at least 0, not all 0. The loss of
+            a batch is sum(weight * loss) / sum(weight): ratios matter, not sizes. A batch whose weights are
+            all 0 has a loss and a gradient of 0.
+        class_weight : dict or "balanced", optional
+            How much the samples of each class count, by label, at least 0; 1 for labels that are not in the
+            dict. "balanced" makes all classes of the training samples count alike: n_samples / (number of
+            classes present * samples of the class). A sample with class probabilities is one of its most
+            probable class; a sample_weight is multiplied by this. For softmax_cross_entropy only.
+        label_smoothing : float, default 0.0
+            In [0, 1). A part s of each label is spread over all: a target t is taken for (1 - s) * t + s / n,
+            where n is the number of classes, or 2 for the labels of sigmoid_cross_entropy. Not for
+            squared_error.
         threads : int, optional
             Use exactly this many threads, from 1 to 1024. By default as many as the work is worth, at most
             FASTMLP_NUM_THREADS, or else OMP_NUM_THREADS, the processors of this process, and its CPU quota.
@@ -261,6 +278,12 @@ class Net:
         UserWarning
             If all units of a hidden layer are dead.
 
+        References
+        ----------
+        class_weight="balanced": G. King, L. Zeng: Logistic Regression in Rare Events Data, Political
+        Analysis 9, 2001. label_smoothing: C. Szegedy et al.: Rethinking the Inception Architecture for
+        Computer Vision, CVPR 2016, section 7, with the uniform distribution over classes.
+
         Examples
         --------
         >>> import numpy as np
@@ -270,9 +293,10 @@ class Net:
         >>> history.loss[-1] < history.loss[0]
         True
         """
-        data = self._checked_data(X, y, validation_data, validation_split)
+        data = self._checked_data(X, y, validation_data, validation_split, sample_weight, class_weight)
         job = _checked_job(
             data,
+            label_smoothing=_validation.label_smoothing(label_smoothing, self.loss),
             epochs=epochs,
             steps=steps,
             batch_size=batch_size,
@@ -300,7 +324,15 @@ class Net:
         """Do the steps, record them, and tell the callbacks; return how many samples were trained on."""
         history = History()
         fit = Fit(history, job.n_epochs, job.n_steps, len(job.data.samples), job.data.validation is not None)
-        training = Training(self._network, job.data.samples, job.data.targets, job.threads, history)
+        training = Training(
+            self._network,
+            job.data.samples,
+            job.data.targets,
+            job.threads,
+            history,
+            weights=job.data.weights,
+            label_smoothing=job.label_smoothing,
+        )
         learning_rate = job.optimizer.learning_rate
 
         def tell(hook: str) -> None:
@@ -328,7 +360,7 @@ class Net:
                     if fit.stopped:
                         break
                 training.check_weights(fit.epoch, learning_rate)
-                self._record_epoch(job, history, calls)
+                self._record_epoch(job, history, calls, order)
                 tell("on_epoch_end")
         return fit.n_samples_seen
 
@@ -342,16 +374,21 @@ class Net:
         self.n_epochs += 1
         return order[: n_steps * job.batch_size]
 
-    def _record_epoch(self, job: _Job, history: History, calls: Sequence[CallDone]) -> None:
+    def _record_epoch(
+        self, job: _Job, history: History, calls: Sequence[CallDone], order: NDArray[np.int64]
+    ) -> None:
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
-            validation_loss, predicted = self._loss_and_predicted(samples, targets, job.threads.count)
+            validation_loss, predicted = self._loss_and_predicted(samples, targets, None, job.threads.count)
             is_right = self._loss.is_right(targets, predicted)
             validation_accuracy = None if is_right is None else float(np.mean(is_right))
+        n_samples = sum(call.n_samples for call in calls)
+        weights = job.data.weights
         history._add_epoch(
             batch_size=job.batch_size,
-            n_samples=sum(call.n_samples for call in calls),
+            n_samples=n_samples,
+            sample_weights=None if weights is None else weights[order[:n_samples]],
             seconds=math.fsum(call.seconds for call in calls),
             learning_rate=job.optimizer.learning_rate,
             validation_loss=validation_loss,
@@ -372,7 +409,15 @@ class Net:
         except ValueError:  # a sample that was not trained on holds something that is not a number
             return [], []
 
-    def _checked_data(self, X: object, y: object, validation_data: object, validation_split: object) -> _Data:
+    def _checked_data(
+        self,
+        X: object,
+        y: object,
+        validation_data: object,
+        validation_split: object,
+        sample_weight: object,
+        class_weight: object,
+    ) -> _Data:
         array, targets = self._checked_samples_and_targets(X, y, "X", "y", "training")
         n_training = _validation.n_training_samples(len(array), validation_split, validation_data)
         validation = None
@@ -386,9 +431,12 @@ class Net:
         elif n_training < len(array):
             held_out = Samples(array[n_training:], self.layer_sizes[0], first_row=n_training)
             validation = held_out, targets[n_training:]
+        if sample_weight is not None:
+            sample_weight = _validation.sample_weights(sample_weight, len(array))[:n_training]
         return _Data(
             Samples(array[:n_training], self.layer_sizes[0]),
             targets[:n_training],
+            self._weights_of(targets[:n_training], sample_weight, class_weight),
             validation,
             image_shape=array.shape[1:] if array.ndim > 2 else None,
         )
@@ -488,7 +536,15 @@ class Net:
         n_layers = len(self.layer_sizes) - 1
         return self._outputs(X, threads, lambda network, rows, limit: network.forward(rows, n_layers, limit))
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike, *, threads: int | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        threads: int | None = None,
+    ) -> Evaluation:
         """Compare predictions with the truth.
 
         Parameters
@@ -498,6 +554,9 @@ class Net:
         y : array_like
             As for `fit`. A sample with class probabilities counts as one of its most probable class in the
             accuracy and the confusion matrix, and a label that is a probability as 1 if that is above 0.5.
+        sample_weight, class_weight : optional
+            As for `fit`: the loss is sum(weight * loss) / sum(weight), and so is the accuracy. With
+            class_weight="balanced" it is the balanced accuracy, the mean of the classes' accuracies.
         threads : int, optional
             The most threads to use, from 1 to 1024; by default as for `fit`.
 
@@ -520,8 +579,10 @@ class Net:
         """
         array, targets = self._checked_samples_and_targets(X, y, "X", "y", "evaluation")
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
-        loss, predicted = self._loss_and_predicted(Samples(array, self.layer_sizes[0]), targets, limit)
-        return self._loss.evaluation(loss, targets, predicted, self.layer_sizes[-1])
+        weights = self._weights_of(targets, sample_weight, class_weight)
+        samples = Samples(array, self.layer_sizes[0])
+        loss, predicted = self._loss_and_predicted(samples, targets, weights, limit)
+        return self._loss.evaluation(loss, targets, weights, predicted, self.layer_sizes[-1])
 
     def _checked_samples_and_targets(
         self, X: object, y: object, X_name: str, y_name: str, purpose: str
@@ -529,6 +590,9 @@ class Net:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape, X_name)
         _validation.some_samples(len(array), X_name, purpose)
         return array, self._loss.targets(y, len(array), self.layer_sizes[-1], y_name, X_name)
+
+    def _weights_of(self, targets: CoreTargets, sample_weight: object, class_weight: object) -> Weights:
+        return combined_weights(sample_weight, class_weight, targets, self.layer_sizes[-1], self.loss)
 
     def _outputs(
         self,
@@ -545,14 +609,17 @@ class Net:
         return np.concatenate(outputs) if outputs else np.empty((0, self.layer_sizes[-1]), np.float32)
 
     def _loss_and_predicted(
-        self, samples: Samples, targets: CoreTargets, threads: int
+        self, samples: Samples, targets: CoreTargets, weights: Weights, threads: int
     ) -> tuple[float, NDArray[Any]]:
         """Mean loss, and what is predicted for each sample."""
-        parts = self._by_chunks(
-            samples,
-            lambda network, rows, place: self._loss.evaluate(network, rows, targets[place], threads),
-        )
-        mean_loss = math.fsum(loss for loss, _ in parts) / len(samples)
+
+        def compute(network: _core.Network, rows: CoreSamples, place: slice) -> tuple[float, NDArray[Any]]:
+            their_weights = None if weights is None else weights[place]
+            return self._loss.evaluate(network, rows, targets[place], their_weights, threads)
+
+        parts = self._by_chunks(samples, compute)
+        total_weight = len(samples) if weights is None else float(weights.sum(dtype=np.float64))
+        mean_loss = math.fsum(loss for loss, _ in parts) / total_weight
         return mean_loss, np.concatenate([predicted for _, predicted in parts])
 
     def _by_chunks(
@@ -755,6 +822,7 @@ class _Data:
 
     samples: Samples
     targets: CoreTargets
+    weights: Weights
     validation: tuple[Samples, CoreTargets] | None
     image_shape: tuple[int, ...] | None
 
@@ -770,12 +838,14 @@ class _Job:
     optimizer: Optimizer
     callbacks: list[Callback]
     shuffle: bool
+    label_smoothing: float
     threads: ThreadCount
 
 
 def _checked_job(
     data: _Data,
     *,
+    label_smoothing: float,
     epochs: object,
     steps: object,
     batch_size: object,
@@ -799,6 +869,7 @@ def _checked_job(
         optimizer=_validation.instance(optimizer, Optimizer, "optimizer", "Adam(learning_rate=0.001)"),
         callbacks=observers,
         shuffle=_validation.boolean(shuffle, "shuffle"),
+        label_smoothing=label_smoothing,
         threads=thread_count(_validation.threads(threads, MAX_THREADS)),
     )
 

@@ -20,11 +20,13 @@ class LossCases : KernelCases {
             for (const std::size_t rows : {0, 1, 5, 16, 33}) {
                 sigmoid(rows, n_outputs);
                 for (const Rounding rounding : {Rounding::kNone, Rounding::kBfloat16})
-                    for (const bool indexed : {false, true}) {
-                        loss("sigmoid_cross_entropy", table_.sigmoid_cross_entropy, cross_entropy_of, rows, n_outputs,
-                             indexed, rounding);
-                        loss("squared_error", table_.squared_error, square_of, rows, n_outputs, indexed, rounding);
-                    }
+                    for (const bool indexed : {false, true})
+                        for (const bool weighted : {false, true}) {
+                            loss("sigmoid_cross_entropy", table_.sigmoid_cross_entropy, cross_entropy_of, rows,
+                                 n_outputs, indexed, weighted, rounding, weighted ? 0.125f : 0.0f);
+                            loss("squared_error", table_.squared_error, square_of, rows, n_outputs, indexed, weighted,
+                                 rounding, 0.0f);
+                        }
             }
         not_finite("sigmoid_cross_entropy_not_finite", table_.sigmoid_cross_entropy);
         not_finite("squared_error_not_finite", table_.squared_error);
@@ -75,32 +77,41 @@ class LossCases : KernelCases {
     }
 
     void loss(const std::string& name, LossKernel kernel, ExactLoss (*exact_of)(double, double), std::size_t rows,
-              std::size_t n_outputs, bool indexed, Rounding rounding) {
-        Item item(set_, name + (indexed ? "_indexed" : "") + name_of(rounding) + " " + shape(rows, n_outputs));
+              std::size_t n_outputs, bool indexed, bool weighted, Rounding rounding, float smoothing) {
+        Item item(set_, name + (indexed ? "_indexed" : "") + (weighted ? "_weighted" : "") +
+                            (smoothing != 0.0f ? "_smoothed" : "") + name_of(rounding) + " " + shape(rows, n_outputs));
         constexpr float delta_scale = 1.0f / 77.0f;
         Matrix matrix = some_outputs(rows, n_outputs);
         const Matrix outputs = matrix;
         const std::vector<std::int64_t> index = random_.permutation(rows);
-        std::vector<float> targets(rows * n_outputs), losses(rows, kNan);
+        std::vector<float> targets(rows * n_outputs), losses(rows, kNan), weights(rows);
+        for (float& weight : weights) weight = std::fabs(random_.symmetric());
         for (float& t : targets) t = std::fabs(random_.symmetric());
         {
             const FloatingPointScope scope(table_);
             kernel({matrix.data(), matrix.stride(), rows, n_outputs, nullptr, targets.data(),
-                    indexed ? index.data() : nullptr, delta_scale, rounding, losses.data()});
+                    indexed ? index.data() : nullptr, delta_scale, rounding, losses.data(),
+                    weighted ? weights.data() : nullptr, smoothing});
         }
         const double n = static_cast<double>(n_outputs);
         for (std::size_t i = 0; i < rows; ++i) {
             const std::size_t sample = indexed ? at(index, i) : i;
             Expected mean{0, 0};
             for (std::size_t j = 0; j < n_outputs; ++j) {
-                const ExactLoss exact = exact_of(outputs.at(i, j), targets[sample * n_outputs + j]);
+                const double given = targets[sample * n_outputs + j];
+                const double target = (1.0 - smoothing) * given + 0.5 * smoothing;
+                ExactLoss exact = exact_of(outputs.at(i, j), target);
+                if (smoothing != 0.0f) {  // the target is rounded, and counts with the logit in the loss
+                    exact.loss.tolerance += 2 * kU * std::fabs(outputs.at(i, j));
+                    exact.slope.tolerance += 2 * kU;
+                }
                 mean.value += exact.loss.value / n;
                 mean.tolerance += exact.loss.tolerance / n;
-                // The factor is rounded twice, and its product with the slope once.
-                const double scale = delta_scale / n;
+                // The factor is rounded three times at most, and its product with the slope once.
+                const double scale = delta_scale / n * (weighted ? static_cast<double>(weights[sample]) : 1.0);
                 const Expected delta{
                     scale * exact.slope.value,
-                    scale * (exact.slope.tolerance + 4 * kU * std::fabs(exact.slope.value)) + 0x1p-125};
+                    scale * (exact.slope.tolerance + 5 * kU * std::fabs(exact.slope.value)) + 0x1p-125};
                 item.expect(matrix.at(i, j), rounded(delta, rounding));
             }
             item.expect(losses[i], {mean.value, mean.tolerance + (n / 16 + 6) * kU * mean.value});

@@ -30,6 +30,8 @@ struct Recipe {
     unsigned zero_eighths = 0;    // of the pixels
     bool work_for_seven = false;  // large enough for each of seven threads to have work
     Loss loss = Loss::kSoftmaxCrossEntropy;
+    bool weighted = false;
+    float label_smoothing = 0.0f;
 };
 
 constexpr std::size_t kSamples = 211;
@@ -57,6 +59,19 @@ std::vector<Recipe> recipes() {
          0,
          false,
          Loss::kSigmoidCrossEntropy},
+        {"weighted",
+         {37, 29, 19},
+         {kRelu},
+         Rounding::kNone,
+         kAdam,
+         true,
+         true,
+         33,
+         0,
+         false,
+         Loss::kSoftmaxCrossEntropy,
+         true,
+         0.1f},
         {"regression", {37, 29, 19}, {kGelu}, Rounding::kNone, kAdam, false, false, 33, 0, false, Loss::kSquaredError},
     };
 }
@@ -80,7 +95,9 @@ struct Samples {
         }
         inputs = {recipe.pixels ? pixels.data() : nullptr, recipe.pixels ? nullptr : values.data(), kSamples,
                   n_features};
-        targets = {recipe.labels ? labels.data() : nullptr, recipe.labels ? nullptr : probabilities.data()};
+        for (std::size_t i = 0; i < kSamples; ++i) weights.push_back(0.25f * static_cast<float>(i % 5));
+        targets = {recipe.labels ? labels.data() : nullptr, recipe.labels ? nullptr : probabilities.data(),
+                   recipe.weighted ? weights.data() : nullptr, recipe.label_smoothing};
         for (std::size_t s = 0; s < kSteps; ++s) {
             // The last batch is a smaller one.
             const std::size_t size = s + 1 < kSteps ? recipe.batch_size : (recipe.batch_size + 1) / 2;
@@ -95,6 +112,7 @@ struct Samples {
     std::vector<float> values;
     std::vector<std::int64_t> labels;
     std::vector<float> probabilities;
+    std::vector<float> weights;
     std::vector<std::int64_t> order;
     std::vector<std::int64_t> offsets{0};
     std::vector<double> learning_rates = std::vector<double>(kSteps, 0.01);
