@@ -19,6 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_atomic_file", "_random", "_samples", "_threads", "_validation", "errors"}),
     frozenset({"_notes", "history", "idx", "initializers", "optimizers"}),
     frozenset({"_shared_network", "callbacks", "metrics", "model_file"}),
+    frozenset({"_prediction"}),
     frozenset({"_training"}),
     frozenset({"glyphs", "net"}),
     frozenset({"datasets", "images", "plots"}),

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _core
+from fastmlp import _core, _validation
 from fastmlp._samples import CoreSamples
 from fastmlp.optimizers import Optimizer
 
@@ -43,7 +43,9 @@ class SharedNetwork:
     def __init__(
         self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool
     ) -> None:
-        self._settings = (tuple(layer_sizes), tuple(activations), mixed_bfloat16)
+        self.layer_sizes = tuple(layer_sizes)
+        self.n_parameters = _validation.n_parameters(layer_sizes)
+        self._settings = (self.layer_sizes, tuple(activations), mixed_bfloat16)
         self._layers = range(len(layer_sizes) - 1)
         self.network = _new_network(*self._settings)
         self.version = 0  # goes up before and after every change of the parameters

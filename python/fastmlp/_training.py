@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _core, _validation
+from fastmlp._prediction import non_finite_input
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, SharedNetwork
 from fastmlp._threads import ThreadCount
-from fastmlp.errors import NonFiniteInputError, NonFiniteLossError
+from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
@@ -212,12 +213,6 @@ class Training:
             n_steps = min(len(call), wanted - len(self._history.step_loss))
             if n_steps:
                 self._call(call.first(n_steps))
-
-
-def non_finite_input(samples: Samples, row: int) -> NonFiniteInputError:
-    """Return the error that names the first value in a row of samples that is not a finite float32."""
-    message = _validation.row_with_non_finite(samples.X, row, samples.name, samples.first_row)
-    return NonFiniteInputError(message, row=samples.first_row + row)
 
 
 def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float) -> Steps:

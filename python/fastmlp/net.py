@@ -9,17 +9,18 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _core, _notes, _validation, model_file
+from fastmlp._prediction import loss_and_classes, outputs
 from fastmlp._random import PURPOSE_SHUFFLE, draw_seed
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
-from fastmlp._training import CallDone, Training, non_finite_input
+from fastmlp._training import CallDone, Training
 from fastmlp.callbacks import Callback, Fit, Progress
 from fastmlp.history import History
 from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
@@ -28,8 +29,6 @@ from fastmlp.optimizers import Adam, Optimizer
 
 _DEFAULT_EPOCHS = 10
 _ADAM = Adam()
-
-_T = TypeVar("_T")
 
 
 class Net:
@@ -323,7 +322,7 @@ class Net:
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
-            validation_loss, predicted = self._loss_and_classes(samples, targets, job.threads.count)
+            validation_loss, predicted = loss_and_classes(self._network, samples, targets, job.threads.count)
             validation_accuracy = float(np.mean(predicted == classes_of(targets)))
         history._add_epoch(
             batch_size=job.batch_size,
@@ -492,7 +491,7 @@ class Net:
         """
         array, targets = self._checked_samples_and_targets(X, y, "X", "y", "evaluation")
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
-        loss, predicted = self._loss_and_classes(Samples(array, self.layer_sizes[0]), targets, limit)
+        loss, predicted = loss_and_classes(self._network, Samples(array, self.layer_sizes[0]), targets, limit)
         matrix = confusion_matrix(classes_of(targets), predicted, self.layer_sizes[-1])
         return Evaluation(loss, float(np.trace(matrix) / len(array)), matrix, len(array))
 
@@ -512,38 +511,7 @@ class Net:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape)
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
         samples = Samples(array, self.layer_sizes[0])
-        outputs = self._by_chunks(samples, lambda network, rows, _: compute(network, rows, limit))
-        if len(outputs) == 1:
-            return outputs[0]
-        return np.concatenate(outputs) if outputs else np.empty((0, self.layer_sizes[-1]), np.float32)
-
-    def _loss_and_classes(
-        self, samples: Samples, targets: CoreTargets, threads: int
-    ) -> tuple[float, NDArray[np.int64]]:
-        """Mean loss in nats, and the predicted class of each sample."""
-        parts = self._by_chunks(
-            samples, lambda network, rows, place: network.evaluate(rows, targets[place], threads)
-        )
-        mean_loss = math.fsum(loss for loss, _ in parts) / len(samples)
-        return mean_loss, np.concatenate([predicted for _, predicted in parts])
-
-    def _by_chunks(
-        self, samples: Samples, compute: Callable[[_core.Network, CoreSamples, slice], _T]
-    ) -> list[_T]:
-        """Compute something of all samples, some at a time, all with the same weights."""
-
-        def compute_all(network: _core.Network) -> list[_T]:
-            results = []
-            for place in samples.chunks(self.n_parameters):
-                rows = samples.gather(place)
-                try:
-                    results.append(compute(network, rows, place))
-                except ValueError:
-                    _raise_if_not_finite(samples, rows, place.start)
-                    raise
-            return results
-
-        return self._network.read(compute_all)
+        return outputs(self._network, samples, lambda network, rows: compute(network, rows, limit))
 
     # Weights and what else there is to know.
 
@@ -586,7 +554,7 @@ class Net:
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases."""
-        return _validation.n_parameters(self.layer_sizes)
+        return self._network.n_parameters
 
     @property
     def instruction_set(self) -> str:
@@ -770,14 +738,6 @@ def _checked_job(
         shuffle=_validation.boolean(shuffle, "shuffle"),
         threads=thread_count(_validation.threads(threads, MAX_THREADS)),
     )
-
-
-def _raise_if_not_finite(samples: Samples, rows: CoreSamples, first_row: int) -> None:
-    """Name the sample if one of these converted rows is what the core has refused."""
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        row = first_row + int(np.flatnonzero(~finite)[0])
-        raise non_finite_input(samples, row) from None
 
 
 def _read_only(arrays: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
