@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_atomic_file", "_random", "_samples", "_threads", "_validation", "errors"}),
     frozenset({"_notes", "history", "idx", "initializers", "optimizers"}),
-    frozenset({"_shared_network", "callbacks", "metrics", "model_file"}),
+    frozenset({"_shared_network", "callbacks", "metrics", "model_file", "schedules"}),
     frozenset({"_prediction"}),
     frozenset({"_training"}),
     frozenset({"glyphs", "net"}),

@@ -27,7 +27,7 @@ from fastmlp.net import Net
 from fastmlp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
-    from fastmlp import datasets, idx, plots
+    from fastmlp import datasets, idx, plots, schedules
 
     __version__: str
 
@@ -50,9 +50,10 @@ __all__ = [
     "datasets",
     "idx",
     "plots",
+    "schedules",
 ]
 
-_LAZY_MODULES = ("datasets", "idx", "plots")
+_LAZY_MODULES = ("datasets", "idx", "plots", "schedules")
 
 
 def __getattr__(name: str) -> Any:

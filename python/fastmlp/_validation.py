@@ -86,6 +86,22 @@ def fraction(value: object, name: str) -> float:
     return number
 
 
+def proper_fraction(value: object, name: str) -> float:
+    """Return `value` as a float in (0, 1)."""
+    number = real_number(value, name)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be greater than 0 and less than 1, not {number:g}.")
+    return number
+
+
+def not_negative(value: object, name: str) -> float:
+    """Return `value` as a float of at least 0."""
+    number = real_number(value, name)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, not {number:g}.")
+    return number
+
+
 def boolean(value: object, name: str) -> bool:
     """Return `value` if it is True or False."""
     if not isinstance(value, bool | np.bool_):
@@ -392,6 +408,17 @@ def some_samples(n_samples: int, name: str, purpose: str) -> None:
     """Refuse an empty set of samples."""
     if n_samples == 0:
         raise ValueError(f"{name} has no samples; {purpose} needs at least one.")
+
+
+def monitored(watcher: object, monitor: str, has_validation: bool) -> None:
+    """Refuse to watch a number of validation samples that are not there."""
+    if has_validation or not monitor.startswith("validation"):
+        return
+    name = type(watcher).__name__
+    raise ValueError(
+        f"{name} watches {monitor}, but there are no validation data; pass validation_data or "
+        f'validation_split to fit, or {name}(monitor="loss").'
+    )
 
 
 def pair(data: object, name: str) -> tuple[object, object]:

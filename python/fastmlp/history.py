@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +25,18 @@ COLUMNS: Final = {
 
 OPTIONAL_COLUMNS: Final = ("validation_loss", "validation_accuracy")
 """Those that are empty if there was nothing to validate with."""
+
+
+MONITORS: Final = ("validation_loss", "validation_accuracy", "loss")
+"""Those that tell how good an epoch was."""
+
+
+def is_better(value: float, best: float, monitor: str, min_delta: float) -> bool:
+    """Whether an epoch's number is better by more than `min_delta` than the best so far, NaN for none."""
+    if math.isnan(best):
+        return not math.isnan(value)
+    gain = value - best if monitor == "validation_accuracy" else best - value
+    return gain > min_delta
 
 
 @dataclass(eq=False)
