@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import SGD, Adam, Callback, EarlyStopping, Net, Progress, _training, callbacks
+from fastmlp import (
+    SGD,
+    Adam,
+    Callback,
+    EarlyStopping,
+    Net,
+    Progress,
+    _training,
+    callbacks,
+    progress,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.random((40, 6), dtype=np.float32)
@@ -74,6 +84,51 @@ def test_hooks_are_called_in_order_with_what_they_may_know(monkeypatch: pytest.M
         "epoch 2 2",
         "end",
     ]
+
+
+class Steps(Callback):
+    """Note the steps that it is told of."""
+
+    def __init__(self, every: Any) -> None:
+        self.every = every
+        self.steps: list[int] = []
+
+    def on_step(self, net: Net, fit: Any) -> None:
+        assert len(fit.history.step_loss) == fit.step == len(net.history.step_loss)
+        self.steps.append(fit.step)
+
+
+@pytest.mark.parametrize("seconds_per_call", [0.0, 1e6])
+def test_on_step_is_called_after_every_so_many_steps_over_all_epochs(
+    seconds_per_call: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_training, "_SECONDS_PER_CALL", seconds_per_call)
+    observers = [Steps(3), Steps(5), Steps(100), Steps(None)]
+    net = new_net()
+    net.fit(X, Y, epochs=4, batch_size=10, callbacks=observers)
+    assert [observer.steps for observer in observers] == [[3, 6, 9, 12, 15], [5, 10, 15], [], []]
+    assert_same_weights(net, fitted(epochs=4))
+
+
+@pytest.mark.parametrize(
+    ("every", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_every_that_is_no_number_of_steps_is_an_error(every: Any, error: type[Exception]) -> None:
+    net = new_net()
+    with pytest.raises(error, match="every must be a whole number of at least 1"):
+        net.fit(X, Y, callbacks=[Steps(every)])
+    assert net.n_epochs == 0
+
+
+def test_on_step_can_stop_the_fit_at_that_very_step() -> None:
+    class StopAt7(Steps):
+        def on_step(self, net: Net, fit: Any) -> None:
+            fit.stop()
+
+    net = new_net()
+    history = net.fit(X, Y, epochs=4, batch_size=10, callbacks=[StopAt7(7)])
+    assert history.n_steps == [4, 3]
+    assert_same_weights(net, fitted(steps=7))
 
 
 def test_on_interval_keeps_its_distance_however_short_an_epoch_is() -> None:
@@ -270,6 +325,11 @@ def test_early_stopping_bad_setting_is_an_error(
         EarlyStopping(**settings)
 
 
+class Fail(Steps):
+    def on_step(self, net: Net, fit: Any) -> None:
+        raise ZeroDivisionError
+
+
 # Progress.
 
 
@@ -287,7 +347,7 @@ LAST_LINE = r"epoch 3/3, step 12/12, loss \d\.\d{4}, validation accuracy [01]\.\
 
 
 def test_progress_in_a_file_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     text = shown_in(io.StringIO(), epochs=3, validation_data=HELD_OUT)
     lines = text.split("\n")
     assert lines.pop() == ""
@@ -352,12 +412,21 @@ def test_progress_after_an_interruption_leaves_a_finished_line(file: io.StringIO
     assert "epoch 1/9, step 4/36" in file.getvalue()
 
 
+@pytest.mark.parametrize("file", [io.StringIO(), Terminal()])
+def test_progress_of_a_resumed_fit_counts_the_steps_before(file: io.StringIO) -> None:
+    net = new_net()
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, epochs=3, batch_size=10, callbacks=[Fail(6)])
+    net.fit(X, Y, callbacks=[Progress(file=file)], resume=True)
+    assert "epoch 3/3, step 12/12" in file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.4, "00:00"), (59.6, "01:00"), (3599, "59:59"), (3600, "1:00:00"), (1e6, "277:46:40")],
 )
 def test_duration_is_written_in_hours_minutes_and_seconds(seconds: float, words: str) -> None:
-    assert callbacks._duration(seconds) == words
+    assert progress._duration(seconds) == words
 
 
 def test_public_names_of_callbacks_are_exported() -> None:

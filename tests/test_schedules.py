@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import History, schedules
+from fastmlp import Adam, History, Net, _core, schedules
+from fastmlp._random import PURPOSE_SHUFFLE
 from fastmlp.schedules import (
     Constant,
     Cosine,
@@ -21,6 +22,11 @@ from fastmlp.schedules import (
     Step,
     Warmup,
 )
+
+RNG = np.random.default_rng(0)
+X = RNG.random((40, 6), dtype=np.float32)
+Y = np.arange(40) % 3
+HELD_OUT = RNG.random((30, 6), dtype=np.float32), np.arange(30) % 3
 
 # A factor is a product of at most 2 log2(n) powers, each off by one rounding more than the one before: for
 # n up to 1000 steps that is below 1000 roundings of 1.1e-16.
@@ -191,3 +197,55 @@ def test_schedules_are_plain_settings_that_compare_and_hash() -> None:
     assert Step([1, 2]) == Step((1, 2))
     assert repr(Warmup(5, then=Cosine())) == "Warmup(steps=5, then=Cosine(final=0.0))"
     assert len({Cosine(), Cosine(), Cosine(0.1)}) == 2
+
+
+# In a fit.
+
+
+def new_net() -> Net:
+    return Net([6, 5, 3], seed=1)
+
+
+def test_fit_multiplies_the_optimizers_rate_step_by_step() -> None:
+    scheduled = new_net()
+    history = scheduled.fit(
+        X, Y, epochs=3, batch_size=10, optimizer=Adam(0.01), schedule=Warmup(6, then=Step(1, factor=0.5))
+    )
+    by_hand = new_net()
+    factors = [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 1, 1, 0.5, 0.5]
+    for epoch in range(3):
+        order = _core.philox_permutation(1, PURPOSE_SHUFFLE, epoch, 40)
+        for step in range(4):
+            rows = order[10 * step : 10 * step + 10]
+            rate = 0.01 * factors[4 * epoch + step]
+            by_hand.fit(X[rows], Y[rows], epochs=1, batch_size=10, shuffle=False, optimizer=Adam(rate))
+    for a, b in zip(scheduled.weights, by_hand.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history.learning_rate == [0.01 * (4 / 6), 0.01, 0.005]
+
+
+def test_fit_reduces_on_a_plateau_after_the_epochs_end() -> None:
+    settings: dict[str, Any] = {"epochs": 5, "batch_size": 10, "validation_data": HELD_OUT}
+    plateau = ReduceOnPlateau(patience=1, min_delta=100.0)  # nothing is ever better by so much
+    history = new_net().fit(X, Y, optimizer=Adam(1.0), schedule=plateau, **settings)
+    np.testing.assert_allclose(history.learning_rate, [1, 1, 0.1, 0.01, 0.001], rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("schedule", [ReduceOnPlateau(), Warmup(5, then=ReduceOnPlateau())])
+def test_plateau_of_a_validation_number_without_validation_is_an_error(schedule: Schedule) -> None:
+    net = new_net()
+    with pytest.raises(ValueError, match="ReduceOnPlateau watches validation_loss, but there are no valid"):
+        net.fit(X, Y, schedule=schedule)
+    assert net.n_epochs == 0
+
+
+def test_fit_refuses_what_is_no_schedule() -> None:
+    with pytest.raises(TypeError, match="schedule must be an instance such as"):
+        new_net().fit(X, Y, schedule="cosine")
+
+
+def test_fits_of_constant_rate_are_as_ever_with_the_schedule_given() -> None:
+    plain, given = new_net(), new_net()
+    plain.fit(X, Y, epochs=3)
+    given.fit(X, Y, epochs=3, schedule=Constant())
+    np.testing.assert_array_equal(plain.weights[0], given.weights[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastmlp.callbacks import Callback, EarlyStopping, Progress
+from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
 from fastmlp.errors import (
     DownloadError,
     IdxFormatError,
@@ -25,6 +25,7 @@ from fastmlp.initializers import Normal
 from fastmlp.metrics import Evaluation
 from fastmlp.net import Net
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.progress import Progress
 
 if TYPE_CHECKING:
     from fastmlp import datasets, idx, plots, schedules
@@ -35,6 +36,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Callback",
+    "Checkpoint",
     "DownloadError",
     "EarlyStopping",
     "Evaluation",

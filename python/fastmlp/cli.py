@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from fastmlp import _core, _validation, datasets, images, plots
 from fastmlp._atomic_file import atomic_writer
 from fastmlp._threads import MAX_THREADS, thread_count
-from fastmlp.callbacks import Callback, EarlyStopping, Progress
+from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 from fastmlp.initializers import NAMES as INITIALIZERS
 from fastmlp.initializers import Normal
 from fastmlp.net import Net
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,7 +26,6 @@ COLUMNS: Final = {
 OPTIONAL_COLUMNS: Final = ("validation_loss", "validation_accuracy")
 """Those that are empty if there was nothing to validate with."""
 
-
 MONITORS: Final = ("validation_loss", "validation_accuracy", "loss")
 """Those that tell how good an epoch was."""
 
@@ -97,6 +96,11 @@ class History:
         losses.flags.writeable = False
         return losses
 
+    @property
+    def n_epochs(self) -> int:
+        """Number of epochs that have an entry."""
+        return len(self.samples_per_second)  # the list that an epoch is added to last
+
     def save_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line for each epoch, with a header; the file is never half-written.
 
@@ -120,16 +124,20 @@ class History:
         >>> path.read_text().splitlines()[1]
         '1,0.5,,,0.1,2.0,10,50.0'
         """
-        lines = [",".join(["epoch", *COLUMNS])]
-        columns = [getattr(self, name) for name in COLUMNS]
-        for epoch in range(len(self.loss)):
-            numbers = [str(column[epoch]) if column else "" for column in columns]
-            lines.append(",".join([str(epoch + 1), *numbers]))
+        lines = [",".join(["epoch", *COLUMNS]), *self._csv_lines(0), ""]
         with atomic_writer(path) as file:
-            file.write("\n".join([*lines, ""]).encode())
+            file.write("\n".join(lines).encode())
+
+    def _csv_lines(self, first: int) -> list[str]:
+        """Return the lines of the epochs from number `first`, counted from 0, on."""
+        columns = [getattr(self, name) for name in COLUMNS]
+        return [
+            ",".join([str(epoch + 1), *(str(column[epoch]) if column else "" for column in columns)])
+            for epoch in range(first, self.n_epochs)
+        ]
 
     def __repr__(self) -> str:
-        parts = [f"{len(self.loss)} epochs, {self._n_losses} steps"]
+        parts = [f"{self.n_epochs} epochs, {self._n_losses} steps"]
         if self.loss:
             parts.append(f"loss {self.loss[-1]:.4g}")
         if self.validation_accuracy:
@@ -160,6 +168,8 @@ class History:
         validation_accuracy: float | None,
     ) -> None:
         """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller."""
+        for name in COLUMNS:  # an interrupt may have come when the entry was half made
+            del getattr(self, name)[self.n_epochs :]
         n_steps = -(-n_samples // batch_size)
         sizes = np.full(n_steps, batch_size)
         sizes[-1] = n_samples - (n_steps - 1) * batch_size
@@ -175,7 +185,7 @@ class History:
 
     def _to_arrays(self) -> dict[str, NDArray[Any]]:
         """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
-        n_epochs = len(self.samples_per_second)  # which is added last
+        n_epochs = self.n_epochs
         arrays = {name: np.array(getattr(self, name)[:n_epochs], dtype) for name, dtype in COLUMNS.items()}
         return arrays | {"step_loss": np.array(self.step_loss)}
 
