@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
+from fastmlp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, TensorBoard
 from fastmlp.errors import (
     DownloadError,
     IdxFormatError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SGD",
     "Adam",
+    "CSVLogger",
     "Callback",
     "Checkpoint",
     "DownloadError",
@@ -48,6 +49,7 @@ __all__ = [
     "NonFiniteLossError",
     "Normal",
     "Progress",
+    "TensorBoard",
     "__version__",
     "datasets",
     "idx",

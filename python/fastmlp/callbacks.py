@@ -1,4 +1,4 @@
-"""Observers of a training run: early stopping, checkpoints, and the base of the user's own."""
+"""Observers of a training run: early stopping, checkpoints, logs, and the base of the user's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _validation
-from fastmlp.history import MONITORS, History, is_better
+from fastmlp.history import COLUMNS, MONITORS, History, is_better
 
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 
@@ -336,3 +336,97 @@ class Checkpoint(Callback):
     def _save(self, net: Any) -> None:
         net.save(self.path, training_state=True)
         self._last_time = time.monotonic()
+
+
+class CSVLogger(Callback):
+    """Write a line to a file at the end of each epoch.
+
+    The columns are those of `History.save_csv`. A new fit begins a new file; a resumed one keeps the lines of
+    the epochs that it knows, and appends.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file's name.
+
+    Raises
+    ------
+    OSError
+        During the fit, if the file cannot be written.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastmlp import CSVLogger, Net
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "log.csv"
+    >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> history = Net([4, 8, 4], seed=0).fit(X, y, epochs=3, callbacks=[CSVLogger(path)])
+    >>> len(path.read_text().splitlines())
+    4
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._n_lines = 0
+
+    def on_fit_begin(self, net: Any, fit: Fit) -> None:
+        """Begin the file."""
+        fit.history.save_csv(self.path)
+        self._n_lines = fit.history.n_epochs
+
+    def on_epoch_end(self, net: Any, fit: Fit) -> None:
+        """Append the epoch's line, unless the file has it since it was begun."""
+        lines = fit.history._csv_lines(self._n_lines)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        self._n_lines += len(lines)
+
+
+class TensorBoard(Callback):
+    """Write the numbers of each epoch for TensorBoard to show.
+
+    It needs the package tensorboardX: ``pip install "fastmlp[tensorboard]"``.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        Where to write the event file; one folder for each run, for ``tensorboard --logdir`` of their parent.
+
+    Raises
+    ------
+    ImportError
+        When it is made, if tensorboardX is missing.
+
+    Examples
+    --------
+    >>> from fastmlp import Net, TensorBoard  # doctest: +SKIP
+    >>> net.fit(X, y, callbacks=[TensorBoard("runs/first")])  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                'TensorBoard needs the package tensorboardX; pip install "fastmlp[tensorboard]".'
+            ) from error
+        self.folder = Path(folder)
+        self._new_writer = SummaryWriter
+        self._writer: Any = None
+
+    def on_fit_begin(self, net: Any, fit: Fit) -> None:
+        """Open an event file; of a run that is resumed, what was written of later steps is not shown."""
+        self._writer = self._new_writer(str(self.folder), purge_step=fit.step + 1 if fit.step else None)
+
+    def on_epoch_end(self, net: Any, fit: Fit) -> None:
+        """Write the epoch's numbers, at the number of its last step."""
+        for name in COLUMNS:
+            column = getattr(fit.history, name)
+            if column:
+                self._writer.add_scalar(name, column[-1], fit.step)
+
+    def on_fit_end(self, net: Any, fit: Fit) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

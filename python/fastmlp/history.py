@@ -136,6 +136,32 @@ class History:
             for epoch in range(first, self.n_epochs)
         ]
 
+    def to_pandas(self) -> Any:
+        """Return the numbers of each epoch as a pandas.DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each epoch, whose index "epoch" counts from 1; a column for each list that is not empty.
+
+        Raises
+        ------
+        ImportError
+            If the package pandas is missing.
+
+        Examples
+        --------
+        >>> history = History(loss=[0.5, 0.25])  # doctest: +SKIP
+        >>> history.to_pandas().loss.min()  # doctest: +SKIP
+        0.25
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("History.to_pandas needs the package pandas; pip install pandas.") from error
+        columns = {name: column for name in COLUMNS if (column := getattr(self, name))}
+        return pd.DataFrame(columns, index=pd.RangeIndex(1, self.n_epochs + 1, name="epoch"))
+
     def __repr__(self) -> str:
         parts = [f"{self.n_epochs} epochs, {self._n_losses} steps"]
         if self.loss:
