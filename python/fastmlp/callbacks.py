@@ -272,8 +272,9 @@ class Checkpoint(Callback):
     """Save the net with all that is needed to go on, so that a fit can be resumed after Ctrl-C or a crash.
 
     The file is saved at the end of each epoch if neither `steps` nor `seconds` is given, and whenever the fit
-    ends. It is the same file each time; it is replaced whole, so that at any moment there is a good one. A
-    Checkpoint is told after all other callbacks, whatever its place among them.
+    ends, except before its first step or with a loss that is not finite. It is the same file each time; it is
+    replaced whole, so that at any moment there is a good one. A Checkpoint is told after all other callbacks,
+    whatever its place among them.
 
     Parameters
     ----------
@@ -330,8 +331,10 @@ class Checkpoint(Callback):
             self._save(net)
 
     def on_fit_end(self, net: Any, fit: Fit) -> None:
-        """Save."""
-        self._save(net)
+        """Save what is worth it."""
+        came_to_its_end = fit.stopped or fit.step == fit.n_steps
+        if fit.step > 0 and (came_to_its_end or net.can_resume):
+            self._save(net)
 
     def _save(self, net: Any) -> None:
         net.save(self.path, training_state=True)
