@@ -721,3 +721,71 @@ def test_optimizer_set_again_keeps_its_moments_and_another_kind_starts_anew():
         set_optimizer(trainer)
         run_batches(trainer, X, labels, batch, 0.01)
     np.testing.assert_array_equal(network.weights(0), fresh.weights(0))
+
+
+@pytest.mark.parametrize("make_trainer", [adam_trainer, lambda network: sgd_trainer(network, 0.9)])
+@every_precision
+def test_state_carried_over_as_arrays_trains_on_in_another_net(precision, make_trainer):
+    rng = np.random.default_rng(19)
+    net = random_net(rng, [21, 18, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision])
+    X, labels = random_inputs(rng, "float32", 30, 21), rng.integers(0, 3, 30)
+    batches = np.split(rng.permutation(30), 6)
+    straight = network_like(net, INSTRUCTION_SETS[-1])
+    trainer = make_trainer(straight)
+    run_batches(trainer, X, labels, batches[:3], 0.01)
+    state = trainer.snapshot()
+    run_batches(trainer, X, labels, batches[3:], 0.01)
+
+    other = network_like(
+        random_net(rng, [21, 18, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision]), INSTRUCTION_SETS[-1]
+    )
+    trainer = make_trainer(other)
+    trainer.restore(trainer.state_of(state.arrays, state.beta_powers))
+    run_batches(trainer, X, labels, batches[3:], 0.01)
+    for a, b in zip(parameters_of(other, 2), parameters_of(straight, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_state_of_arrays_has_the_same_bits_whatever_they_are():
+    rng = np.random.default_rng(20)
+    network = network_like(random_net(rng, [9, 6, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    trainer = adam_trainer(network)
+    arrays = trainer.snapshot().arrays
+    for parts in arrays.values():
+        for part in parts:
+            bits = rng.integers(
+                0, 2**32, part.shape, dtype=np.uint32
+            )  # denormals, infinities, NaNs of all kinds
+            part[...] = bits.view(np.float32)
+    powers = float.fromhex("0x1.23456789abcdep-7"), 5e-324
+    state = trainer.state_of(arrays, powers)
+    assert state.beta_powers == powers
+    for name, parts in state.arrays.items():
+        for part, original in zip(parts, arrays[name], strict=True):
+            np.testing.assert_array_equal(part.view(np.uint32), original.view(np.uint32))
+    trainer.restore(state)
+    assert not network.is_finite
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda arrays: arrays.pop("second_moment"),
+        lambda arrays: arrays.update(third_moment=arrays["second_moment"]),
+        lambda arrays: arrays.update(third_moment=arrays.pop("second_moment")),
+        lambda arrays: arrays["parameters"].pop(),
+        lambda arrays: arrays["parameters"].append(np.zeros(3, np.float32)),
+        lambda arrays: arrays["first_moment"].reverse(),
+        lambda arrays: arrays["first_moment"].__setitem__(0, np.zeros((6, 9), np.float32)),
+        lambda arrays: arrays["first_moment"].__setitem__(1, np.zeros(7, np.float32)),
+        lambda arrays: arrays["first_moment"].__setitem__(0, np.zeros((9, 6))),
+        lambda arrays: arrays["first_moment"].__setitem__(0, np.zeros((6, 9), np.float32).T),
+    ],
+)
+def test_state_of_arrays_that_do_not_fit_is_an_error(damage):
+    network = network_like(random_net(np.random.default_rng(21), [9, 6, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    trainer = adam_trainer(network)
+    arrays = trainer.snapshot().arrays
+    damage(arrays)
+    with pytest.raises(ValueError):
+        trainer.state_of(arrays, (1.0, 1.0))

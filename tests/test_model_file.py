@@ -206,16 +206,6 @@ def test_later_format_version_is_refused_with_advice(tmp_path: Path) -> None:
     assert "format version 3, written by a later fastmlp" in refusal_of(data, tmp_path)
 
 
-def test_file_of_format_version_1_is_read_as_one_of_softmax_cross_entropy() -> None:
-    def before_losses(header: dict[str, Any], metadata: dict[str, Any]) -> None:
-        metadata["format_version"] = 1
-        del metadata["loss"]
-
-    stored = model_file.from_bytes(changed(before_losses))
-    assert stored.loss == "softmax_cross_entropy"
-    np.testing.assert_array_equal(stored.weights[0], NET.weights[0])
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -394,7 +384,7 @@ def test_damaged_file_is_refused_or_gives_a_sound_net(data: st.DataObject) -> No
     except ModelFileError:
         return
     assert all(np.isfinite(array).all() for array in (*stored.weights, *stored.biases))
-    Net._from_stored(stored).predict(np.zeros((1, stored.layer_sizes[0])))
+    Net._from_stored(stored, model_file.PICKLED).predict(np.zeros((1, stored.layer_sizes[0])))
 
 
 def test_pickle_of_a_damaged_net_is_refused() -> None:

@@ -3,7 +3,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <map>
 
 #include "bindings.h"
 
@@ -59,6 +61,60 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
     return bound.trainer.run(inputs, checked.view, batches.view(), limit, threads_are_required);
 }
 
+// The arenas of a state by name, as far as its optimiser has them. State: Trainer::State, const or not.
+template <class State>
+auto arenas_of(State& state) {
+    std::map<std::string, decltype(&state.parameters)> arenas;
+    arenas["parameters"] = &state.parameters;
+    arenas["first_moment"] = &state.first_moment;
+    if (state.second_moment.size() > 0) arenas["second_moment"] = &state.second_moment;
+    return arenas;
+}
+
+// For each arena, the weights and biases of every layer, like those of the net.
+std::map<std::string, std::vector<py::array_t<float>>> arrays_of(const BoundState& bound) {
+    std::map<std::string, std::vector<py::array_t<float>>> arrays;
+    for (const auto& [name, arena] : arenas_of(bound.state)) {
+        for (const Layer& layer : bound.network->layers()) {
+            arrays[name].push_back(new_array<float>({layer.n_inputs, layer.n_outputs}));
+            bound.network->read_weights(*arena, layer, arrays[name].back().mutable_data());
+            arrays[name].push_back(new_array<float>({layer.n_outputs}));
+            bound.network->read_biases(*arena, layer, arrays[name].back().mutable_data());
+        }
+    }
+    return arrays;
+}
+
+// The inverse of arrays_of, for a trainer that has been told which optimiser it is.
+std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
+                                     const std::map<std::string, std::vector<py::array>>& arrays,
+                                     std::pair<double, double> beta_powers) {
+    auto result = std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
+    const auto arenas = arenas_of(result->state);
+    if (arrays.size() != arenas.size()) throw py::value_error("arrays are not those of this optimiser");
+    for (const auto& [name, arena] : arenas) {
+        const auto found = arrays.find(name);
+        if (found == arrays.end()) throw py::value_error("arrays have no " + name);
+        const std::vector<py::array>& parts = found->second;
+        const std::vector<Layer>& layers = bound.network->layers();
+        if (parts.size() != 2 * layers.size()) throw py::value_error("weights and biases of each layer in " + name);
+        for (std::size_t l = 0; l < layers.size(); ++l) {
+            const py::array &weights = parts[2 * l], &biases = parts[2 * l + 1];
+            const auto* weights_data = in_place<float>(weights, 2, "weights");
+            const auto* biases_data = in_place<float>(biases, 1, "biases");
+            if (extent(weights, 0) != layers[l].n_inputs || extent(weights, 1) != layers[l].n_outputs ||
+                extent(biases, 0) != layers[l].n_outputs)
+                throw py::value_error("layer " + std::to_string(l) + " of " + name + " has the wrong shape");
+            bound.network->write_layer(*arena, layers[l], weights_data, biases_data);
+        }
+    }
+    const AlignedBuffer& parameters = result->state.parameters;
+    result->state.finite =
+        std::all_of(parameters.data(), parameters.data() + parameters.size(), [](float x) { return std::isfinite(x); });
+    result->state.count = {beta_powers.first, beta_powers.second};
+    return result;
+}
+
 const char* name_of(RunResult::Stop stop) {
     switch (stop) {
         case RunResult::Stop::kFinished:
@@ -76,7 +132,11 @@ const char* name_of(RunResult::Stop stop) {
 void bind_trainer(py::module_& m) {
     using namespace pybind11::literals;
     py::class_<BoundState, std::shared_ptr<BoundState>>(m, "TrainerState", py::is_final(),
-                                                        "An opaque copy of everything a Trainer changes.");
+                                                        "A copy of everything a Trainer changes.")
+        .def_property_readonly("arrays", &arrays_of)
+        .def_property_readonly("beta_powers", [](const BoundState& bound) {
+            return std::make_pair(bound.state.count.beta_1_power, bound.state.count.beta_2_power);
+        });
     py::class_<RunResult>(m, "RunResult", py::is_final(), "What one call of Trainer.run did.")
         .def_property_readonly("losses",
                                [](const RunResult& result) {
@@ -125,7 +185,8 @@ void bind_trainer(py::module_& m) {
                 const ReleasedGil released;
                 bound.trainer.restore(state.state);
             },
-            "state"_a);
+            "state"_a)
+        .def("state_of", &state_of, "arrays"_a, "beta_powers"_a, "The state that has these arrays.");
 }
 
 }  // namespace fastmlp::bindings

@@ -46,20 +46,20 @@ void Network::refresh_rounded_operands() {
         kernels_.round_to_bfloat16(parameters_.data(), rounded_.data(), parameters_.size());
 }
 
-void Network::read_weights(const Layer& layer, float* weights) const {
-    kernels_.unpack(parameters_.data() + layer.weights, layer.weights_stride(), layer.n_inputs, layer.n_outputs,
-                    weights, layer.n_outputs);
+void Network::read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const {
+    kernels_.unpack(arena.data() + layer.weights, layer.weights_stride(), layer.n_inputs, layer.n_outputs, weights,
+                    layer.n_outputs);
 }
 
-void Network::read_biases(const Layer& layer, float* biases) const {
-    kernels_.unpack(parameters_.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
+void Network::read_biases(const AlignedBuffer& arena, const Layer& layer, float* biases) const {
+    kernels_.unpack(arena.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
 }
 
-void Network::write_layer(const Layer& layer, const float* weights, const float* biases) {
+void Network::write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const {
     kernels_.pack_float(weights, layer.n_outputs, nullptr, layer.n_inputs, layer.n_outputs, Rounding::kNone,
-                        parameters_.data() + layer.weights, layer.weights_stride());
+                        arena.data() + layer.weights, layer.weights_stride());
     kernels_.pack_float(biases, layer.n_outputs, nullptr, 1, layer.n_outputs, Rounding::kNone,
-                        parameters_.data() + layer.biases, kPanel);
+                        arena.data() + layer.biases, kPanel);
 }
 
 }  // namespace fastmlp

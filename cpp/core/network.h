@@ -55,10 +55,15 @@ class Network {
     bool is_finite() const { return finite_; }
     void set_finite(bool finite) { finite_ = finite; }
 
-    // Row-major, unaligned.
-    void read_weights(const Layer& layer, float* weights) const;
-    void read_biases(const Layer& layer, float* biases) const;
-    void write_layer(const Layer& layer, const float* weights, const float* biases);
+    // Row-major, unaligned; from and to the parameters, or another arena of their layout.
+    void read_weights(const Layer& layer, float* weights) const { read_weights(parameters_, layer, weights); }
+    void read_biases(const Layer& layer, float* biases) const { read_biases(parameters_, layer, biases); }
+    void write_layer(const Layer& layer, const float* weights, const float* biases) {
+        write_layer(parameters_, layer, weights, biases);
+    }
+    void read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const;
+    void read_biases(const AlignedBuffer& arena, const Layer& layer, float* biases) const;
+    void write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const;
 
     // Held while parameters are read: several threads may. Held while they are written: one alone. Whoever waits to
     // write is not overtaken by later readers.

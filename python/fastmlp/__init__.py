@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastmlp.callbacks import Callback, EarlyStopping, Progress
+from fastmlp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, TensorBoard
 from fastmlp.errors import (
     DownloadError,
     IdxFormatError,
@@ -25,9 +25,10 @@ from fastmlp.initializers import Normal
 from fastmlp.metrics import Evaluation
 from fastmlp.net import Net
 from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.progress import Progress
 
 if TYPE_CHECKING:
-    from fastmlp import datasets, idx, plots
+    from fastmlp import datasets, idx, plots, schedules
 
     __version__: str
 
@@ -35,7 +36,9 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "DownloadError",
     "EarlyStopping",
     "Evaluation",
@@ -47,13 +50,15 @@ __all__ = [
     "NonFiniteLossError",
     "Normal",
     "Progress",
+    "TensorBoard",
     "__version__",
     "datasets",
     "idx",
     "plots",
+    "schedules",
 ]
 
-_LAZY_MODULES = ("datasets", "idx", "plots")
+_LAZY_MODULES = ("datasets", "idx", "plots", "schedules")
 
 
 def __getattr__(name: str) -> Any:

@@ -98,7 +98,11 @@ class Network:
 
 @final
 class TrainerState:
-    """An opaque copy of everything a Trainer changes: parameters, moments, step count."""
+    """A copy of everything a Trainer changes: parameters, moments, step count."""
+
+    # Of "parameters", "first_moment" and, for Adam, "second_moment": weights and biases, layer after layer.
+    arrays: dict[str, list[NDArray[np.float32]]]
+    beta_powers: tuple[float, float]  # Adam's beta_1 and beta_2 to the power of the steps done, else 1
 
 @final
 class RunResult:
@@ -158,6 +162,10 @@ class Trainer:
 
     def snapshot(self) -> TrainerState: ...
     def restore(self, state: TrainerState) -> None: ...
+    def state_of(
+        self, arrays: dict[str, list[NDArray[np.float32]]], beta_powers: tuple[float, float]
+    ) -> TrainerState:
+        """The state, of the optimiser in use, with these arrays; ValueError if a name or shape differs."""
 
 class NonFiniteInput(ValueError):
     """X holds a non-finite value; args[0] is the index of the first such sample."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -11,31 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _core, _validation
+from fastmlp._prediction import non_finite_input
+from fastmlp._run import Steps
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, SharedNetwork
 from fastmlp._threads import ThreadCount
-from fastmlp.errors import NonFiniteInputError, NonFiniteLossError
+from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
 _SNAPSHOT_PAUSE: Final = 50  # times what the last snapshot cost: at most 2 % of the time goes into them
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates."""
-
-    order: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    learning_rates: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.learning_rates)
-
-    def first(self, n: int) -> Steps:
-        """Return the first n of these steps."""
-        return Steps(self.order[: self.offsets[n]], self.offsets[: n + 1], self.learning_rates[:n])
 
 
 @dataclass(frozen=True)
@@ -108,9 +94,11 @@ class Training:
         self._next_mark = 0.0
 
     def epoch(
-        self, number: int, order: NDArray[np.int64], batch_size: int, learning_rate: float
+        self, number: int, steps: Steps, first: int, steps_to_pause: Callable[[], int]
     ) -> Iterator[CallDone]:
-        """Train on these samples in this order, batch by batch; control comes back about every 75 ms.
+        """Do an epoch's steps from number `first` on.
+
+        Control comes back about every 75 ms, and at the latest after as many steps as `steps_to_pause` says.
 
         Raises
         ------
@@ -120,14 +108,13 @@ class Training:
         NonFiniteInputError
             Before the update of the step whose batch holds such a value.
         """
-        first = 0
-        while first < len(order):
-            n_steps = self._steps_per_call
+        while first < len(steps):
+            n_steps = min(self._steps_per_call, steps_to_pause())
             if not self._samples.in_place:
-                n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // batch_size))
-            steps = _steps(order[first : first + n_steps * batch_size], batch_size, learning_rate)
-            yield self._do(steps, number)
-            first += len(steps.order)
+                n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // steps.batch_size))
+            call = steps.part(first, first + n_steps)
+            yield self._do(call, number)
+            first += len(call)
 
     def check_weights(self, epoch: int, learning_rate: float) -> None:
         """Go one step back and raise NonFiniteLossError if the last update made weights not finite."""
@@ -149,7 +136,7 @@ class Training:
         seconds = time.perf_counter() - begin
         n_done = len(result.losses)
         if n_done:
-            mark.calls.append(steps.first(n_done))
+            mark.calls.append(steps.part(0, n_done))
             del self._marks[:-1]
         if result.stopped == "input":
             row = result.bad_sample if self._samples.in_place else int(steps.order[result.bad_sample])
@@ -226,15 +213,4 @@ class Training:
         for call in calls:
             n_steps = min(len(call), wanted - len(self._history.step_loss))
             if n_steps:
-                self._call(call.first(n_steps))
-
-
-def non_finite_input(samples: Samples, row: int) -> NonFiniteInputError:
-    """Return the error that names the first value in a row of samples that is not a finite float32."""
-    message = _validation.row_with_non_finite(samples.X, row, samples.name, samples.first_row)
-    return NonFiniteInputError(message, row=samples.first_row + row)
-
-
-def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float) -> Steps:
-    offsets = np.append(np.arange(0, len(order), batch_size), len(order))
-    return Steps(order, offsets, np.full(len(offsets) - 1, learning_rate))
+                self._call(call.part(0, n_steps))

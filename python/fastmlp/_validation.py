@@ -60,12 +60,9 @@ def positive(value: object, name: str) -> float:
     return number
 
 
-def non_negative(value: object, name: str) -> float:
+def float32_not_negative(value: object, name: str) -> float:
     """Return `value` as a float of at least 0 that float32 can hold with room to spare."""
-    number = float32_number(value, name)
-    if number < 0:
-        raise ValueError(f"{name} must be at least 0, not {number:g}.")
-    return number
+    return not_negative(float32_number(value, name), name)
 
 
 def positive_normal(value: object, name: str) -> float:
@@ -92,6 +89,30 @@ def fraction(value: object, name: str) -> float:
     number = real_number(value, name)
     if not 0 <= number < 1:
         raise ValueError(f"{name} must be at least 0 and less than 1, not {number:g}.")
+    return number
+
+
+def proper_fraction(value: object, name: str) -> float:
+    """Return `value` as a float in (0, 1)."""
+    number = real_number(value, name)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be greater than 0 and less than 1, not {number:g}.")
+    return number
+
+
+def fraction_or_one(value: object, name: str) -> float:
+    """Return `value` as a float in [0, 1]."""
+    number = real_number(value, name)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {number:g}.")
+    return number
+
+
+def not_negative(value: object, name: str) -> float:
+    """Return `value` as a float of at least 0."""
+    number = real_number(value, name)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, not {number:g}.")
     return number
 
 
@@ -422,7 +443,7 @@ def class_weights(weights: object, n_classes: int) -> dict[int, float]:
             f"{_described(weights)}."
         )
     return {
-        whole_number(label, "a label in class_weight", 0, n_classes - 1): non_negative(
+        whole_number(label, "a label in class_weight", 0, n_classes - 1): float32_not_negative(
             weight, f"class_weight[{shortened(label)}]"
         )
         for label, weight in weights.items()
@@ -489,24 +510,46 @@ FIT_UNDER_WAY: Final = (
     "until that has ended, or fit a copy (copy.deepcopy)."
 )
 
+NOTHING_TO_RESUME: Final = (
+    "There is no fit to resume: either the last one came to its end, or there was none, or the net is from a "
+    "file without its training state. Leave out resume=True to begin a new fit."
+)
 
-def epochs_and_steps(
-    epochs: object, steps: object, default_epochs: int, steps_per_epoch: int
-) -> tuple[int, int]:
-    """Return how many epochs to begin, and how many steps to do; the last epoch may have fewer steps."""
+STATE_OF_ANOTHER_THREAD: Final = (
+    "Another thread is fitting this net, so its training state cannot be saved from here. Give that fit a "
+    "Checkpoint among its callbacks, or save without training_state."
+)
+
+
+def epochs_or_steps(epochs: object, steps: object) -> tuple[int | None, int | None]:
+    """Return for how many epochs or steps to train, of which at most one is given."""
     if epochs is not None and steps is not None:
         raise ValueError(f"Give either epochs or steps, not both (epochs={epochs}, steps={steps}).")
-    if steps is None:
-        n_epochs = whole_number(default_epochs if epochs is None else epochs, "epochs", maximum=2**31)
-        return n_epochs, n_epochs * steps_per_epoch
-    n_steps = whole_number(steps, "steps", maximum=2**62)
-    return -(-n_steps // steps_per_epoch), n_steps
+    return (
+        None if epochs is None else whole_number(epochs, "epochs", maximum=2**31),
+        None if steps is None else whole_number(steps, "steps", maximum=2**62),
+    )
 
 
 def some_samples(n_samples: int, name: str, purpose: str) -> None:
     """Refuse an empty set of samples."""
     if n_samples == 0:
         raise ValueError(f"{name} has no samples; {purpose} needs at least one.")
+
+
+def monitored(watcher: object, monitor: str, has_validation: bool, *, has_accuracy: bool) -> None:
+    """Refuse to watch a number of validation samples that is not there."""
+    name = type(watcher).__name__
+    if not has_validation and monitor.startswith("validation"):
+        raise ValueError(
+            f"{name} watches {monitor}, but there are no validation data; pass validation_data or "
+            f'validation_split to fit, or {name}(monitor="loss").'
+        )
+    if not has_accuracy and monitor == "validation_accuracy":
+        raise ValueError(
+            f"{name} watches {monitor}, but with squared_error there is none; use "
+            f'{name}(monitor="validation_loss").'
+        )
 
 
 def pair(data: object, name: str) -> tuple[object, object]:
@@ -517,16 +560,17 @@ def pair(data: object, name: str) -> tuple[object, object]:
     return data[0], data[1]
 
 
-def n_training_samples(n_samples: int, validation_split: object, validation_data: object) -> int:
+def n_training_samples(n_samples: int, validation_split: float, validation_data: object) -> int:
     """Return how many of the first samples are trained on; the others are for validation."""
-    split = fraction(validation_split, "validation_split")
-    if split == 0:
+    if validation_split == 0:
         return n_samples
     if validation_data is not None:
         raise ValueError("Give either validation_data or validation_split, not both.")
-    n_validation = int(n_samples * split)
+    n_validation = int(n_samples * validation_split)
     if n_validation == 0:
-        raise ValueError(f"validation_split={split:g} of {n_samples} sample(s) leaves none for validation.")
+        raise ValueError(
+            f"validation_split={validation_split:g} of {n_samples} sample(s) leaves none for validation."
+        )
     return n_samples - n_validation
 
 

@@ -144,7 +144,7 @@ def _check_adam(settings: Adam | AdamW) -> None:
     _validation.set_checked(settings, "beta_1", _validation.fraction)
     _validation.set_checked(settings, "beta_2", _validation.fraction)
     _validation.set_checked(settings, "epsilon", _validation.positive_normal)
-    _validation.set_checked(settings, "weight_decay", _validation.non_negative)
+    _validation.set_checked(settings, "weight_decay", _validation.float32_not_negative)
 
 
 def _set_adam(trainer: _core.Trainer, settings: Adam | AdamW, *, decoupled: bool) -> None:
@@ -214,7 +214,7 @@ class SGD(Optimizer):
         _validation.set_checked(self, "learning_rate", _validation.positive)
         _validation.set_checked(self, "momentum", _validation.fraction)
         _validation.set_checked(self, "nesterov", _validation.boolean)
-        _validation.set_checked(self, "weight_decay", _validation.non_negative)
+        _validation.set_checked(self, "weight_decay", _validation.float32_not_negative)
         if self.nesterov and self.momentum == 0:
             raise ValueError(_validation.NESTEROV_WITHOUT_MOMENTUM)
 
