@@ -219,6 +219,7 @@ def test_early_stopping_with_other_settings_than_before_is_refused() -> None:
     with pytest.raises(ValueError, match="EarlyStopping with patience=2, not 3; give it the same settings"):
         net.fit(X, Y, validation_data=HELD_OUT, callbacks=[EarlyStopping(patience=3)], resume=True)
     assert net.can_resume
+    assert net.history.notes[0].startswith("The weights in use are those of epoch 1")
     net.fit(X, Y, validation_data=HELD_OUT, resume=True)
 
 

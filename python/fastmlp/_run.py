@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -101,6 +102,8 @@ class Steps:
 
     def part(self, first: int, last: int) -> Steps:
         """Return those of these steps from number first, counted from 0, to last - 1."""
+        if first == 0 and last >= len(self):
+            return self
         offsets = self.offsets[first : last + 1]
         order = self.order[offsets[0] : offsets[-1]]
         return Steps(order, offsets - offsets[0], self.learning_rates[first:last])
@@ -140,24 +143,24 @@ class Run:
     stopped: bool = False
     records: list[Record] = field(default_factory=list)
 
-    @property
+    @cached_property
     def batch_size(self) -> int:
         """Samples of a batch, but for the last one of an epoch."""
         return min(self.settings.batch_size, self.n_samples)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Batches that the samples make."""
         return -(-self.n_samples // self.batch_size)
 
-    @property
+    @cached_property
     def n_steps(self) -> int:
         """Steps of the whole fit."""
         if self.settings.steps is not None:
             return self.settings.steps
         return (self.settings.epochs or _DEFAULT_EPOCHS) * self.steps_per_epoch
 
-    @property
+    @cached_property
     def n_epochs(self) -> int:
         """Epochs of the whole fit; the last one may have fewer steps."""
         return -(-self.n_steps // self.steps_per_epoch)

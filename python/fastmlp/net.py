@@ -339,6 +339,8 @@ class Net:
         with self._fitting:  # a lock that Ctrl-C cannot leave locked
             if self._n_fits != n_fits:  # another thread was quicker
                 raise RuntimeError(_validation.FIT_UNDER_WAY)
+            if resume and self._run is not run:  # it has just been finished
+                raise ValueError(_validation.NOTHING_TO_RESUME)
             self._n_fits += 1
             self._fit_thread = threading.get_ident()
             n_samples_seen = self._train(job, run)
@@ -375,6 +377,7 @@ class Net:
             observers.begin()
             at_end.push(self._stop_observing)
             self.history, self._run, self._observers = history, run, observers
+            history.notes.clear()  # they are of its end
             self._network.go_live(run.settings.optimizer)
             self._image_shape = job.data.image_shape or self._image_shape
 
@@ -803,7 +806,6 @@ class Net:
 def _fit_for(run: Run) -> Fit:
     """Return what callbacks may know at the beginning."""
     history = run.history
-    history.notes.clear()  # they are of its end
     return Fit(
         history,
         run.n_epochs,
