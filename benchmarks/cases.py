@@ -1,29 +1,59 @@
-"""What is trained: the cases, and the data, start and order of examples that every peer is given."""
+"""What is measured: each case is a line of data, and so is what it is for."""
 
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+FASTMLP = ("fastmlp", "fastmlp-bf16")
+FRAMEWORKS = ("jax", "torch", "torch-compile", "torch-bf16", "torch-bf16-compile", "keras")
+EVERYBODY = (*FASTMLP, "numpy", *FRAMEWORKS, "sklearn")
+AVX2 = ("fastmlp-avx2", "fastmlp")
 
-SEED = 0
+QUICK_REPEATS = 5  # one of so many
 
 
 @dataclass(frozen=True)
 class Case:
-    """One net, and how it is trained: ReLU, Adam, batches drawn by a fresh uniform shuffle per epoch."""
+    """One net, and what is done with it: trained (ReLU, Adam, a fresh uniform shuffle per epoch) or asked.
+
+    Attributes
+    ----------
+    kind : {"fit", "predict"}
+        predict: `batch_size` samples in each call, and a step is a call.
+    data : {"mnist", "dense", "table"}
+        See `problems.py`.
+    steps, quick_steps : int
+        Of one run; with --quick.
+    repeats : int
+        Runs of one turn, each from the start: for runs too short to be timed alone.
+    peers : tuple of str
+        Who takes part. Times are compared with the first one's.
+    checked_steps : int
+        How many of the first steps are compared with float64.
+    """
 
     name: str
     layer_sizes: tuple[int, ...]
     batch_size: int
     steps: int
     quick_steps: int
+    kind: Literal["fit", "predict"] = "fit"
+    data: str = "mnist"
+    repeats: int = 1
+    peers: tuple[str, ...] = EVERYBODY
+    checked_steps: int = 100
     learning_rate: float = 1e-3
+
+    def quick(self) -> Case:
+        """Return the same case with less to do in a turn."""
+        return replace(self, steps=self.quick_steps, repeats=math.ceil(self.repeats / QUICK_REPEATS))
+
+    @property
+    def n_weights(self) -> int:
+        return sum(n_inputs * n_outputs for n_inputs, n_outputs in itertools.pairwise(self.layer_sizes))
 
     @property
     def flops_per_step(self) -> int:
@@ -31,120 +61,57 @@ class Case:
 
         Every weight takes part in three products (output, its own gradient, its input's gradient), with one
         multiplication and one addition per sample; those of the first layer in two, as nobody needs the
-        gradient of pixels.
+        gradient of pixels. A prediction is the first of them alone.
         """
-        weights = [n_inputs * n_outputs for n_inputs, n_outputs in itertools.pairwise(self.layer_sizes)]
-        return 2 * self.batch_size * (3 * sum(weights) - weights[0])
+        first_layer = self.layer_sizes[0] * self.layer_sizes[1]
+        products = self.n_weights if self.kind == "predict" else 3 * self.n_weights - first_layer
+        return 2 * self.batch_size * products
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Bytes that a step must move at least, if nothing stayed in a cache from one step to the next.
+
+        The batch is read once (a byte a pixel, or a float32). So are the weights, and in training they and
+        Adam's two moments are written, too. Activations are counted as staying in the caches.
+        """
+        n_features, n_classes = self.layer_sizes[0], self.layer_sizes[-1]
+        inputs = self.batch_size * n_features * (1 if self.data == "mnist" else 4)
+        if self.kind == "predict":
+            return inputs + 4 * self.n_weights + 4 * self.batch_size * n_classes
+        return inputs + 6 * 4 * self.n_weights
 
     def __str__(self) -> str:
         net = "-".join(map(str, self.layer_sizes))
+        if self.kind == "predict":
+            return f"{self.name}: predict_proba of net {net}, {self.batch_size:,} at a time"
         return f"{self.name}: net {net}, batch {self.batch_size:,}, Adam({self.learning_rate:g})"
 
+
+LESSON = (784, 200, 10)
+BIG = (784, 2500, 2000, 1500, 1000, 500, 10)
 
 CASES = {
     case.name: case
     for case in [
-        Case("lesson", layer_sizes=(784, 200, 10), batch_size=1000, steps=1000, quick_steps=110),
+        Case("lesson", LESSON, batch_size=1000, steps=1000, quick_steps=110),
+        Case("dense", LESSON, batch_size=1000, steps=330, quick_steps=110, data="dense"),
+        Case("batch128", LESSON, batch_size=128, steps=2145, quick_steps=429),
+        Case("batch32", LESSON, batch_size=32, steps=5154, quick_steps=1718),
+        # Not scikit-learn, whose whole epochs would take minutes. At higher rates the first losses jump.
+        Case("big", BIG, 256, 20, 5, peers=EVERYBODY[:-1], checked_steps=5, learning_rate=1e-4),
+        # scikit-learn's default is 200 epochs; there are two steps in each.
+        Case("table", (30, 100, 2), 200, steps=400, quick_steps=400, data="table", repeats=20),
+        Case("predict1", LESSON, batch_size=1, steps=20_000, quick_steps=2000, kind="predict"),
+        Case("predict10000", LESSON, batch_size=10_000, steps=50, quick_steps=10, kind="predict"),
+        Case("one-thread", LESSON, 1000, steps=330, quick_steps=110, peers=("fastmlp-1-thread", "jax")),
+        Case("avx2-dense", LESSON, 1000, 330, 110, data="dense", peers=AVX2),
+        Case("avx2-big", BIG, 256, 20, 5, peers=AVX2, checked_steps=5, learning_rate=1e-4),
     ]
 }
 
+GROUPS = {"all": tuple(CASES), "avx2": ("avx2-dense", "avx2-big")}
+"""Names for several cases."""
 
-@dataclass(frozen=True)
-class Problem:
-    """A case with its data, its start and the order of its examples: all that a peer is told.
-
-    Attributes
-    ----------
-    images, test_images : uint8 (n, n_features)
-        A pixel p means p/255. The number of training images is a multiple of the batch size.
-    labels, test_labels : uint8 (n,)
-    order : int64 (steps, batch_size)
-        The training images of each step: what `Net.fit` draws from `SEED`.
-    weights, biases : float32, per layer (n_inputs, n_outputs) and (n_outputs,)
-        The start of every run: He et al. (2015), normal.
-    """
-
-    case: Case
-    data_name: str
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.uint8]
-    order: NDArray[np.int64]
-    weights: Sequence[NDArray[np.float32]]
-    biases: Sequence[NDArray[np.float32]]
-
-    @property
-    def steps(self) -> int:
-        return len(self.order)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.images) // self.case.batch_size
-
-    def save(self, folder: Path) -> None:
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        arrays |= {f"weights_{i}": array for i, array in enumerate(self.weights)}
-        arrays |= {f"biases_{i}": array for i, array in enumerate(self.biases)}
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        facts = {"data_name": self.data_name, "case": asdict(self.case)}
-        (folder / "problem.json").write_text(json.dumps(facts))
-
-    @classmethod
-    def load(cls, folder: Path) -> Problem:
-        facts = json.loads((folder / "problem.json").read_text())
-        facts["case"]["layer_sizes"] = tuple(facts["case"]["layer_sizes"])
-        case = Case(**facts["case"])
-        layers = range(len(case.layer_sizes) - 1)
-        return cls(
-            case,
-            facts["data_name"],
-            weights=[np.load(folder / f"weights_{i}.npy") for i in layers],
-            biases=[np.load(folder / f"biases_{i}.npy") for i in layers],
-            **{name: np.load(folder / f"{name}.npy") for name in ARRAYS},
-        )
-
-
-ARRAYS = ("images", "labels", "test_images", "test_labels", "order")
-
-
-def make_problem(case: Case, steps: int) -> tuple[Problem, str | None]:
-    """Put a problem together; the second value says why the data are not MNIST, if they are not."""
-    from fastmlp import datasets
-
-    data, reason = datasets.auto()
-    # Whole batches only: some peers are compiled for one size.
-    n = len(data.train) // case.batch_size * case.batch_size
-    weights, biases = he_normal(case.layer_sizes)
-    problem = Problem(
-        case,
-        data.name,
-        images=data.train.images.reshape(len(data.train), -1)[:n],
-        labels=data.train.labels[:n],
-        test_images=data.test.images.reshape(len(data.test), -1),
-        test_labels=data.test.labels,
-        order=order_of_fit(n, steps, case.batch_size),
-        weights=weights,
-        biases=biases,
-    )
-    return problem, reason
-
-
-def he_normal(layer_sizes: Sequence[int]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    generator = np.random.default_rng(SEED)
-    weights = [
-        generator.normal(0, np.sqrt(2 / n_inputs), (n_inputs, n_outputs)).astype(np.float32)
-        for n_inputs, n_outputs in itertools.pairwise(layer_sizes)
-    ]
-    return weights, [np.zeros(n_outputs, np.float32) for n_outputs in layer_sizes[1:]]
-
-
-def order_of_fit(n: int, steps: int, batch_size: int) -> NDArray[np.int64]:
-    """Return the training examples of each step of `Net(..., seed=SEED).fit`, (steps, batch_size)."""
-    from fastmlp import _core
-    from fastmlp._random import PURPOSE_SHUFFLE
-
-    epochs = -(-steps * batch_size // n)
-    shuffles = [_core.philox_permutation(SEED, PURPOSE_SHUFFLE, epoch, n) for epoch in range(epochs)]
-    return np.concatenate(shuffles)[: steps * batch_size].reshape(steps, batch_size)
+ACCURACY_CASE = "lesson"
+"""The case whose accuracy is also recorded after these steps, in further runs that are not timed:"""
+ACCURACY_STEPS = (5, 10, 20, 50, 100, 200, 500)

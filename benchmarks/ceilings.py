@@ -14,7 +14,10 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-pthread")
 
 
 def start_ceilings(folder: Path, threads: int) -> tuple[Process | None, str | None]:
-    """Compile the program into folder and start it; or return None, and why there is none."""
+    """Compile the program into folder and start it, for as many threads as are given at most.
+
+    It is asked by `ask(threads=n)`. Return None, and why, if there is none.
+    """
     compiler = find_compiler()
     if compiler is None:
         return None, "no C++ compiler was found (set CXX)"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "threadpoolctl")
+PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "keras", "scikit-learn", "threadpoolctl")
 
 BUSY = 0.5  # processes that want to run, averaged over a minute
 
@@ -23,10 +26,27 @@ def n_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def limit_cpus(threads: int) -> None:
-    """Leave this process and all that it starts as many CPUs as threads: some pools go by that alone."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+@contextmanager
+def cpus_limited(threads: int) -> Iterator[None]:
+    """Leave all that is started meanwhile as many CPUs as threads: some pools go by that alone."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held in memory so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts, on Linux, what the parent held when it started this process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 def machine_facts() -> dict[str, Any]:

@@ -1,97 +1,120 @@
-"""The table that a person reads, and the picture."""
+"""The tables that a person reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from statistics import mean, median
 
-from results import Results, middle_half
+from results import CaseResults, Run, middle_half
+from targets import Verdict
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-TIMES = ("ms/step", "middle half", "ratio", "of FMA peak")
-COLUMNS = ("peer", *TIMES, "accuracy", "peak MB", "import s", "first run s")
+COLUMNS = ("ratio", "of FMA", "of bf16", "accuracy", "peak MB", "first run s")
 
 
-def table(results: Results) -> str:
+def case_table(results: CaseResults) -> str:
     """Return one row per peer, fastest first."""
-    rows = [COLUMNS, *(row(results, name) for name in by_ratio(results))]
+    unit, factor = time_unit(results)
+    header = ("", f"{unit}/step", "middle half", *COLUMNS)
+    return aligned([header, *(row(results, name, factor) for name in results.by_ratio())])
+
+
+def time_unit(results: CaseResults) -> tuple[str, float]:
+    fastest = min(median(peer.ms_per_step) for peer in results.peers.values())
+    return ("ms", 1.0) if fastest >= 0.5 else ("µs", 1e3)
+
+
+def row(results: CaseResults, name: str, factor: float) -> tuple[str, ...]:
+    peer = results.peers[name]
+    low, high = middle_half(peer.ms_per_step)
+    is_bfloat16 = peer.ceiling == "bf16_gflops"
+    return (
+        name,
+        time_text(factor * median(peer.ms_per_step)),
+        f"{time_text(factor * low)}-{time_text(factor * high)}",
+        f"{median(results.ratios(name)):.2f}",
+        percent(results.fractions(name, "fma_gflops" if is_bfloat16 else peer.ceiling)),
+        percent(results.fractions(name)) if is_bfloat16 else "-",
+        f"{peer.test_accuracy:.2%}",
+        f"{peer.peak_memory_bytes / 1e6:,.0f}",
+        f"{peer.first_run_seconds:.1f}",
+    )
+
+
+def time_text(time: float) -> str:
+    return f"{time:.3f}" if time < 10 else f"{time:.1f}" if time < 1000 else f"{time:,.0f}"
+
+
+def percent(fractions: Sequence[float]) -> str:
+    return f"{median(fractions):.0%}" if fractions else "-"
+
+
+def ceilings_line(results: CaseResults) -> str:
+    names = {"fma_gflops": "FMA", "fma_256_gflops": "256-bit FMA", "bf16_gflops": "bf16 dot"}
+    rates = [
+        f"{text} {median(values):.0f} GFLOPS"
+        for name, text in names.items()
+        if (values := results.ceilings(name))
+    ]
+    copying = results.ceilings("copy_gb_per_second")
+    if not copying:
+        return "no ceilings"
+    work = f"a step: {results.case.flops_per_step * 1e-6:,.3g} MFLOP in products, zeros included"
+    return f"ceilings: {', '.join(rates)}, copying {median(copying):.0f} GB/s; {work}"
+
+
+def settings(run: Run) -> Iterator[str]:
+    """Say once what each peer is, and what its time includes, by kind of case."""
+    said = set()
+    for results in run.cases.values():
+        for name, peer in results.peers.items():
+            facts = peer.description
+            line = f"{name} {facts['version']}: {facts['setting']}; time: {facts['includes']}"
+            if line not in said:
+                said.add(line)
+                yield line
+
+
+def footprint_lines(run: Run) -> Iterator[str]:
+    if run.footprint is not None:
+        facts = run.footprint
+        seconds = sorted(facts.import_seconds.items(), key=lambda item: item[1])
+        imports = ", ".join(f"{module} {time:.3f}" for module, time in seconds)
+        yield f"import, seconds beyond NumPy: {imports}"
+        yield f"peak memory of fastmlp's lesson, loading included: {facts.lesson_peak_bytes / 1e6:.0f} MB"
+        if facts.wheel_bytes is not None:
+            yield f"wheel: {facts.wheel}, {facts.wheel_bytes:,} bytes"
+    if run.accuracies is not None:
+        means = ", ".join(f"{name} {mean(values):.3%}" for name, values in run.accuracies.items())
+        n_seeds = len(next(iter(run.accuracies.values())))
+        yield f"test accuracy of the lesson's net, mean of {n_seeds} seeds: {means}"
+
+
+def targets_table(verdicts: Sequence[Verdict]) -> str:
+    header = ("target", "measured", "floor", "reached", "goal", "reached")
+    return aligned([header, *(target_row(verdict) for verdict in verdicts if verdict.measured is not None)])
+
+
+def target_row(verdict: Verdict) -> tuple[str, ...]:
+    target = verdict.target
+
+    def text(value: float | None) -> str:
+        return "-" if value is None else target.format.format(value)
+
+    words = {True: "yes", False: "NO", None: "-"}
+    return (
+        target.name,
+        text(verdict.measured),
+        text(target.floor),
+        words[verdict.floor_reached],
+        text(target.goal),
+        words[verdict.goal_reached],
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines: the first column flush left, the others flush right."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     padded = [[cell.rjust(width) for cell in column] for column, width in zip(columns, widths, strict=True)]
     padded[0] = [cell.ljust(widths[0]) for cell in columns[0]]
     return "\n".join("  ".join(cells) for cells in zip(*padded, strict=True))
-
-
-def by_ratio(results: Results) -> list[str]:
-    return sorted(results.peers, key=lambda name: median(results.ratios(name)))
-
-
-def row(results: Results, name: str) -> tuple[str, ...]:
-    peer = results.peers[name]
-    low, high = middle_half(peer.ms_per_step)
-    fractions = results.fractions_of_peak(name)
-    return (
-        name,
-        f"{median(peer.ms_per_step):.3f}",
-        f"{low:.3f}-{high:.3f}",
-        f"{median(results.ratios(name)):.2f}",
-        f"{median(fractions):.0%}" if fractions else "-",
-        f"{peer.test_accuracy:.2%}",
-        f"{peer.peak_memory_bytes / 1e6:,.0f}",
-        f"{peer.import_seconds:.3f}",
-        f"{peer.first_run_seconds:.1f}",
-    )
-
-
-def notes(results: Results) -> Iterator[str]:
-    """Say what the columns mean, and what each peer's time includes."""
-    yield f"ratio: a peer's time / {results.base}'s in the same round; median of {results.rounds} rounds"
-    if results.no_ceilings is None:
-        gflops, copying = (median(results.all_ceilings(what)) for what in ("gflops", "copy_gb_per_second"))
-        mflop = results.case.flops_per_step * 1e-6
-        yield f"FMA peak: {gflops:.0f} GFLOPS, measured before every turn; copying memory: {copying:.1f} GB/s"
-        yield f"the matrix products of a step count {mflop:.0f} MFLOP, zeros included"
-    else:
-        yield f"no fraction of the FMA peak: {results.no_ceilings}"
-    for name, peer in results.peers.items():
-        facts = peer.description
-        yield f"{name} {facts['version']}: {facts['setting']}; time: {facts['includes']}"
-
-
-def save_plot(results: Results, path: Path) -> None:
-    """Draw the ratio of every round, and each peer's median as a bar."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    names = by_ratio(results)[::-1]
-    figure, ax = plt.subplots(figsize=(8, 1.7 + 0.45 * len(names)), layout="constrained")
-    for position, name in enumerate(names):
-        ratios, peer = results.ratios(name), results.peers[name]
-        ax.barh(name, median(ratios), height=0.62, color="#0072b2" if name == results.base else "#b0b7bf")
-        if name != results.base:
-            ax.plot(ratios, [position] * len(ratios), "o", color="#222222", markersize=3, alpha=0.6)
-        figures = f"{median(ratios):6.2f}  {median(peer.ms_per_step):8.2f}  {peer.test_accuracy:9.2%}"
-        beside(ax, position, figures)
-    beside(ax, len(names) - 0.4, " ratio   ms/step   accuracy")
-    ax.axvline(1, color="#0072b2", linewidth=1)
-    ax.set_xlabel(f"time per step, in {results.base}'s of the same round (dots: rounds; bar: their median)")
-    net = "-".join(map(str, results.case.layer_sizes))
-    title = f"Training {net}, batch {results.case.batch_size:,}, {results.data_name}"
-    machine = f"{results.machine['cpu']}, threads: {results.threads}, commit {results.commit}"
-    ax.set_title(f"{title}\n{machine}", loc="left", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def beside(ax: Axes, position: float, text: str) -> None:
-    """Write to the right of the axes, at the height of a bar."""
-    where = ax.get_yaxis_transform()
-    ax.text(1.01, position, text, transform=where, va="center", fontsize=8, family="monospace")

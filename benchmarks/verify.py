@@ -1,12 +1,12 @@
-"""Verify first, then time: every peer must have trained the same net."""
+"""Verify first, then time: every peer must have trained the same net, or predicted the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from cases import Problem
 from numpy.typing import NDArray
+from problems import Problem, Samples
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -30,8 +30,8 @@ def check_steps(
     return float(deviations[worst])
 
 
-def check_last_epoch(losses: Mapping[str, Sequence[float]], steps: int, tolerance: float) -> None:
-    """Compare the mean loss of the last steps, which is an epoch's, with the median of all peers."""
+def check_last_steps(losses: Mapping[str, Sequence[float]], steps: int, tolerance: float) -> None:
+    """Compare the mean loss of the last steps with the median of all peers."""
     means = {name: float(np.mean(of_peer[-steps:])) for name, of_peer in losses.items()}
     expected = float(np.median(list(means.values())))
     for name, mean in means.items():
@@ -42,6 +42,19 @@ def check_last_epoch(losses: Mapping[str, Sequence[float]], steps: int, toleranc
             )
 
 
+def check_probabilities(
+    name: str, probabilities: Sequence[Sequence[float]], reference: NDArray[np.float64], tolerance: float
+) -> float:
+    """Compare the first samples' probabilities with the reference; return the largest deviation."""
+    worst = float(np.max(np.abs(np.asarray(probabilities) - reference[: len(probabilities)])))
+    if not worst <= tolerance:
+        raise VerificationError(
+            f"{name}: a probability is {worst:.2g} off, and {tolerance:g} is allowed. It does not predict "
+            "what the net predicts, so its speed means nothing."
+        )
+    return worst
+
+
 def reference_losses(problem: Problem, steps: int) -> NDArray[np.float64]:
     """Train in float64, written for the eye; return the loss of each step."""
     parameters = [array.astype(np.float64) for array in [*problem.weights, *problem.biases]]
@@ -50,7 +63,7 @@ def reference_losses(problem: Problem, steps: int) -> NDArray[np.float64]:
     second_moments = [np.zeros_like(p) for p in parameters]
     losses = []
     for step, batch in enumerate(problem.order[:steps]):
-        X, y = problem.images[batch] / 255, problem.labels[batch]
+        X, y = as_doubles(problem.data.X[batch]), problem.data.y[batch]
         loss, gradients = loss_and_gradients(parameters[:n_layers], parameters[n_layers:], X, y)
         losses.append(loss)
         for w, g, m, v in zip(parameters, gradients, first_moments, second_moments, strict=True):
@@ -61,6 +74,30 @@ def reference_losses(problem: Problem, steps: int) -> NDArray[np.float64]:
     return np.array(losses)
 
 
+def reference_probabilities(problem: Problem, n: int) -> NDArray[np.float64]:
+    """Predict the first n test samples in float64."""
+    weights = [array.astype(np.float64) for array in problem.weights]
+    biases = [array.astype(np.float64) for array in problem.biases]
+    _, log_probabilities = forward(weights, biases, as_doubles(problem.data.X_test[:n]))
+    return np.exp(log_probabilities)
+
+
+def as_doubles(X: Samples) -> NDArray[np.float64]:
+    return X / 255 if X.dtype == np.uint8 else X.astype(np.float64)
+
+
+def forward(
+    weights: Sequence[NDArray[np.float64]], biases: Sequence[NDArray[np.float64]], X: NDArray[np.float64]
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the inputs of each layer of a ReLU net, and its log probabilities."""
+    activations = [X]
+    for W, b in zip(weights[:-1], biases[:-1], strict=True):
+        activations.append(np.maximum(activations[-1] @ W + b, 0))
+    logits = activations[-1] @ weights[-1] + biases[-1]
+    logits -= logits.max(axis=1, keepdims=True)
+    return activations, logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
 def loss_and_gradients(
     weights: Sequence[NDArray[np.float64]],
     biases: Sequence[NDArray[np.float64]],
@@ -68,12 +105,7 @@ def loss_and_gradients(
     y: NDArray[np.uint8],
 ) -> tuple[float, list[NDArray[np.float64]]]:
     """Mean cross-entropy of a ReLU net, and its gradients: those of all weights, then those of all biases."""
-    activations = [X]
-    for W, b in zip(weights[:-1], biases[:-1], strict=True):
-        activations.append(np.maximum(activations[-1] @ W + b, 0))
-    logits = activations[-1] @ weights[-1] + biases[-1]
-    logits -= logits.max(axis=1, keepdims=True)
-    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    activations, log_probabilities = forward(weights, biases, X)
     samples = np.arange(len(X))
 
     d_z = np.exp(log_probabilities)

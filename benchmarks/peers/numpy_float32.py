@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from cases import Problem
 from numpy.typing import NDArray
+from problems import Parameters, Problem, Samples, as_floats
+
+from . import FLOAT32_LOSS, FLOAT32_PROBABILITY
 
 Array = NDArray[np.float32]
 
@@ -14,11 +16,11 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 BLOCK = 1 << 16  # elements per pass of Adam: four arrays of 256 kB stay in the second level of the cache
 
 
-class NumPy:
+class Fit:
     version = np.__version__
-    setting = "float32, in place, batches gathered as uint8"
+    setting = "float32, in place, batches gathered as they are in memory"
     includes = "gathering and converting each batch, steps"
-    same_start_and_order = True
+    tolerance = FLOAT32_LOSS
 
     def __init__(self, problem: Problem, threads: int) -> None:
         self.problem = problem
@@ -26,18 +28,20 @@ class NumPy:
         self.arena, self.weights, self.biases = parameter_arena(sizes)
         self.d_arena, self.d_weights, self.d_biases = parameter_arena(sizes)
         self.first_moment, self.second_moment = np.empty_like(self.arena), np.empty_like(self.arena)
-        self.step_loss = np.empty(problem.steps, np.float32)
 
-        self.pixels = np.empty((n, sizes[0]), np.uint8)
         self.target = np.empty(n, np.uint8)
         self.activations = [np.empty((n, size), np.float32) for size in sizes[:-1]]
+        self.is_pixels = problem.data.X.dtype == np.uint8
+        self.gathered = np.empty((n, sizes[0]), np.uint8) if self.is_pixels else self.activations[0]
         self.is_active = [np.empty((n, size), np.bool_) for size in sizes[:-1]]
         # A column per sample: sums over classes then add long rows, which NumPy does several times faster.
         self.z = np.empty((sizes[-1], n), np.float32)
         self.samples = np.arange(n)
         self.ones = np.ones(n, np.float32)
 
-    def reset(self) -> None:
+    def reset(self, order: NDArray[np.int64]) -> None:
+        self.order = order
+        self.step_loss = np.empty(len(order), np.float32)
         given = [*self.problem.weights, *self.problem.biases]
         for parameters, start in zip(self.weights + self.biases, given, strict=True):
             parameters[:] = start
@@ -45,7 +49,7 @@ class NumPy:
     def train(self) -> None:
         self.first_moment[:] = 0
         self.second_moment[:] = 0
-        for step, batch in enumerate(self.problem.order):
+        for step, batch in enumerate(self.order):
             self.gather(batch)
             self.step_loss[step] = self.forward()
             self.backward()
@@ -54,9 +58,10 @@ class NumPy:
     def gather(self, batch: NDArray[np.int64]) -> None:
         # mode="clip", because "raise" makes take write to a buffer first. Gathering bytes and converting the
         # batch takes no longer than gathering from a float copy of all images, which had to be made first.
-        self.problem.images.take(batch, axis=0, out=self.pixels, mode="clip")
-        self.problem.labels.take(batch, out=self.target, mode="clip")
-        np.multiply(self.pixels, np.float32(1 / 255), out=self.activations[0])
+        self.problem.data.X.take(batch, axis=0, out=self.gathered, mode="clip")
+        self.problem.data.y.take(batch, out=self.target, mode="clip")
+        if self.is_pixels:
+            np.multiply(self.gathered, np.float32(1 / 255), out=self.activations[0])
 
     def forward(self) -> float:
         """Leave the batch's class probabilities in z; return the mean loss."""
@@ -111,8 +116,31 @@ class NumPy:
     def losses(self) -> Array:
         return self.step_loss
 
-    def parameters(self) -> tuple[list[Array], list[Array]]:
+    def parameters(self) -> Parameters:
         return self.weights, self.biases
+
+
+class Predict:
+    version = np.__version__
+    setting = "float32, in place"
+    includes = "conversion of the samples, products, softmax"
+    tolerance = FLOAT32_PROBABILITY
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        self.weights, self.biases = problem.weights, problem.biases
+
+    def predict_proba(self, X: Samples) -> Array:
+        h = as_floats(X)
+        for weights, biases in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h = h @ weights
+            h += biases
+            np.maximum(h, 0, out=h)
+        z = h @ self.weights[-1]
+        z += self.biases[-1]
+        z -= z.max(axis=1, keepdims=True)
+        np.exp(z, out=z)
+        z /= z.sum(axis=1, keepdims=True)
+        return z
 
 
 def parameter_arena(sizes: tuple[int, ...]) -> tuple[Array, list[Array], list[Array]]:

@@ -79,7 +79,7 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
     const auto lock = network.lock_for_writing();
     for (std::size_t l = 0; l < n_layers; ++l)
         network.write_layer(network.layers()[l], weights_data[l], biases_data[l]);
-    network.refresh_rounded_operands();
+    network.refresh_operands();
     network.set_finite(true);
 }
 

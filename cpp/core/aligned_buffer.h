@@ -1,4 +1,5 @@
-// An array of floats on a cache line boundary, zero at first. Throws std::bad_alloc when memory is short.
+// An array of floats on a cache line boundary, zero at first unless that is not wanted. Throws std::bad_alloc when
+// memory is short.
 #pragma once
 
 #include <cstddef>
@@ -12,12 +13,15 @@ namespace fastmlp {
 class AlignedBuffer {
  public:
     AlignedBuffer() = default;
-    explicit AlignedBuffer(std::size_t size) : size_(size) {
+    enum Uninitialized { kUninitialized };
+    AlignedBuffer(std::size_t size, Uninitialized) : size_(size) {
         if (size > std::numeric_limits<std::size_t>::max() / sizeof(float)) throw std::bad_alloc();
         data_.reset(static_cast<float*>(::operator new(bytes(), kAlignment)));
+    }
+    explicit AlignedBuffer(std::size_t size) : AlignedBuffer(size, kUninitialized) {
         std::memset(data_.get(), 0, bytes());
     }
-    AlignedBuffer(const AlignedBuffer& other) : AlignedBuffer(other.size_) { copy_from(other); }
+    AlignedBuffer(const AlignedBuffer& other) : AlignedBuffer(other.size_, kUninitialized) { copy_from(other); }
     AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::move(other.data_)), size_(other.size_) {
         other.size_ = 0;
     }

@@ -14,6 +14,13 @@ struct Inputs {
     std::size_t n_samples = 0;
     std::size_t n_features = 0;
 
+    // The samples from this one on.
+    Inputs from(std::size_t sample) const {
+        const std::size_t offset = sample * n_features;
+        return {pixels == nullptr ? nullptr : pixels + offset, values == nullptr ? nullptr : values + offset,
+                n_samples - sample, n_features};
+    }
+
     // What a product of the stored numbers must be multiplied by.
     float scale() const { return pixels != nullptr ? 1.0f / 255.0f : 1.0f; }
 };

@@ -1,83 +1,64 @@
 #include "gemm.h"
 
 #include <algorithm>
-#include <cstdint>
 
 namespace fastmlp {
 
 namespace {
 
-// Calls f(begin, size) for blocks of [0, depth), a multiple of kPanel long each (but the last), as even as possible.
+// Calls f(begin, size) for the blocks of [0, depth).
 template <class F>
-void for_depth_blocks(std::size_t depth, std::size_t depth_block, F f) {
-    const std::size_t blocks = (depth + depth_block - 1) / depth_block;
-    const std::size_t size = blocks == 0 ? 0 : n_panels((depth + blocks - 1) / blocks) * kPanel;
+void for_depth_blocks(const KernelTable& kernels, std::size_t depth, F f) {
+    const std::size_t size = depth_block_size(kernels, depth);
     for (std::size_t begin = 0; begin < depth; begin += size) f(begin, std::min(size, depth - begin));
-}
-
-// Lists hold offsets of 32 bits.
-bool lists_reach(const KernelTable& kernels, ConstPanels a) {
-    return a.stride <= UINT32_MAX / (kernels.depth_block / kPanel + 1);
 }
 
 }  // namespace
 
-void multiply(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
-              std::size_t depth, NonZero* skip_lists) {
-    for_depth_blocks(depth, kernels.depth_block, [&](std::size_t k, std::size_t size) {
-        const Product product{a.at(rows.begin, k / kPanel),
-                              a.stride,
-                              b.at(k, panels.begin),
-                              b.stride,
-                              c.at(rows.begin, panels.begin),
-                              c.stride,
-                              rows.size(),
-                              panels.size(),
-                              size,
-                              k > 0};
-        if (skip_lists == nullptr || !lists_reach(kernels, a))
-            kernels.multiply(product);
-        else
-            kernels.multiply_skipping_zeros(product, skip_lists);
+std::size_t depth_block_size(const KernelTable& kernels, std::size_t depth) {
+    const std::size_t blocks = std::max<std::size_t>((depth + kernels.depth_block - 1) / kernels.depth_block, 1);
+    return n_panels((depth + blocks - 1) / blocks) * kPanel;
+}
+
+void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
+              std::size_t depth) {
+    for_depth_blocks(kernels, depth, [&](std::size_t k, std::size_t size) {
+        products_of(kernels, words)
+            .multiply({a.at(rows.begin, k / kPanel), a.stride, b.at(k, panels.begin), b.stride,
+                       c.at(rows.begin, panels.begin), c.stride, rows.size(), panels.size(), size, k > 0});
     });
 }
 
-void multiply_by_transposed(const KernelTable& kernels, ConstPanels a, ConstPanels w, std::size_t w_rows, Panels c,
-                            Range rows, Range panels, std::size_t depth, float* scratch) {
+void multiply_by_transposed(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels w, std::size_t n_inputs,
+                            std::size_t n_outputs, Panels c, Range rows, Range panels, float* scratch) {
+    const Products& products = products_of(kernels, words);
+    const std::size_t numbers_in_word = words == Words::kFloats ? 1 : 2;
     for (std::size_t first = panels.begin; first < panels.end; first += kTransposedPanels) {
         const std::size_t count = std::min(kTransposedPanels, panels.end - first);
-        for_depth_blocks(depth, kernels.depth_block, [&](std::size_t k, std::size_t size) {
+        for_depth_blocks(kernels, n_words(words, n_outputs), [&](std::size_t k, std::size_t size) {
             const std::size_t stride = size * kPanel;
+            const std::size_t column = k * numbers_in_word;
+            const std::size_t columns = std::min(size * numbers_in_word, n_outputs - column);
             for (std::size_t panel = 0; panel < count; ++panel) {
                 const std::size_t row = (first + panel) * kPanel;
-                kernels.transpose_panel(w.at(row, k / kPanel), w.stride, std::min(kPanel, w_rows - row), size,
-                                        scratch + panel * stride);
+                products.transpose_panel(w.at(row / numbers_in_word, column / kPanel), w.stride,
+                                         std::min(kPanel, n_inputs - row), columns, scratch + panel * stride);
             }
             for (std::size_t row = rows.begin; row < rows.end; row += kernels.row_block)
-                kernels.multiply({a.at(row, k / kPanel), a.stride, scratch, stride, c.at(row, first), c.stride,
-                                  std::min(kernels.row_block, rows.end - row), count, size, k > 0});
+                products.multiply({a.at(row, k / kPanel), a.stride, scratch, stride, c.at(row, first), c.stride,
+                                   std::min(kernels.row_block, rows.end - row), count, size, k > 0});
         });
     }
 }
 
-void multiply_transposed(const KernelTable& kernels, ConstPanels a, ConstPanels b, Panels c, Range a_panels,
-                         Range b_panels, std::size_t w_rows, std::size_t depth, NonZero* skip_lists) {
-    const std::size_t rows = std::min(w_rows, a_panels.end * kPanel) - a_panels.begin * kPanel;
-    for_depth_blocks(depth, kernels.depth_block, [&](std::size_t k, std::size_t size) {
-        const Product product{a.at(k, a_panels.begin),
-                              a.stride,
-                              b.at(k, b_panels.begin),
-                              b.stride,
-                              c.data,
-                              c.stride,
-                              rows,
-                              b_panels.size(),
-                              size,
-                              k > 0};
-        if (skip_lists == nullptr)
-            kernels.multiply_transposed(product);
-        else
-            kernels.multiply_transposed_skipping_zeros(product, skip_lists);
+void multiply_transposed(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
+                         Range a_panels, Range b_panels, std::size_t n_columns, Range depths, bool accumulate) {
+    const std::size_t rows = std::min(n_columns, a_panels.end * kPanel) - a_panels.begin * kPanel;
+    for_depth_blocks(kernels, depths.size(), [&](std::size_t offset, std::size_t size) {
+        const std::size_t k = depths.begin + offset;
+        products_of(kernels, words)
+            .multiply_transposed({a.at(k, a_panels.begin), a.stride, b.at(k, b_panels.begin), b.stride, c.data,
+                                  c.stride, rows, b_panels.size(), size, accumulate || offset > 0});
     });
 }
 

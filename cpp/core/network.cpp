@@ -18,20 +18,27 @@ std::size_t checked(std::size_t a, std::size_t b, std::size_t c) {
 
 Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations,
                  Rounding rounding, const KernelTable& kernels, Loss loss)
-    : kernels_(kernels), rounding_(rounding), loss_(loss) {
-    std::size_t size = 0;
+    : kernels_(kernels),
+      rounding_(rounding),
+      loss_(loss),
+      words_(rounding == Rounding::kBfloat16 && kernels.pair_products.multiply != nullptr ? Words::kBfloat16Pairs
+                                                                                          : Words::kFloats) {
+    std::size_t size = 0, operands_size = 0;
     for (std::size_t l = 0; l + 1 < layer_sizes.size(); ++l) {
         const bool last = l + 2 == layer_sizes.size();
-        Layer layer{layer_sizes[l], layer_sizes[l + 1], last ? Activation::kIdentity : activations[l], 0, 0};
+        Layer layer{layer_sizes[l], layer_sizes[l + 1], last ? Activation::kIdentity : activations[l], 0, 0, 0, 0};
         checked(layer.n_inputs, 1, kPanel * kPanel);
         checked(layer.n_outputs, 1, kPanel * kPanel);
         layer.weights = size;
         layer.biases = checked(layer.panels(), layer.weights_stride(), size);
         size = checked(layer.panels(), kPanel, layer.biases);
+        layer.operand = operands_size;
+        layer.operand_rows = n_words(words_, layer.n_inputs);
+        operands_size = checked(layer.panels(), panel_stride(layer.operand_rows), operands_size);
         layers_.push_back(layer);
     }
     parameters_ = AlignedBuffer(size);
-    if (rounding != Rounding::kNone) rounded_ = AlignedBuffer(size);
+    if (rounding != Rounding::kNone) operands_ = AlignedBuffer(operands_size);
 }
 
 double Network::forward_work() const {
@@ -41,9 +48,12 @@ double Network::forward_work() const {
     return work;
 }
 
-void Network::refresh_rounded_operands() {
-    if (rounding_ != Rounding::kNone)
-        kernels_.round_to_bfloat16(parameters_.data(), rounded_.data(), parameters_.size());
+void Network::refresh_operands() {
+    if (rounding_ == Rounding::kNone) return;
+    for (const Layer& layer : layers_)
+        for (std::size_t panel = 0; panel < layer.panels(); ++panel)
+            kernels_.write_operand(parameters_.data() + layer.weights + panel * layer.weights_stride(),
+                                   updated_operand(layer, 0, panel), layer.n_inputs);
 }
 
 void Network::read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const {

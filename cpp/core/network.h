@@ -8,16 +8,20 @@
 
 #include "../kernels/kernel_table.h"
 #include "aligned_buffer.h"
+#include "panels.h"
 
 namespace fastmlp {
 
-// Where a layer lies in an arena. Weights are an (n_inputs x n_outputs) panel matrix, biases one line per panel.
+// Where a layer lies in an arena. Weights are an (n_inputs x n_outputs) panel matrix, biases one line per panel. Their
+// rounded copy has as many rows as n_inputs make words.
 struct Layer {
     std::size_t n_inputs;
     std::size_t n_outputs;
     Activation activation;  // identity for the last layer: it ends in logits
     std::size_t weights;    // offsets
     std::size_t biases;
+    std::size_t operand;  // offset of the rounded weights in their own arena
+    std::size_t operand_rows;
 
     std::size_t panels() const { return n_panels(n_outputs); }
     std::size_t weights_stride() const { return panel_stride(n_inputs); }
@@ -43,13 +47,21 @@ class Network {
     AlignedBuffer& parameters() { return parameters_; }
     const AlignedBuffer& parameters() const { return parameters_; }
 
-    // What products multiply by: the weights, or their copy rounded to bfloat16.
-    const float* weight_operand(const Layer& layer) const { return operands().data() + layer.weights; }
-    // Where an update must write that copy for the parameters at this offset; null if there is none.
-    float* rounded_operand(std::size_t offset) {
-        return rounding_ == Rounding::kNone ? nullptr : rounded_.data() + offset;
+    // What products take: floats (rounded ones in mixed_bfloat16), or pairs where the kernels have products of these.
+    Words words() const { return words_; }
+    // The weights as a right operand of such products.
+    ConstPanels weight_operand(const Layer& layer) const {
+        if (rounding_ == Rounding::kNone) return {parameters_.data() + layer.weights, layer.weights_stride()};
+        return {operands_.data() + layer.operand, panel_stride(layer.operand_rows)};
     }
-    void refresh_rounded_operands();
+    // Where an update of weights from this row and panel on must write them as operands; null if they serve as they
+    // are. The row is even.
+    float* updated_operand(const Layer& layer, std::size_t row, std::size_t panel) {
+        if (rounding_ == Rounding::kNone) return nullptr;
+        return Panels{operands_.data() + layer.operand, panel_stride(layer.operand_rows)}.at(n_words(words_, row),
+                                                                                             panel);
+    }
+    void refresh_operands();
 
     // Whether all parameters are finite, as far as those who wrote them have said. A net that is not can't be trained.
     bool is_finite() const { return finite_; }
@@ -77,14 +89,13 @@ class Network {
     }
 
  private:
-    const AlignedBuffer& operands() const { return rounding_ == Rounding::kNone ? parameters_ : rounded_; }
-
     const KernelTable& kernels_;
     Rounding rounding_;
     Loss loss_;
+    Words words_;
     std::vector<Layer> layers_;
     AlignedBuffer parameters_;
-    AlignedBuffer rounded_;
+    AlignedBuffer operands_;  // weights rounded to bfloat16; empty in float32
     bool finite_ = true;
     mutable std::mutex turnstile_;
     mutable std::shared_mutex mutex_;

@@ -1,7 +1,7 @@
 // Threads. All of OpenMP is behind this header.
 //
 // run_team opens one parallel region; inside it every thread runs the same code (SPMD) and meets the others in
-// Team::for_each, which shares out numbered tasks and ends in a barrier. Which thread runs a task must not change
+// Team::for_each..., which share out numbered tasks and end in a barrier. Which thread runs a task must not change
 // what the task computes.
 #pragma once
 
@@ -19,36 +19,44 @@ class Team {
     std::size_t size() const { return size_; }
     std::vector<std::size_t> tasks_per_thread() const;
 
-    // Runs body(task) for each task in [0, n_tasks), then waits for all threads. Called by every thread of the team
-    // with its rank and the same n_tasks. Each thread starts with a range of its own, the same every time, so that
-    // data stay in its cache; whoever finishes early takes over tasks from others. The first task of a range is
-    // never taken over: with as many tasks as threads, every thread has work.
-    template <class Body>
-    void for_each(std::size_t rank, std::size_t n_tasks, Body&& body) {
+    // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
+    // for all threads. Called by every thread of the team with its rank and the same n_tasks_of. Each thread starts
+    // with the tasks it owns, the same every time, so that data stay in its cache; whoever finishes early takes over
+    // from others. The first task of an owner is never taken over: who owns tasks has work.
+    template <class Count, class Body>
+    void for_each_owned(std::size_t rank, Count&& n_tasks_of, Body&& body) {
         for (std::size_t offset = 0; offset < size_; ++offset) {
             const std::size_t owner = rank + offset < size_ ? rank + offset : rank + offset - size_;
-            const std::size_t begin = n_tasks * owner / size_;
-            const std::size_t end = n_tasks * (owner + 1) / size_;
-            if (begin == end) continue;
-            if (owner == rank) {
-                body(begin);
+            const std::size_t n_tasks = n_tasks_of(owner);
+            if (n_tasks == 0) continue;
+            const auto run = [&](std::size_t i) {
+                body(owner, i);
                 ++slots_[rank].tasks_done;
-            }
-            while (slots_[owner].taken.load(std::memory_order_relaxed) < end - begin) {
-                const std::size_t task = begin + slots_[owner].taken.fetch_add(1, std::memory_order_relaxed);
-                if (task >= end) break;
-                body(task);
-                ++slots_[rank].tasks_done;
+            };
+            if (owner == rank) run(0);
+            while (slots_[owner].taken.load(std::memory_order_relaxed) < n_tasks) {
+                const std::size_t i = slots_[owner].taken.fetch_add(1, std::memory_order_relaxed);
+                if (i >= n_tasks) break;
+                run(i);
             }
         }
         barrier();
+    }
+
+    // The same with body(task) for each task in [0, n_tasks), which are owned in nearly equal ranges.
+    template <class Body>
+    void for_each(std::size_t rank, std::size_t n_tasks, Body&& body) {
+        const auto first = [&](std::size_t owner) { return n_tasks * owner / size_; };
+        for_each_owned(
+            rank, [&](std::size_t owner) { return first(owner + 1) - first(owner); },
+            [&](std::size_t owner, std::size_t i) { body(first(owner) + i); });
     }
 
  private:
     friend void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
 
     struct alignas(64) Slot {
-        std::atomic<std::size_t> taken{1};  // of this thread's range; the first is its owner's
+        std::atomic<std::size_t> taken{1};  // of this thread's tasks; the first is its owner's
         std::size_t tasks_done = 0;
     };
 

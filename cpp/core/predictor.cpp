@@ -6,6 +6,7 @@
 
 #include "floating_point.h"
 #include "gemm.h"
+#include "input_batch.h"
 #include "loss.h"
 #include "parallel.h"
 
@@ -16,59 +17,43 @@ namespace {
 // What one thread needs to take a block of rows through the net.
 struct Scratch {
     Scratch(const Network& network, std::size_t n_layers, std::size_t rows)
-        : stride(panel_stride(rows)), input(n_panels(network.kernels().depth_block) * stride) {
+        : stride(panel_stride(rows)), input(network, rows, 1, false), packing(InputBatch::pack_scratch_size(network)) {
         std::size_t panels = 0;
         for (std::size_t l = 0; l < n_layers; ++l) panels = std::max(panels, network.layers()[l].panels());
         current = AlignedBuffer(panels * stride);
         next = AlignedBuffer(n_layers > 1 ? panels * stride : 0);
-        skip_lists.resize(skip_lists_size(network.kernels()));
+        if (network.words() == Words::kBfloat16Pairs && n_layers > 1) pairs = AlignedBuffer((panels + 1) / 2 * stride);
     }
 
     std::size_t stride;
-    AlignedBuffer input;  // one depth block of packed input
+    InputBatch input;
+    AlignedBuffer packing;
     AlignedBuffer current, next;
-    std::vector<NonZero> skip_lists;
+    AlignedBuffer pairs;  // of current's columns
 };
 
-// The first layer's product: the input is packed block by block, so that a wide one needs no wide buffer. Returns
-// whether all input was finite.
-bool multiply_input(const Network& network, const Inputs& inputs, Range rows, Scratch& scratch) {
-    const KernelTable& kernels = network.kernels();
-    const Layer& layer = network.layers().front();
-    const ConstPanels weights{network.weight_operand(layer), layer.weights_stride()};
-    bool finite = true;
-    for (std::size_t k = 0; k < layer.n_inputs; k += kernels.depth_block) {
-        const std::size_t size = std::min(kernels.depth_block, layer.n_inputs - k);
-        const std::size_t first = rows.begin * inputs.n_features + k;
-        const Packed packed = inputs.pixels != nullptr
-                                  ? kernels.pack_uint8(inputs.pixels + first, inputs.n_features, nullptr, rows.size(),
-                                                       size, scratch.input.data(), scratch.stride)
-                                  : kernels.pack_float(inputs.values + first, inputs.n_features, nullptr, rows.size(),
-                                                       size, network.rounding(), scratch.input.data(), scratch.stride);
-        finite &= packed.finite;
-        const Product product{
-            scratch.input.data(), scratch.stride, weights.at(k, 0), weights.stride, scratch.current.data(),
-            scratch.stride,       rows.size(),    layer.panels(),   size,           k > 0};
-        if (is_sparse(packed.nonzeros, rows.size(), size))
-            kernels.multiply_skipping_zeros(product, scratch.skip_lists.data());
-        else
-            kernels.multiply(product);
-    }
-    return finite;
+// The output of layer l - 1 as a left operand.
+ConstPanels operand_of(const Network& network, std::size_t l, std::size_t rows, Scratch& scratch) {
+    if (network.words() == Words::kFloats) return {scratch.current.data(), scratch.stride};
+    network.kernels().pair(scratch.current.data(), scratch.stride, rows, network.layers()[l - 1].panels(),
+                           {scratch.pairs.data(), scratch.stride, nullptr, 0});
+    return {scratch.pairs.data(), scratch.stride};
 }
 
-// Leaves the output of n_layers layers in scratch.current.
+// Leaves the output of n_layers layers in scratch.current. Returns whether all input was finite.
 bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch) {
     const KernelTable& kernels = network.kernels();
-    bool finite = true;
+    const bool finite =
+        scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {0, rows.size()}, scratch.packing.data());
     for (std::size_t l = 0; l < n_layers; ++l) {
         const Layer& layer = network.layers()[l];
+        const Range panels{0, layer.panels()};
         if (l == 0) {
-            finite = multiply_input(network, inputs, rows, scratch);
+            scratch.input.multiply(0, network.weight_operand(layer), {scratch.current.data(), scratch.stride}, panels);
         } else {
-            multiply(kernels, {scratch.current.data(), scratch.stride},
-                     {network.weight_operand(layer), layer.weights_stride()}, {scratch.next.data(), scratch.stride},
-                     {0, rows.size()}, {0, layer.panels()}, layer.n_inputs);
+            multiply(kernels, network.words(), operand_of(network, l, rows.size(), scratch),
+                     network.weight_operand(layer), {scratch.next.data(), scratch.stride}, {0, rows.size()}, panels,
+                     n_words(network.words(), layer.n_inputs));
             std::swap(scratch.current, scratch.next);
         }
         kernels.bias_activation({scratch.current.data(), scratch.stride, rows.size(), layer.panels(),

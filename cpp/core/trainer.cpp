@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 
 #include "floating_point.h"
 #include "gemm.h"
+#include "input_batch.h"
 #include "loss.h"
 #include "parallel.h"
 
@@ -18,13 +18,19 @@ namespace {
 
 // A task of the gradient phase makes the gradient of this many panels of a layer's inputs times this many of its
 // outputs: large enough to use each operand line often, small enough to lie in the L2 cache with its operands.
-constexpr std::size_t kGradientInputPanels = 4;
+constexpr std::size_t kGradientInputPanels = 2;
 constexpr std::size_t kGradientOutputPanels = 16;
 constexpr std::size_t kGradientRows = kGradientInputPanels * kPanel;
 constexpr std::size_t kGradientStride = kGradientRows * kPanel;
 
 // Rows that a task should have at least, so that each line of weights it loads serves several tiles.
 constexpr std::size_t kLeastRows = 16;
+
+// Rows and panels are divided in pairs: bfloat16 products take rows together, and columns of two panels in one.
+constexpr std::size_t kRowUnit = 2;
+constexpr std::size_t kPanelUnit = 2;
+
+std::size_t most_row_parts(std::size_t rows) { return std::max<std::size_t>(rows / kLeastRows, 1); }
 
 // A phase's result is divided into row_parts x panel_parts tasks.
 struct Grid {
@@ -33,24 +39,69 @@ struct Grid {
     std::size_t size() const { return row_parts * panel_parts; }
 };
 
-// By rows, so that a task can go on with its rows alone; by panels only if there are too few rows for the team.
-Grid divide_rows_first(std::size_t rows, std::size_t panels, std::size_t row_block, std::size_t team) {
-    const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
-    const std::size_t row_parts = std::clamp<std::size_t>(rows / kLeastRows, 1, wanted);
-    const std::size_t panel_parts = std::min(panels, (team + row_parts - 1) / row_parts);
-    return {row_parts, panel_parts};
+// Whether each thread should have panels of a layer of its own in the forward phase and the update. It pays where
+// weights outweigh activations, since weights would wander from the cache of the thread that updates them to others'.
+bool weights_stay(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t team) {
+    return n_inputs > rows && panels >= kPanelUnit * team;
 }
 
-// By panels, so that no two tasks transpose the same weights; by rows only if there are too few panels.
-Grid divide_panels_first(std::size_t rows, std::size_t panels, std::size_t team) {
+// Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
+// too few rows for the team.
+Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t row_block,
+                    std::size_t team) {
+    const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
+    const std::size_t row_parts = std::min(most_row_parts(rows), wanted);
+    if (weights_stay(rows, n_inputs, panels, team)) return {row_parts, team};
+    const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
+    return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
+}
+
+// Of a backward phase. By rows, as in the forward phase, so that deltas stay in their thread's cache; but by panels
+// where weights outweigh them, so that no two tasks transpose the same weights.
+Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t team) {
+    if (n_outputs <= rows) {
+        const std::size_t row_parts = std::min(most_row_parts(rows), 2 * team);
+        if (row_parts >= team) return {row_parts, 1};
+    }
     const std::size_t most_parts = (panels + kTransposedPanels - 1) / kTransposedPanels;
-    const std::size_t panel_parts = std::min(panels, std::max(most_parts, 2 * team));
-    const std::size_t row_parts =
-        std::clamp<std::size_t>((team + panel_parts - 1) / panel_parts, 1, std::max<std::size_t>(rows / kLeastRows, 1));
-    return {row_parts, panel_parts};
+    const std::size_t panel_parts = std::min((panels + kPanelUnit - 1) / kPanelUnit, std::max(most_parts, 2 * team));
+    return {std::min(most_row_parts(rows), (team + panel_parts - 1) / panel_parts), panel_parts};
 }
 
 }  // namespace
+
+// A matrix of the batch as it enters products: the floats themselves, or these as pairs beside them.
+struct Operand {
+    Operand(Words words, std::size_t rows, std::size_t panels)
+        : stride(panel_stride(rows)), floats(panels * stride), words(words) {
+        if (words == Words::kFloats) return;
+        rows_stride = panel_stride(n_words(words, rows));
+        by_columns = AlignedBuffer((panels + 1) / 2 * stride);
+        by_rows = AlignedBuffer(panels * rows_stride);
+    }
+
+    Panels matrix() { return {floats.data(), stride}; }
+    // For products that sum over its columns, and over its rows.
+    ConstPanels summed_over_columns() const {
+        return {words == Words::kFloats ? floats.data() : by_columns.data(), stride};
+    }
+    ConstPanels summed_over_rows() const {
+        return words == Words::kFloats ? ConstPanels{floats.data(), stride} : ConstPanels{by_rows.data(), rows_stride};
+    }
+    // To be called when these floats have changed. Rows and panels begin with an even number.
+    void refresh(const KernelTable& kernels, Range rows, Range panels) {
+        if (words == Words::kFloats) return;
+        kernels.pair(matrix().at(rows.begin, panels.begin), stride, rows.size(), panels.size(),
+                     {Panels{by_columns.data(), stride}.at(rows.begin, panels.begin / 2), stride,
+                      Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
+    }
+
+    std::size_t stride;
+    AlignedBuffer floats;
+    Words words;
+    std::size_t rows_stride = 0;
+    AlignedBuffer by_columns, by_rows;
+};
 
 // The buffers of one batch, and of each thread.
 class Workspace {
@@ -58,35 +109,27 @@ class Workspace {
     Workspace(const Network& network, std::size_t batch_size, std::size_t threads)
         : batch_size(batch_size),
           n_threads(threads),
-          stride(panel_stride(batch_size)),
-          input(n_panels(network.n_features()) * stride),
-          nonzeros(batch_size),
+          input(network, batch_size, most_row_parts(batch_size), true),
           losses(batch_size) {
         for (const Layer& layer : network.layers()) {
-            const std::size_t size = layer.panels() * stride;
             const bool hidden = &layer != &network.layers().back();
-            outputs.emplace_back(size);
-            deltas.emplace_back(hidden ? size : 0);
-            saved.emplace_back(layer.activation == Activation::kGelu ? size : 0);
+            outputs.emplace_back(network.words(), batch_size, layer.panels());
+            deltas.emplace_back(network.words(), hidden ? batch_size : 0, layer.panels());
+            saved.emplace_back(layer.activation == Activation::kGelu ? layer.panels() * outputs.back().stride : 0);
         }
         const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
-        const std::size_t scratch_size = std::max(transposed_scratch_size(network.kernels()), gradient_tile);
-        for (std::size_t thread = 0; thread < threads; ++thread) {
-            scratch.emplace_back(scratch_size);
-            skip_lists.emplace_back(skip_lists_size(network.kernels()));
-        }
+        const std::size_t scratch_size = std::max(
+            {transposed_scratch_size(network.kernels()), gradient_tile, InputBatch::pack_scratch_size(network)});
+        for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(scratch_size);
     }
 
     std::size_t batch_size, n_threads;
-    std::size_t stride;                  // of every panel matrix below; they have batch_size rows
-    AlignedBuffer input;                 // the packed batch
-    std::vector<std::size_t> nonzeros;   // of the input, in the rows of each task that packed some
-    std::vector<AlignedBuffer> outputs;  // of each layer: the activation; of the last one logits, then their delta
-    std::vector<AlignedBuffer> deltas;   // of each hidden layer: d loss / d z
+    InputBatch input;
+    std::vector<Operand> outputs;        // of each layer: the activation; of the last one logits, then their delta
+    std::vector<Operand> deltas;         // of each hidden layer: d loss / d z
     std::vector<AlignedBuffer> saved;    // z of layers whose activation's slope is a function of z
     std::vector<float> losses;           // of each sample
     std::vector<AlignedBuffer> scratch;  // of each thread
-    std::vector<std::vector<NonZero>> skip_lists;
 };
 
 namespace {
@@ -114,15 +157,15 @@ class Step {
         const auto loss_part = [&](std::size_t part) { loss(part, loss_finite); };
         for (std::size_t l = 0; l < n_layers(); ++l) {
             const std::size_t panels = layer(l).panels();
-            const Grid grid = divide_rows_first(rows_, panels, kernels_.row_block, team_.size());
+            const Grid grid = divide_forward(rows_, layer(l).n_inputs, panels, kernels_.row_block, team_.size());
             // A task that has whole rows packs them before the first layer, and takes the loss after the last.
             const bool whole_rows = grid.panel_parts == 1;
             const bool first = l == 0, last = l + 1 == n_layers();
             if (first && !whole_rows) team_.for_each(rank_, row_parts(), pack_part);
             team_.for_each(rank_, grid.size(), [&](std::size_t task) {
-                const std::size_t part = task / grid.panel_parts;
+                const std::size_t part = task % grid.row_parts;
                 if (first && whole_rows) pack_part(part);
-                forward_layer(l, part, even_part(panels, task % grid.panel_parts, grid.panel_parts));
+                forward_layer(l, part, even_part(panels, task / grid.row_parts, grid.panel_parts, kPanelUnit));
                 if (last && whole_rows) loss_part(part);
             });
             if (last && !whole_rows) team_.for_each(rank_, row_parts(), loss_part);
@@ -133,10 +176,10 @@ class Step {
     void backward() {
         for (std::size_t l = n_layers() - 1; l > 0; --l) {
             const std::size_t panels = n_panels(layer(l).n_inputs);
-            const Grid grid = divide_panels_first(rows_, panels, team_.size());
+            const Grid grid = divide_backward(rows_, layer(l).n_outputs, panels, team_.size());
             team_.for_each(rank_, grid.size(), [&](std::size_t task) {
-                backward_layer(l, even_part(rows_, task % grid.row_parts, grid.row_parts),
-                               even_part(panels, task / grid.row_parts, grid.panel_parts));
+                backward_layer(l, even_part(rows_, task % grid.row_parts, grid.row_parts, kRowUnit),
+                               even_part(panels, task / grid.row_parts, grid.panel_parts, kPanelUnit));
             });
         }
     }
@@ -145,26 +188,38 @@ class Step {
     // to false where that is so.
     void update(const OptimizerSettings& settings, const Update& update, float* first_moment, float* second_moment,
                 std::atomic<bool>& parameters_finite) {
-        std::size_t n_tasks = 0;
-        for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += input_parts(l) * output_parts(l);
-        team_.for_each(rank_, n_tasks, [&](std::size_t task) {
+        // Of each layer's tasks every thread owns a range.
+        const auto first_of = [&](std::size_t l, std::size_t owner) {
+            return input_parts(l) * output_parts(l) * owner / team_.size();
+        };
+        const auto n_tasks_of = [&](std::size_t owner) {
+            std::size_t n_tasks = 0;
+            for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += first_of(l, owner + 1) - first_of(l, owner);
+            return n_tasks;
+        };
+        const auto update_tile = [&](std::size_t owner, std::size_t i) {
             std::size_t l = 0;
-            for (; task >= input_parts(l) * output_parts(l); ++l) task -= input_parts(l) * output_parts(l);
-            const Range in = even_part(n_panels(layer(l).n_inputs), task / output_parts(l), input_parts(l));
-            const Range out = even_part(layer(l).panels(), task % output_parts(l), output_parts(l));
+            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l)
+                i -= first_of(l, owner + 1) - first_of(l, owner);
+            // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
+            const std::size_t task = first_of(l, owner) + i;
+            const Range in = even_part(n_panels(layer(l).n_inputs), task % input_parts(l), input_parts(l));
+            const Range out = even_part(layer(l).panels(), task / input_parts(l), output_parts(l), kPanelUnit);
             const auto apply = settings.kind == OptimizerSettings::Kind::kAdam ? kernels_.adam : kernels_.sgd;
-            const auto apply_at = [&](std::size_t offset, const float* gradient, std::size_t count, float scale) {
+            const auto apply_at = [&](std::size_t offset, const float* gradient, std::size_t count, float scale,
+                                      float* operand) {
                 Update scaled = update;
                 scaled.gradient_scale = scale;
+                scaled.prefetch = count;
                 const Parameters parameters{network_.parameters().data() + offset, first_moment + offset,
-                                            second_moment == nullptr ? nullptr : second_moment + offset,
-                                            network_.rounded_operand(offset)};
+                                            second_moment == nullptr ? nullptr : second_moment + offset, operand};
                 if (!apply(scaled, gradient, parameters, count))
                     parameters_finite.store(false, std::memory_order_relaxed);
             };
             update_weights(l, in, out, apply_at);
             if (in.begin == 0) update_biases(l, out, apply_at);
-        });
+        };
+        team_.for_each_owned(rank_, n_tasks_of, update_tile);
     }
 
     float mean_loss() const {
@@ -174,104 +229,93 @@ class Step {
  private:
     std::size_t n_layers() const { return network_.layers().size(); }
     const Layer& layer(std::size_t l) const { return network_.layers()[l]; }
-    Panels panels_of(AlignedBuffer& buffer) const { return {buffer.data(), workspace_.stride}; }
-    ConstPanels input_of(std::size_t l) const {
-        const AlignedBuffer& buffer = l == 0 ? workspace_.input : workspace_.outputs[l - 1];
-        return {buffer.data(), workspace_.stride};
-    }
-    ConstPanels delta_of(std::size_t l) const {
-        const AlignedBuffer& buffer = l + 1 == n_layers() ? workspace_.outputs[l] : workspace_.deltas[l];
-        return {buffer.data(), workspace_.stride};
-    }
-    ConstPanels weights_of(std::size_t l) const {
-        return {network_.weight_operand(layer(l)), layer(l).weights_stride()};
-    }
+    Operand& output(std::size_t l) const { return workspace_.outputs[l]; }
+    // d loss / d z of layer l; the last layer's takes the place of its logits.
+    Operand& delta(std::size_t l) const { return l + 1 == n_layers() ? workspace_.outputs[l] : workspace_.deltas[l]; }
     std::size_t input_parts(std::size_t l) const {
         return (n_panels(layer(l).n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
     }
     std::size_t output_parts(std::size_t l) const {
-        return (layer(l).panels() + kGradientOutputPanels - 1) / kGradientOutputPanels;
+        const std::size_t panels = layer(l).panels();
+        const std::size_t unit = weights_stay(rows_, layer(l).n_inputs, panels, team_.size()) ? team_.size() : 1;
+        return unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
     }
 
     // All forward phases divide the rows alike.
-    std::size_t row_parts() const { return divide_rows_first(rows_, 1, kernels_.row_block, team_.size()).row_parts; }
-    Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts()); }
-
-    NonZero* skip_lists_if(bool sparse) const { return sparse ? workspace_.skip_lists[rank_].data() : nullptr; }
-    bool input_is_sparse(std::size_t part) const {
-        return is_sparse(workspace_.nonzeros[part], rows_of(part).size(), inputs_.n_features);
-    }
-    bool input_is_sparse() const {
-        const auto end = workspace_.nonzeros.begin() + static_cast<std::ptrdiff_t>(row_parts());
-        return is_sparse(std::accumulate(workspace_.nonzeros.begin(), end, std::size_t{0}), rows_, inputs_.n_features);
-    }
+    std::size_t row_parts() const { return divide_forward(rows_, 1, 1, kernels_.row_block, team_.size()).row_parts; }
+    Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts(), kRowUnit); }
+    float* scratch() const { return workspace_.scratch[rank_].data(); }
 
     void pack(std::size_t part, std::atomic<bool>& finite) {
-        const Range rows = rows_of(part);
-        const std::int64_t* index = samples_ + rows.begin;
-        float* out = panels_of(workspace_.input).at(rows.begin, 0);
-        const std::size_t columns = inputs_.n_features;
-        const Packed packed =
-            inputs_.pixels != nullptr
-                ? kernels_.pack_uint8(inputs_.pixels, columns, index, rows.size(), columns, out, workspace_.stride)
-                : kernels_.pack_float(inputs_.values, columns, index, rows.size(), columns, network_.rounding(), out,
-                                      workspace_.stride);
-        workspace_.nonzeros[part] = packed.nonzeros;
-        if (!packed.finite) finite.store(false, std::memory_order_relaxed);
+        if (!workspace_.input.pack(inputs_, samples_, part, rows_of(part), scratch()))
+            finite.store(false, std::memory_order_relaxed);
     }
 
     void forward_layer(std::size_t l, std::size_t part, Range panels) {
         const Range rows = rows_of(part);
-        const Panels z = panels_of(workspace_.outputs[l]);
-        multiply(kernels_, input_of(l), weights_of(l), z, rows, panels, layer(l).n_inputs,
-                 skip_lists_if(l == 0 && input_is_sparse(part)));
+        const Panels z = output(l).matrix();
+        if (l == 0)
+            workspace_.input.multiply(part, network_.weight_operand(layer(l)), z, panels);
+        else
+            multiply(kernels_, network_.words(), output(l - 1).summed_over_columns(), network_.weight_operand(layer(l)),
+                     z, rows, panels, n_words(network_.words(), layer(l).n_inputs));
+        const bool last = l + 1 == n_layers();
         AlignedBuffer& saved = workspace_.saved[l];
-        kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
-                                  network_.parameters().data() + layer(l).biases + panels.begin * kPanel,
-                                  l == 0 ? inputs_.scale() : 1.0f, layer(l).activation,
-                                  l + 1 < n_layers() ? network_.rounding() : Rounding::kNone,
-                                  saved.size() == 0 ? nullptr : panels_of(saved).at(rows.begin, panels.begin)});
+        kernels_.bias_activation(
+            {z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
+             network_.parameters().data() + layer(l).biases + panels.begin * kPanel, l == 0 ? inputs_.scale() : 1.0f,
+             layer(l).activation, last ? Rounding::kNone : network_.rounding(),
+             saved.size() == 0 ? nullptr : Panels{saved.data(), z.stride}.at(rows.begin, panels.begin)});
+        if (!last) output(l).refresh(kernels_, rows, panels);
     }
 
     void loss(std::size_t part, std::atomic<bool>& finite) {
         const Range rows = rows_of(part);
         float* losses = workspace_.losses.data();
-        const Panels outputs = panels_of(workspace_.outputs.back());
+        Operand& output = workspace_.outputs.back();
+        const Panels outputs = output.matrix();
         take_losses(network_, {{outputs.at(rows.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
                     targets_, mean_scale(total_weight_), network_.rounding(), losses + rows.begin);
+        output.refresh(kernels_, rows, {0, layer(n_layers() - 1).panels()});
         for (std::size_t i = rows.begin; i < rows.end; ++i)
             if (!std::isfinite(losses[i])) finite.store(false, std::memory_order_relaxed);
     }
 
     // The delta of layer l - 1, from that of layer l.
     void backward_layer(std::size_t l, Range rows, Range panels) {
-        const Panels delta = panels_of(workspace_.deltas[l - 1]);
-        multiply_by_transposed(kernels_, delta_of(l), weights_of(l), layer(l).n_inputs, delta, rows, panels,
-                               layer(l).n_outputs, workspace_.scratch[rank_].data());
-        AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : workspace_.outputs[l - 1];
-        kernels_.activation_backward({delta.at(rows.begin, panels.begin), panels_of(saved).at(rows.begin, panels.begin),
-                                      delta.stride, rows.size(), panels.size(), layer(l - 1).activation,
-                                      network_.rounding()});
+        const Panels d_output = delta(l - 1).matrix();
+        multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
+                               network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
+                               panels, scratch());
+        AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : output(l - 1).floats;
+        kernels_.activation_backward(
+            {d_output.at(rows.begin, panels.begin), Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
+             d_output.stride, rows.size(), panels.size(), layer(l - 1).activation, network_.rounding()});
+        delta(l - 1).refresh(kernels_, rows, panels);
     }
 
     template <class Apply>
     void update_weights(std::size_t l, Range in, Range out, const Apply& apply) {
-        const Panels gradient{workspace_.scratch[rank_].data(), kGradientStride};
-        multiply_transposed(kernels_, input_of(l), delta_of(l), gradient, in, out, layer(l).n_inputs, rows_,
-                            skip_lists_if(l == 0 && input_is_sparse()));
+        const Panels gradient{scratch(), kGradientStride};
+        if (l == 0)
+            workspace_.input.multiply_transposed(row_parts(), delta(l).summed_over_rows(), gradient, in, out);
+        else
+            multiply_transposed(kernels_, network_.words(), output(l - 1).summed_over_rows(),
+                                delta(l).summed_over_rows(), gradient, in, out, layer(l).n_inputs,
+                                {0, n_words(network_.words(), rows_)}, false);
         const std::size_t first_row = in.begin * kPanel;
         const std::size_t n_rows = std::min(in.end * kPanel, layer(l).n_inputs) - first_row;
         for (std::size_t panel = out.begin; panel < out.end; ++panel)
             apply(layer(l).weights + panel * layer(l).weights_stride() + first_row * kPanel,
-                  gradient.at(0, panel - out.begin), n_rows * kPanel, l == 0 ? inputs_.scale() : 1.0f);
+                  gradient.at(0, panel - out.begin), n_rows * kPanel, l == 0 ? inputs_.scale() : 1.0f,
+                  network_.updated_operand(layer(l), first_row, panel));
     }
 
     template <class Apply>
     void update_biases(std::size_t l, Range out, const Apply& apply) {
-        float* gradient = workspace_.scratch[rank_].data();
-        const ConstPanels delta = delta_of(l);
-        kernels_.sum_rows(delta.at(0, out.begin), delta.stride, rows_, out.size(), gradient);
-        apply(layer(l).biases + out.begin * kPanel, gradient, out.size() * kPanel, 1.0f);
+        const Panels d_z = delta(l).matrix();
+        kernels_.sum_rows(d_z.at(0, out.begin), d_z.stride, rows_, out.size(), scratch());
+        apply(layer(l).biases + out.begin * kPanel, scratch(), out.size() * kPanel, 1.0f, nullptr);
     }
 
     Network& network_;
@@ -376,7 +420,7 @@ void Trainer::restore(const State& state) {
     const auto lock = network_.lock_for_writing();
     if (state.kind != settings_.kind) throw std::invalid_argument("this state belongs to another optimiser");
     network_.parameters().copy_from(state.parameters);
-    network_.refresh_rounded_operands();
+    network_.refresh_operands();
     first_moment_.copy_from(state.first_moment);
     second_moment_.copy_from(state.second_moment);
     count_ = state.count;

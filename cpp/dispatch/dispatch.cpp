@@ -9,6 +9,10 @@
 #include <array>
 #include <cstring>
 #else
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include <fstream>
 #endif
 
@@ -18,13 +22,26 @@ namespace fastmlp {
 extern const KernelTable kBaselineKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAvx512Bf16Kernels;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
+extern const KernelTable kNeonBf16Kernels;
 #else
 #error "fastmlp has kernels for x86-64 and aarch64 only"
 #endif
 
 namespace {
+
+#if defined(__aarch64__)
+bool has_bfloat16() {
+#if defined(__linux__)
+    constexpr unsigned long kBf16 = 1ul << 14;  // HWCAP2_BF16
+    return (getauxval(AT_HWCAP2) & kBf16) != 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 std::vector<InstructionSet> detect() {
 #if defined(__x86_64__)
@@ -33,9 +50,14 @@ std::vector<InstructionSet> detect() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return {{&kBaselineKernels, true}, {&kAvx2Kernels, avx2}, {&kAvx512Kernels, avx512}};
+    const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    return {{&kBaselineKernels, true},
+            {&kAvx2Kernels, avx2},
+            {&kAvx512Kernels, avx512},
+            {&kAvx512Bf16Kernels, avx512_bf16}};
 #else
-    return {{&kNeonKernels, true}};  // part of the architecture
+    // The first is part of the architecture.
+    return {{&kNeonKernels, true}, {&kNeonBf16Kernels, has_bfloat16()}};
 #endif
 }
 

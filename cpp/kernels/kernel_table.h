@@ -29,8 +29,8 @@ inline constexpr std::size_t kPanel = 16;
     return n_panels(columns) * panel_stride(rows);
 }
 
-// Tiles of multiply_transposed_skipping_zeros are kPanel / kSkipLists columns of a: neighbouring pixels.
-inline constexpr std::size_t kSkipLists = 4;
+// Columns of a left operand that share a list in multiply_transposed_listed: neighbouring pixels.
+inline constexpr std::size_t kListedColumns = 4;
 
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 
@@ -41,6 +41,14 @@ inline constexpr float kLeakySlope = 0.01f;
 
 // Operands of matrix products are rounded to bfloat16 (to nearest, ties to even) where this says so.
 enum class Rounding { kNone, kBfloat16 };
+
+// What the 32-bit words of an operand of a matrix product are. Rows, columns and strides of operands count words.
+//
+//   kFloats         a word is a number.
+//   kBfloat16Pairs  a word is two bfloat16 that the product sums over in succession, the first in the lower half:
+//                   neighbouring columns of a left operand, neighbouring rows of a right one, and where the left one
+//                   is transposed, neighbouring rows of both. The last of an odd number is paired with 0.
+enum class Words { kFloats, kBfloat16Pairs };
 
 // c (rows x 16 panels)  =  [c +]  a (rows x depth) times b (depth x 16 panels).
 struct Product {
@@ -56,17 +64,82 @@ struct Product {
     bool accumulate;
 };
 
-// Where one k of a product is found: offsets of its elements in the left and right operand, for products that skip
-// the others.
-struct NonZero {
-    std::uint32_t a;
-    std::uint32_t b;
+// The words of a matrix that are not 0, row after row. A place is 16 times the word's column: where in a panel of the
+// right operand the line is that it multiplies. Row i ends before word ends[i].
+struct ListedRows {
+    float* words;
+    std::uint32_t* places;
+    std::uint32_t* ends;
 };
 
-// What packing saw.
-struct Packed {
-    std::size_t nonzeros;  // elements that are not 0
-    bool finite;           // all elements are finite
+// c = [c +] a b, a being listed.
+struct ListedProduct {
+    ListedRows a;
+    const float* b;
+    std::size_t b_panel_stride;
+    float* c;
+    std::size_t c_panel_stride;
+    std::size_t rows;
+    std::size_t panels;
+    bool accumulate;
+};
+
+// A row of a group of kListedColumns neighbouring columns, and its place: 16 times its number.
+struct ListedWords {
+    std::uint32_t place;
+    float words[kListedColumns];
+};
+
+// For each group the rows in which any of its columns is not 0. A list has room for `capacity` rows, one more than it
+// will hold.
+struct ListedGroups {
+    ListedWords* entries;   // of group g from g * capacity on
+    std::uint32_t* counts;  // of each group
+    std::size_t capacity;
+};
+
+// c (rows x 16 panels) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each
+// part has the next of its rows.
+struct ListedTransposedProduct {
+    const ListedGroups* parts;
+    std::size_t n_parts;
+    std::size_t first_group;
+    const float* b;
+    std::size_t b_panel_stride;
+    float* c;
+    std::size_t c_panel_stride;
+    std::size_t rows;
+    std::size_t panels;
+    bool accumulate;
+};
+
+// The matrix products, on operands of one kind of words.
+struct Products {
+    void (*multiply)(const Product& product);
+    // As multiply with a transposed: a is depth x rows. The forward pass uses multiply, gradients of weights this.
+    void (*multiply_transposed)(const Product& product);
+    // The same results for finite b, up to the sign of zero, without the words of a that are 0.
+    void (*multiply_listed)(const ListedProduct& product);
+    void (*multiply_transposed_listed)(const ListedTransposedProduct& product);
+    // Lists rows, from word `first` on; words and places have room for 16 more than they will hold.
+    void (*list_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
+                      std::uint32_t first, ListedRows out);
+    // Appends rows, numbered from first_row on, to the lists of their groups; out begins with the group of column 0.
+    void (*list_groups)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
+                        std::size_t first_row, ListedGroups out);
+    // w is the right operand of a product, of 16 depths at most (fewer if depths says so; missing ones give zeros)
+    // and `columns` columns. out is one panel of the right operand whose depths are w's columns: w transposed.
+    void (*transpose_panel)(const float* w, std::size_t w_panel_stride, std::size_t depths, std::size_t columns,
+                            float* out);
+};
+
+// A matrix of numbers as words of bfloat16, once in pairs of neighbouring columns and once in pairs of neighbouring
+// rows. Both point at the first element; their strides are those between panels. by_rows may be null: not wanted then.
+struct PairedMatrix {
+    float* by_columns;
+    std::size_t by_columns_stride;
+    float* by_rows;
+    std::size_t by_rows_stride;
 };
 
 // One optimiser step on a run of parameters; see adam and sgd below.
@@ -82,13 +155,16 @@ struct Update {
     float l2;               // added to the gradient, times the parameter
     float decoupled_decay;  // Adam: subtracted from the parameter, times itself; excludes l2
     bool nesterov;          // SGD: the step looks ahead
+    std::size_t prefetch;   // distance from parameters to those that will be updated soon
 };
 
 struct Parameters {
     float* value;
     float* first_moment;   // SGD: velocity
     float* second_moment;  // SGD: unused, may be null
-    float* operand;        // receives the new value rounded to bfloat16; null when products use value itself
+    // Null, or receives the new values as products take them in mixed_bfloat16: rounded to bfloat16, as pairs of rows
+    // where the set has products of those, else as floats.
+    float* operand;
 };
 
 struct BiasActivation {
@@ -133,10 +209,11 @@ struct RowLosses {
 struct KernelTable {
     const char* name;
 
-    // Sums run over the whole depth in one call at most this long, so that the operands stay in the L1 cache.
+    Products float_products;
+    Products pair_products;  // all null where the set has no dot products of bfloat16
+
+    // Sums run over the whole depth in one call at most this many words long, so that operands stay in the L1 cache.
     std::size_t depth_block;
-    // Rows of a tile of multiply_skipping_zeros, which go through one list of columns together.
-    std::size_t skip_rows;
     // Rows of a batch that one task should carry at most; chosen so that rows x depth_block stay in the L2 cache.
     std::size_t row_block;
 
@@ -145,27 +222,27 @@ struct KernelTable {
     void (*leave)(std::uint64_t state);
 
     // Row index[i] (i if index is null) of a row-major (. x columns) matrix becomes row i of the panel matrix out;
-    // padding is zero. data is unaligned. The uint8 kernel converts values, 0 to 255.
-    Packed (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                         std::size_t columns, float* out, std::size_t out_panel_stride);
-    Packed (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                         std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride);
+    // padding is zero. data is unaligned. The uint8 kernels convert values, 0 to 255. Those of floats return whether
+    // all elements are finite.
+    void (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                       std::size_t columns, float* out, std::size_t out_panel_stride);
+    bool (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                       std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride);
+    // The same into pairs. Null where the set has no products of pairs.
+    void (*pack_uint8_pairs)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index,
+                             std::size_t rows, std::size_t columns, const PairedMatrix& out);
+    bool (*pack_float_pairs)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                             std::size_t columns, const PairedMatrix& out);
+    // Pairs of a panel matrix. Null where the set has no products of pairs.
+    void (*pair)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
+                 const PairedMatrix& out);
+    // Elements of these rows that are not 0.
+    std::size_t (*count_nonzeros_uint8)(const std::uint8_t* row, std::size_t columns);
+    std::size_t (*count_nonzeros_float)(const float* row, std::size_t columns);
     // The reverse: panel matrix to row-major, unaligned.
     void (*unpack)(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
                    std::size_t row_stride);
-    // out (columns x 16): out[16 * j + i] = element (i, j) of the rows x columns panel matrix w; rows <= 16,
-    // missing rows give zeros. out is one panel of the transposed matrix.
-    void (*transpose_panel)(const float* w, std::size_t w_panel_stride, std::size_t rows, std::size_t columns,
-                            float* out);
 
-    void (*multiply)(const Product& product);
-    // As multiply with a transposed: a is depth x rows. The forward pass uses multiply, gradients of weights this.
-    void (*multiply_transposed)(const Product& product);
-    // The same results for finite b, up to the sign of zero, without the k at which a is 0 in all rows of a tile.
-    // a's offsets must fit into 32 bits. scratch holds (depth + 1) elements per tile of skip_rows rows ...
-    void (*multiply_skipping_zeros)(const Product& product, NonZero* scratch);
-    // ... or (depth + 1) * kSkipLists.
-    void (*multiply_transposed_skipping_zeros)(const Product& product, NonZero* scratch);
     // sums[0..16 panels) = sum over the rows of a panel matrix, in rising order.
     void (*sum_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
                      float* sums);
@@ -190,8 +267,8 @@ struct KernelTable {
     // With g = gradient + l2 w: v = momentum v + g; w -= rate v, or, with nesterov, w -= rate (g + momentum v). Returns
     // whether all w are finite.
     bool (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
-    // operand = value rounded to bfloat16; count is a multiple of 16.
-    void (*round_to_bfloat16)(const float* value, float* operand, std::size_t count);
+    // As adam and sgd write `operand`, for one panel of weights: rows lines.
+    void (*write_operand)(const float* value, float* operand, std::size_t rows);
 };
 
 }  // namespace fastmlp

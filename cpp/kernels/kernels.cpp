@@ -3,12 +3,15 @@
 
 #include "activation.inl"
 #include "kernel_table.h"
+#include "listed.inl"
 #include "loss.inl"
 #include "optimizer.inl"
 #include "packing.inl"
+#include "pairs.inl"
 #include "product.inl"
 #include "softmax.inl"
 #include "tuning.h"
+#include "words.inl"
 
 namespace fastmlp {
 namespace {
@@ -39,22 +42,46 @@ void leave(std::uint64_t state) { _mm_setcsr(static_cast<unsigned>(state)); }
 
 #endif
 
+template <class Word>
+constexpr Products make_products() {
+    return {
+        .multiply = multiply<Word>,
+        .multiply_transposed = multiply_transposed<Word>,
+        .multiply_listed = multiply_listed<Word>,
+        .multiply_transposed_listed = multiply_transposed_listed<Word>,
+        .list_rows = list_rows<Word>,
+        .list_groups = list_groups<Word>,
+        .transpose_panel = transpose_panel<Word>,
+    };
+}
+
 constexpr KernelTable make_table(const char* name) {
     return {
         .name = name,
+        .float_products = make_products<FloatWord>(),
+#if defined(FASTMLP_PAIR_PRODUCTS)
+        .pair_products = make_products<PairWord>(),
+#else
+        .pair_products = {},
+#endif
         .depth_block = kDepthBlock,
-        .skip_rows = kSkipRows,
         .row_block = kRowBlock,
         .enter = enter,
         .leave = leave,
         .pack_uint8 = pack_uint8,
         .pack_float = pack_float,
+#if defined(FASTMLP_PAIR_PRODUCTS)
+        .pack_uint8_pairs = pack_uint8_pairs,
+        .pack_float_pairs = pack_float_pairs,
+        .pair = pair,
+#else
+        .pack_uint8_pairs = nullptr,
+        .pack_float_pairs = nullptr,
+        .pair = nullptr,
+#endif
+        .count_nonzeros_uint8 = count_nonzeros_uint8,
+        .count_nonzeros_float = count_nonzeros_float,
         .unpack = unpack,
-        .transpose_panel = transpose_panel,
-        .multiply = multiply,
-        .multiply_transposed = multiply_transposed,
-        .multiply_skipping_zeros = multiply_skipping_zeros,
-        .multiply_transposed_skipping_zeros = multiply_transposed_skipping_zeros,
         .sum_rows = sum_rows,
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,
@@ -65,18 +92,24 @@ constexpr KernelTable make_table(const char* name) {
         .sigmoid = sigmoid,
         .adam = adam,
         .sgd = sgd,
-        .round_to_bfloat16 = round_to_bfloat16,
+        .write_operand = write_operand,
     };
 }
 
 }  // namespace
 
-#if defined(FASTMLP_TARGET_AVX512)
+#if defined(FASTMLP_TARGET_AVX512_BF16)
+extern const KernelTable kAvx512Bf16Kernels;
+constinit const KernelTable kAvx512Bf16Kernels = make_table("avx512_bf16");
+#elif defined(FASTMLP_TARGET_AVX512)
 extern const KernelTable kAvx512Kernels;
 constinit const KernelTable kAvx512Kernels = make_table("avx512");
 #elif defined(FASTMLP_TARGET_AVX2)
 extern const KernelTable kAvx2Kernels;
 constinit const KernelTable kAvx2Kernels = make_table("avx2");
+#elif defined(FASTMLP_TARGET_NEON_BF16)
+extern const KernelTable kNeonBf16Kernels;
+constinit const KernelTable kNeonBf16Kernels = make_table("neon_bf16");
 #elif defined(FASTMLP_TARGET_NEON)
 extern const KernelTable kNeonKernels;
 constinit const KernelTable kNeonKernels = make_table("neon");

@@ -1,16 +1,59 @@
 // Optimiser updates, element by element.
 #pragma once
 
-#include "elementary.inl"
+#include "packing.inl"
 
 namespace fastmlp {
 namespace {
 
-// Adds to not_finite 0 for each finite value and NaN for any other.
-FASTMLP_INLINE void store_parameter(const Parameters& p, std::size_t at, const Line& value, Line& not_finite) {
-    not_finite = fma(value, splat_line(0.0f), not_finite);
-    store_line(p.value + at, value);
-    if (p.operand != nullptr) store_line(p.operand + at, rounded(value, Rounding::kBfloat16));
+// Writes new values as products take them in mixed_bfloat16, line after line: see Parameters::operand.
+class OperandWriter {
+ public:
+    explicit FASTMLP_INLINE OperandWriter(float* operand) : next_(operand) {}
+
+#if defined(FASTMLP_PAIR_PRODUCTS)
+    FASTMLP_INLINE void put(const Line& value) {
+        if (next_ == nullptr) return;
+        if (has_first_) {
+            store_pairs_of_rows(next_, first_, value);
+            next_ += kPanel;
+        }
+        first_ = value;
+        has_first_ = !has_first_;
+    }
+    FASTMLP_INLINE void finish() {
+        if (has_first_) store_pairs_of_rows(next_, first_, splat_line(0.0f));
+    }
+
+ private:
+    Line first_ = splat_line(0.0f);
+    bool has_first_ = false;
+#else
+    FASTMLP_INLINE void put(const Line& value) {
+        if (next_ == nullptr) return;
+        store_line(next_, rounded(value, Rounding::kBfloat16));
+        next_ += kPanel;
+    }
+    FASTMLP_INLINE void finish() {}
+
+ private:
+#endif
+    float* next_;
+};
+
+// new_value(at) updates the moments of the line at this offset and returns its parameters.
+template <class NewValue>
+FASTMLP_INLINE bool update_parameters(const Parameters& p, std::size_t count, NewValue new_value) {
+    FiniteCheck check;
+    OperandWriter operand(p.operand);
+    for (std::size_t at = 0; at < count; at += kPanel) {
+        const Line value = new_value(at);
+        check.see(value);
+        store_line(p.value + at, value);
+        operand.put(value);
+    }
+    operand.finish();
+    return check.all_finite();
 }
 
 // Each variant is compiled on its own, so that the plain updates carry nothing of the others.
@@ -24,8 +67,10 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
     const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
     const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
     [[maybe_unused]] const Line decay = splat_line(kDecay == Decay::kIntoGradient ? u.l2 : u.decoupled_decay);
-    Line not_finite = splat_line(0.0f);
-    for (std::size_t at = 0; at < count; at += kPanel) {
+    return update_parameters(p, count, [&](std::size_t at) {
+        prefetch_to_write(p.value + at, u.prefetch);
+        prefetch_to_write(p.first_moment + at, u.prefetch);
+        prefetch_to_write(p.second_moment + at, u.prefetch);
         const Line w = load_line(p.value + at);
         Line g = scale * load_line(gradient + at);
         if constexpr (kDecay == Decay::kIntoGradient) g = fma(decay, w, g);
@@ -36,9 +81,8 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
         store_line(p.second_moment + at, v);
         Line step = rate * m / (root + epsilon);
         if constexpr (kDecay == Decay::kDecoupled) step = fma(decay, w, step);
-        store_parameter(p, at, w - step, not_finite);
-    }
-    return sum_lanes(not_finite) == 0.0f;
+        return w - step;
+    });
 }
 
 bool adam(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
@@ -53,17 +97,17 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
     const Line rate = splat_line(u.rate);
     const Line momentum = splat_line(u.beta_1);
     [[maybe_unused]] const Line l2 = splat_line(u.l2);
-    Line not_finite = splat_line(0.0f);
-    for (std::size_t at = 0; at < count; at += kPanel) {
+    return update_parameters(p, count, [&](std::size_t at) {
+        prefetch_to_write(p.value + at, u.prefetch);
+        prefetch_to_write(p.first_moment + at, u.prefetch);
         const Line w = load_line(p.value + at);
         Line g = scale * load_line(gradient + at);
         if constexpr (kDecays) g = fma(l2, w, g);
         const Line v = fma(momentum, load_line(p.first_moment + at), g);
         store_line(p.first_moment + at, v);
         const Line step = kNesterov ? fma(momentum, v, g) : v;
-        store_parameter(p, at, w - rate * step, not_finite);
-    }
-    return sum_lanes(not_finite) == 0.0f;
+        return w - rate * step;
+    });
 }
 
 bool sgd(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
@@ -73,9 +117,10 @@ bool sgd(const Update& u, const float* gradient, const Parameters& p, std::size_
     return update(u, gradient, p, count);
 }
 
-void round_to_bfloat16(const float* value, float* operand, std::size_t count) {
-    for (std::size_t at = 0; at < count; at += kPanel)
-        store_line(operand + at, rounded(load_line(value + at), Rounding::kBfloat16));
+void write_operand(const float* value, float* operand, std::size_t rows) {
+    OperandWriter writer(operand);
+    for (std::size_t row = 0; row < rows; ++row) writer.put(load_line(value + row * kPanel));
+    writer.finish();
 }
 
 }  // namespace

@@ -31,37 +31,52 @@ FASTMLP_INLINE Line load_padded(const std::uint8_t* source, std::size_t count) {
 FASTMLP_INLINE Line load_whole(const float* source) { return load_line_unaligned(source); }
 FASTMLP_INLINE Line load_whole(const std::uint8_t* source) { return load_line_uint8(source); }
 
-template <class Element>
-FASTMLP_INLINE Packed pack(const Element* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                           std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride) {
+// Calls put(panel, line) for each panel of one row; returns NaN in some lane if the row holds a value that is not
+// finite, else 0 in all.
+template <class Element, class Put>
+FASTMLP_INLINE void for_each_line(const Element* source, std::size_t columns, Put put) {
     const Columns split = split_columns(columns);
-    const Line zero = splat_line(0.0f);
-    Line not_finite = zero;  // x * 0 is 0 for a finite x and NaN for any other, and NaN stays
-    std::size_t nonzeros = 0;
-    const auto put = [&](float* line, const Line& x) {
-        not_finite = fma(x, zero, not_finite);
-        nonzeros += static_cast<unsigned>(__builtin_popcount(nonzero_mask(x)));
-        store_line(line, rounded(x, rounding));
-    };
-    for (std::size_t row = 0; row < rows; ++row) {
-        const Element* source = data + source_row(index, row) * row_stride;
-        float* line = out + row * kPanel;
-        for (std::size_t column = 0; column < split.whole; column += kPanel, line += out_panel_stride)
-            put(line, load_whole(source + column));
-        if (split.rest > 0) put(line, load_padded(source + split.whole, split.rest));
-    }
-    return {nonzeros, sum_lanes(not_finite) == 0.0f};
+    for (std::size_t column = 0; column < split.whole; column += kPanel)
+        put(column / kPanel, load_whole(source + column));
+    if (split.rest > 0) put(split.whole / kPanel, load_padded(source + split.whole, split.rest));
 }
 
-Packed pack_uint8(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                  std::size_t columns, float* out, std::size_t out_panel_stride) {
-    return pack(data, row_stride, index, rows, columns, Rounding::kNone, out, out_panel_stride);
+// Takes notice of numbers that are not finite: x * 0 is 0 for a finite x and NaN for any other, and NaN stays.
+struct FiniteCheck {
+    Line sum = splat_line(0.0f);
+    FASTMLP_INLINE void see(const Line& x) { sum = fma(x, splat_line(0.0f), sum); }
+    FASTMLP_INLINE bool all_finite() const { return sum_lanes(sum) == 0.0f; }
+};
+
+void pack_uint8(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                std::size_t columns, float* out, std::size_t out_panel_stride) {
+    for (std::size_t row = 0; row < rows; ++row)
+        for_each_line(data + source_row(index, row) * row_stride, columns, [&](std::size_t panel, const Line& x) {
+            store_line(out + panel * out_panel_stride + row * kPanel, x);
+        });
 }
 
-Packed pack_float(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                  std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride) {
-    return pack(data, row_stride, index, rows, columns, rounding, out, out_panel_stride);
+bool pack_float(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
+                std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride) {
+    FiniteCheck check;
+    for (std::size_t row = 0; row < rows; ++row)
+        for_each_line(data + source_row(index, row) * row_stride, columns, [&](std::size_t panel, const Line& x) {
+            check.see(x);
+            store_line(out + panel * out_panel_stride + row * kPanel, rounded(x, rounding));
+        });
+    return check.all_finite();
 }
+
+template <class Element>
+FASTMLP_INLINE std::size_t count_nonzeros(const Element* row, std::size_t columns) {
+    std::size_t count = 0;
+    for_each_line(row, columns, [&](std::size_t, const Line& x) {
+        count += static_cast<unsigned>(__builtin_popcount(nonzero_mask(x)));
+    });
+    return count;
+}
+std::size_t count_nonzeros_uint8(const std::uint8_t* row, std::size_t columns) { return count_nonzeros(row, columns); }
+std::size_t count_nonzeros_float(const float* row, std::size_t columns) { return count_nonzeros(row, columns); }
 
 void unpack(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
             std::size_t row_stride) {
@@ -72,16 +87,6 @@ void unpack(const float* panels, std::size_t in_panel_stride, std::size_t rows, 
         for (std::size_t column = 0; column < split.whole; column += kPanel, line += in_panel_stride)
             store_line_unaligned(target + column, load_line(line));
         for (std::size_t i = 0; i < split.rest; ++i) target[split.whole + i] = line[i];
-    }
-}
-
-void transpose_panel(const float* w, std::size_t w_panel_stride, std::size_t rows, std::size_t columns, float* out) {
-    for (std::size_t first = 0; first < columns; first += kPanel, w += w_panel_stride) {
-        const std::size_t count = columns - first < kPanel ? columns - first : kPanel;
-        for (std::size_t j = 0; j < count; ++j, out += kPanel) {
-            for (std::size_t i = 0; i < rows; ++i) out[i] = w[i * kPanel + j];
-            for (std::size_t i = rows; i < kPanel; ++i) out[i] = 0.0f;
-        }
     }
 }
 

@@ -9,6 +9,15 @@
 #include <cstddef>
 #include <cstdint>
 
+// A set with dot products of bfloat16 pairs is the set without them and a little more.
+#if defined(FASTMLP_TARGET_AVX512_BF16)
+#define FASTMLP_TARGET_AVX512
+#define FASTMLP_PAIR_PRODUCTS
+#elif defined(FASTMLP_TARGET_NEON_BF16)
+#define FASTMLP_TARGET_NEON
+#define FASTMLP_PAIR_PRODUCTS
+#endif
+
 #if defined(FASTMLP_TARGET_NEON)
 #include <arm_neon.h>
 #else
@@ -66,6 +75,16 @@ FASTMLP_INLINE IntVec shift_right(IntVec a) {
 FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
 FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+#define FASTMLP_HAS_COMPRESS
+FASTMLP_INLINE void store_chosen(float* p, Vec a, unsigned lanes) {
+    _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(lanes), a.v));
+}
+FASTMLP_INLINE void store_chosen(std::uint32_t* p, IntVec a, unsigned lanes) {
+    _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), a.v));
+}
+FASTMLP_INLINE IntVec multiples_of_16() {
+    return {_mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240)};
 }
 
 #elif defined(FASTMLP_TARGET_AVX2)
@@ -217,6 +236,212 @@ FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
 #error "define one FASTMLP_TARGET_<set>"
 #endif
 
+#if defined(FASTMLP_TARGET_AVX512_BF16)
+
+FASTMLP_INLINE Vec dot_pairs(Vec a, Vec b, Vec c) {
+    return {_mm512_dpbf16_ps(c.v, (__m512bh)_mm512_castps_si512(a.v), (__m512bh)_mm512_castps_si512(b.v))};
+}
+// Lane i: (a[i], b[i]), rounded to nearest, ties to even.
+FASTMLP_INLINE void store_pairs_of_rows(float* p, Vec a, Vec b) {
+    const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(b.v, a.v);  // 16 of a, then 16 of b
+    const __m512i alternate = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                               6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    _mm512_store_si512(p, _mm512_permutexvar_epi16(alternate, halves));
+}
+// Half as many lanes: (a[0], a[1]), (a[2], a[3]), ...
+FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
+    return _mm512_test_epi32_mask(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fff7fff));
+}
+FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(a.v));
+}
+
+#elif defined(FASTMLP_TARGET_NEON_BF16)
+
+FASTMLP_INLINE Vec dot_pairs(Vec a, Vec b, Vec c) {
+    return {vbfdotq_f32(c.v, vreinterpretq_bf16_f32(a.v), vreinterpretq_bf16_f32(b.v))};
+}
+FASTMLP_INLINE void store_pairs_of_rows(float* p, Vec a, Vec b) {
+    const uint16x4_t first = vreinterpret_u16_bf16(vcvt_bf16_f32(a.v));
+    const uint16x4_t second = vreinterpret_u16_bf16(vcvt_bf16_f32(b.v));
+    vst1q_u16(reinterpret_cast<std::uint16_t*>(p), vcombine_u16(vzip1_u16(first, second), vzip2_u16(first, second)));
+}
+FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
+    const std::uint32_t weights[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vld1q_u32(weights), vtstq_u32(bits(a).v, vdupq_n_u32(0x7fff7fff))));
+}
+FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) {
+    vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_bf16(vcvt_bf16_f32(a.v)));
+}
+
+#endif
+
+#if defined(FASTMLP_TARGET_AVX512)
+
+// 16 lines to 16 lines.
+FASTMLP_INLINE void transpose_floats(const float* in, float* out) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) a[i] = _mm512_load_ps(in + 16 * i);
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            const __m512d low = _mm512_castps_pd(b[i + half]), high = _mm512_castps_pd(b[i + 2 + half]);
+            a[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            a[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    }
+    // a[4 q + c] now has in its quarter u the rows 4 q to 4 q + 3 of column 4 u + c.
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        const __m512 even_low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0x88);
+        const __m512 even_high = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0x88);
+        const __m512 odd_low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0xdd);
+        const __m512 odd_high = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xdd);
+        _mm512_store_ps(out + 16 * c, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
+        _mm512_store_ps(out + 16 * (8 + c), _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
+        _mm512_store_ps(out + 16 * (4 + c), _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
+        _mm512_store_ps(out + 16 * (12 + c), _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
+    }
+}
+
+#elif defined(FASTMLP_TARGET_AVX2)
+
+// 8 x 8, lines being 16 apart.
+FASTMLP_INLINE void transpose_floats_8x8(const float* in, float* out) {
+    __m256 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) a[i] = _mm256_load_ps(in + 16 * i);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            a[i + 2 * half] = _mm256_shuffle_ps(b[i + half], b[i + 2 + half], 0x44);
+            a[i + 2 * half + 1] = _mm256_shuffle_ps(b[i + half], b[i + 2 + half], 0xee);
+        }
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        _mm256_store_ps(out + 16 * c, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
+        _mm256_store_ps(out + 16 * (4 + c), _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
+    }
+}
+FASTMLP_INLINE void transpose_floats(const float* in, float* out) {
+    transpose_floats_8x8(in, out);
+    transpose_floats_8x8(in + 8, out + 8 * 16);
+    transpose_floats_8x8(in + 8 * 16, out + 8);
+    transpose_floats_8x8(in + 8 * 16 + 8, out + 8 * 16 + 8);
+}
+
+#else
+
+FASTMLP_INLINE void transpose_floats(const float* in, float* out) {
+    for (int i = 0; i < 16; ++i)
+        for (int j = 0; j < 16; ++j) out[16 * j + i] = in[16 * i + j];
+}
+
+#endif
+
+#if defined(FASTMLP_TARGET_AVX512_BF16)
+
+// 8 lines of pairs of rows, a 16 x 16 matrix, to the same of its transpose. Each line is 8 blocks of 2 x 2.
+FASTMLP_INLINE void transpose_pairs(const float* in, float* out) {
+    __m512i a[8], b[8];
+    const __m512i transpose_2x2 = _mm512_set4_epi32(0x0f0e0b0a, 0x0d0c0908, 0x07060302, 0x05040100);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) a[i] = _mm512_shuffle_epi8(_mm512_load_si512(in + 16 * i), transpose_2x2);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 1]);
+    }
+    // b[2 q + c] has in its quarter u the lines 2 q and 2 q + 1 of block 2 u + c.
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+        const __m512i even_low = _mm512_shuffle_i64x2(b[c], b[2 + c], 0x88);
+        const __m512i even_high = _mm512_shuffle_i64x2(b[4 + c], b[6 + c], 0x88);
+        const __m512i odd_low = _mm512_shuffle_i64x2(b[c], b[2 + c], 0xdd);
+        const __m512i odd_high = _mm512_shuffle_i64x2(b[4 + c], b[6 + c], 0xdd);
+        _mm512_store_si512(out + 16 * c, _mm512_shuffle_i64x2(even_low, even_high, 0x88));
+        _mm512_store_si512(out + 16 * (4 + c), _mm512_shuffle_i64x2(even_low, even_high, 0xdd));
+        _mm512_store_si512(out + 16 * (2 + c), _mm512_shuffle_i64x2(odd_low, odd_high, 0x88));
+        _mm512_store_si512(out + 16 * (6 + c), _mm512_shuffle_i64x2(odd_low, odd_high, 0xdd));
+    }
+}
+
+#elif defined(FASTMLP_PAIR_PRODUCTS)
+
+FASTMLP_INLINE void transpose_pairs(const float* in, float* out) {
+    const auto* from = reinterpret_cast<const std::uint16_t*>(in);
+    auto* to = reinterpret_cast<std::uint16_t*>(out);
+    for (int i = 0; i < 16; ++i)
+        for (int j = 0; j < 16; ++j) to[32 * (j / 2) + 2 * i + j % 2] = from[32 * (i / 2) + 2 * j + i % 2];
+}
+
+#endif
+
+// The first lane of f(lower half, upper half), and so on down to one lane.
+#if defined(FASTMLP_TARGET_NEON)
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    a = f(a, Vec{vextq_f32(a.v, a.v, 2)});
+    a = f(a, Vec{vextq_f32(a.v, a.v, 1)});
+    return vgetq_lane_f32(a.v, 0);
+}
+#elif defined(FASTMLP_TARGET_BASELINE)
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    a = f(a, Vec{_mm_movehl_ps(a.v, a.v)});
+    a = f(a, Vec{_mm_shuffle_ps(a.v, a.v, 1)});
+    return _mm_cvtss_f32(a.v);
+}
+#else
+template <class F>
+FASTMLP_INLINE float reduce_256(__m256 a, F f) {
+    const auto widen = [](__m256 x) {
+#if defined(FASTMLP_TARGET_AVX512)
+        return Vec{_mm512_castps256_ps512(x)};
+#else
+        return Vec{x};
+#endif
+    };
+    const auto narrow = [](Vec x) {
+#if defined(FASTMLP_TARGET_AVX512)
+        return _mm512_castps512_ps256(x.v);
+#else
+        return x.v;
+#endif
+    };
+    a = narrow(f(widen(a), widen(_mm256_permute2f128_ps(a, a, 1))));
+    a = narrow(f(widen(a), widen(_mm256_permute_ps(a, 0x4e))));
+    a = narrow(f(widen(a), widen(_mm256_permute_ps(a, 0x01))));
+    return _mm256_cvtss_f32(a);
+}
+#if defined(FASTMLP_TARGET_AVX512)
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    const Vec high{_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+    return reduce_256(_mm512_castps512_ps256(f(a, high).v), f);
+}
+#else
+template <class F>
+FASTMLP_INLINE float reduce_vec(Vec a, F f) {
+    return reduce_256(a.v, f);
+}
+#endif
+#endif
+
 // max_keep_nan(bound, x) is NaN where x is (x86 returns its second operand then). Its zero has no promised sign.
 
 constexpr int kVecs = static_cast<int>(kPanel) / kLanes;  // vectors per line
@@ -224,6 +449,13 @@ constexpr int kVecs = static_cast<int>(kPanel) / kLanes;  // vectors per line
 struct Line {
     Vec part[kVecs];
 };
+
+// Brings the line that lies this many floats further into the L2 cache, and takes it away from other cores' caches,
+// which would otherwise hold up the store. The address need not be one of this process.
+FASTMLP_INLINE void prefetch_to_write(const float* p, std::size_t distance) {
+    const auto address = reinterpret_cast<std::uintptr_t>(p) + distance * sizeof(float);
+    __builtin_prefetch(reinterpret_cast<const void*>(address), 1, 2);
+}
 
 // f applied to the vectors of one, two or three lines.
 template <class F>
@@ -308,20 +540,55 @@ FASTMLP_INLINE unsigned nonzero_mask(const Line& a) {
     return mask;
 }
 
-// Sum of the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves added lane by lane.
+#if defined(FASTMLP_PAIR_PRODUCTS)
+// Bit i is set if lane i holds any bit but those of zeros: a float compare would take some pairs for denormals.
+FASTMLP_INLINE unsigned nonzero_bits_mask(const Line& a) {
+    unsigned mask = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) mask |= nonzero_bits_mask(a.part[i]) << (i * kLanes);
+    return mask;
+}
+FASTMLP_INLINE void store_pairs_of_rows(float* p, const Line& a, const Line& b) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) store_pairs_of_rows(p + i * kLanes, a.part[i], b.part[i]);
+}
+FASTMLP_INLINE void store_pairs_of_columns(float* p, const Line& a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) store_pairs_of_columns(p + i * kLanes / 2, a.part[i]);
+}
+#endif
+
+// Of the line at `line`, the lanes whose bits are set, one after the other to `words`; to `places`, first_place plus
+// 16 times their numbers. What follows these, up to 16, may be overwritten.
+FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, unsigned lanes, float* words,
+                                 std::uint32_t* places) {
+#if defined(FASTMLP_HAS_COMPRESS)
+    store_chosen(words, load(line), lanes);
+    store_chosen(places, splat_bits(static_cast<std::int32_t>(first_place)) + multiples_of_16(), lanes);
+#else
+    for (; lanes != 0; lanes &= lanes - 1) {
+        const auto lane = static_cast<unsigned>(__builtin_ctz(lanes));
+        *words++ = line[lane];
+        *places++ = first_place + 16 * lane;
+    }
+#endif
+}
+
+// f over the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves combined lane by lane.
+template <class F>
+FASTMLP_INLINE float reduce_lanes(const Line& a, F f) {
+    Line half = a;
+#pragma GCC unroll 4
+    for (int width = kVecs / 2; width > 0; width /= 2)
+#pragma GCC unroll 2
+        for (int i = 0; i < width; ++i) half.part[i] = f(half.part[i], half.part[i + width]);
+    return reduce_vec(half.part[0], f);
+}
 FASTMLP_INLINE float sum_lanes(const Line& a) {
-    alignas(64) float lane[kPanel];
-    store_line(lane, a);
-    for (std::size_t width = kPanel / 2; width > 0; width /= 2)
-        for (std::size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
-    return lane[0];
+    return reduce_lanes(a, [](Vec x, Vec y) { return x + y; });
 }
 FASTMLP_INLINE float max_lane(const Line& a) {
-    alignas(64) float lane[kPanel];
-    store_line(lane, a);
-    float max = lane[0];
-    for (std::size_t i = 1; i < kPanel; ++i) max = lane[i] > max ? lane[i] : max;
-    return max;
+    return reduce_lanes(a, [](Vec x, Vec y) { return max_keep_nan(x, y); });
 }
 
 }  // namespace

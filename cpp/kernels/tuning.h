@@ -4,8 +4,8 @@
 // A tile is kTileRows rows of kTilePanels panels of the result, held in registers for the whole of a depth block:
 // kTileRows * kTilePanels lines of accumulators, kTilePanels lines of the right operand and one broadcast element
 // of the left one. At least 8 fused multiply-adds must be independent (4 cycles of latency, 2 a cycle), and every
-// line loaded must serve enough rows to be paid for. kSkipRows and kSkipPanels are the tile of products that skip
-// zeros: fewer rows have fewer columns in which any of them is not 0.
+// line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the
+// tiles of products with listed operands, which have one row and kListedColumns rows.
 #pragma once
 
 #include <cstddef>
@@ -16,29 +16,29 @@ namespace {
 #if defined(FASTMLP_TARGET_AVX512)
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
-constexpr int kSkipRows = 5;
-constexpr int kSkipPanels = 3;
+constexpr int kListedRowPanels = 5;
+constexpr int kListedGroupPanels = 7;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #elif defined(FASTMLP_TARGET_AVX2)
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
-constexpr int kSkipRows = 5;
-constexpr int kSkipPanels = 1;
+constexpr int kListedRowPanels = 5;
+constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #elif defined(FASTMLP_TARGET_NEON)
 constexpr int kTileRows = 6;  // 24 of 32 registers accumulate; not measured
 constexpr int kTilePanels = 1;
-constexpr int kSkipRows = 6;
-constexpr int kSkipPanels = 1;
+constexpr int kListedRowPanels = 5;
+constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #else
 constexpr int kTileRows = 2;  // 8 of 16 registers accumulate
 constexpr int kTilePanels = 1;
-constexpr int kSkipRows = 2;
-constexpr int kSkipPanels = 1;
+constexpr int kListedRowPanels = 2;
+constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kRowBlock = 96;
 #endif

@@ -1,0 +1,199 @@
+#include "input_batch.h"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace fastmlp {
+
+namespace {
+
+// Rows that are packed at a time, while the next ones are fetched from memory, where samples in random order lie far
+// apart. On the way to lists they stay in the L1 or L2 cache. Even.
+constexpr std::size_t kRowsAtATime = 8;
+
+// Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
+constexpr std::size_t kRowsLookedAt = 8;
+
+// Lists pay below this fraction of non-zeros; see docs/performance.md.
+constexpr double kSparse = 0.4;
+
+// What list_rows may write beyond a row's words, and list_groups beyond a group's rows.
+constexpr std::size_t kRowSlack = kPanel;
+constexpr std::size_t kGroupSlack = 1;
+
+constexpr std::size_t kCacheLine = 64;
+
+// Inlined, since g++ takes a function that only prefetches for one that does nothing.
+[[gnu::always_inline]] inline void prefetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
+    const bool pixels = inputs.pixels != nullptr;
+    const std::size_t row_bytes = inputs.n_features * (pixels ? sizeof(*inputs.pixels) : sizeof(*inputs.values));
+    const char* data =
+        pixels ? reinterpret_cast<const char*>(inputs.pixels) : reinterpret_cast<const char*>(inputs.values);
+    for (std::size_t row = rows.begin; row < rows.end; ++row) {
+        const char* first = data + row_bytes * (samples == nullptr ? row : static_cast<std::size_t>(samples[row]));
+        for (std::size_t byte = 0; byte < row_bytes; byte += kCacheLine) __builtin_prefetch(first + byte);
+    }
+}
+
+}  // namespace
+
+InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_t most_parts, bool with_gradient)
+    : kernels_(network.kernels()),
+      words_(network.words()),
+      rounding_(network.rounding()),
+      n_features_(network.n_features()),
+      depth_(n_words(words_, n_features_)),
+      block_(depth_block_size(kernels_, depth_)),
+      n_blocks_((depth_ + block_ - 1) / block_),
+      n_groups_((n_features_ + kListedColumns - 1) / kListedColumns),
+      with_gradient_(with_gradient),
+      parts_(most_parts),
+      groups_(most_parts),
+      by_columns_(n_panels(depth_) * panel_stride(most_rows), AlignedBuffer::kUninitialized),
+      by_columns_stride_(panel_stride(most_rows)),
+      by_rows_stride_(panel_stride(n_words(words_, most_rows))) {
+    const std::size_t most_words = most_rows * n_blocks_ * (block_ + kRowSlack);
+    list_words_ = std::make_unique_for_overwrite<float[]>(most_words);
+    list_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_words);
+    list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
+    if (!with_gradient) return;
+    if (words_ == Words::kBfloat16Pairs)
+        by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
+    const std::size_t most_entries = (n_words(words_, most_rows) + most_parts * kGroupSlack) * n_groups_;
+    group_entries_ = std::make_unique_for_overwrite<ListedWords[]>(most_entries);
+    group_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_groups_);
+}
+
+std::size_t InputBatch::pack_scratch_size(const Network& network) {
+    return panel_matrix_size(kRowsAtATime, n_words(network.words(), network.n_features())) +
+           panel_matrix_size(kRowsAtATime / 2, network.n_features());
+}
+
+bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch) {
+    parts_[part].rows = rows;
+    parts_[part].listed = is_sparse(inputs, samples, rows);
+    if (parts_[part].listed) start_lists(part);
+    bool finite = true;
+    for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
+        const Range some{row, std::min(row + kRowsAtATime, rows.end)};
+        prefetch(inputs, samples, {some.end, std::min(some.end + kRowsAtATime, rows.end)});
+        finite &=
+            parts_[part].listed ? list_rows(inputs, samples, part, some, scratch) : pack_densely(inputs, samples, some);
+    }
+    return finite;
+}
+
+bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const {
+    // Places are 16 times a row, and a part's words are counted, in 32 bits.
+    if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
+    const std::size_t count = std::min(rows.size(), kRowsLookedAt);
+    std::size_t nonzeros = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t row = rows.begin + rows.size() * i / count;
+        const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
+        nonzeros += inputs.pixels != nullptr
+                        ? kernels_.count_nonzeros_uint8(inputs.pixels + sample * n_features_, n_features_)
+                        : kernels_.count_nonzeros_float(inputs.values + sample * n_features_, n_features_);
+    }
+    return static_cast<double>(nonzeros) < kSparse * static_cast<double>(count) * static_cast<double>(n_features_);
+}
+
+bool InputBatch::pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows) {
+    const Panels by_columns{by_columns_.data(), by_columns_stride_}, by_rows{by_rows_.data(), by_rows_stride_};
+    return pack_rows(inputs, samples, rows, {by_columns.at(rows.begin, 0), by_columns.stride},
+                     {by_rows.data == nullptr ? nullptr : by_rows.at(n_words(words_, rows.begin), 0), by_rows.stride});
+}
+
+void InputBatch::start_lists(std::size_t part) {
+    const Range rows = parts_[part].rows;
+    const std::size_t first_word = rows.begin * n_blocks_ * (block_ + kRowSlack);
+    parts_[part].lists = {list_words_.get() + first_word, list_places_.get() + first_word,
+                          list_ends_.get() + rows.begin * n_blocks_};
+    if (!with_gradient_) return;
+    const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
+    groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
+                     n_words(words_, rows.size()) + kGroupSlack};
+    std::fill_n(groups_[part].counts, n_groups_, 0u);
+}
+
+bool InputBatch::list_rows(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows,
+                           float* scratch) {
+    const Products& products = products_of(kernels_, words_);
+    const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
+    const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
+    const bool finite =
+        pack_rows(inputs, samples, rows, by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+    const std::size_t rows_before = rows.begin - parts_[part].rows.begin;
+    for (std::size_t block = 0; block < n_blocks_; ++block) {
+        ListedRows lists = block_of(parts_[part], block);
+        const std::uint32_t listed = rows_before == 0 ? 0 : lists.ends[rows_before - 1];
+        lists.ends += rows_before;
+        products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
+                           std::min(block_, depth_ - block * block_), listed, lists);
+    }
+    const Panels& matrix = words_ == Words::kFloats ? by_columns : by_rows;
+    if (with_gradient_)
+        products.list_groups(matrix.data, matrix.stride, n_words(words_, rows.size()), n_features_,
+                             n_words(words_, rows.begin), groups_[part]);
+    return finite;
+}
+
+ListedRows InputBatch::block_of(const Part& part, std::size_t block) const {
+    const std::size_t first_word = block * part.rows.size() * (block_ + kRowSlack);
+    return {part.lists.words + first_word, part.lists.places + first_word, part.lists.ends + block * part.rows.size()};
+}
+
+bool InputBatch::pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
+                           Panels by_rows) const {
+    const std::int64_t* index = samples == nullptr ? nullptr : samples + rows.begin;
+    const Inputs from = inputs.from(samples == nullptr ? rows.begin : 0);
+    const PairedMatrix pairs{by_columns.data, by_columns.stride, by_rows.data, by_rows.stride};
+    if (words_ == Words::kFloats) {
+        if (from.values != nullptr)
+            return kernels_.pack_float(from.values, n_features_, index, rows.size(), n_features_, rounding_,
+                                       by_columns.data, by_columns.stride);
+        kernels_.pack_uint8(from.pixels, n_features_, index, rows.size(), n_features_, by_columns.data,
+                            by_columns.stride);
+        return true;
+    }
+    if (from.values != nullptr)
+        return kernels_.pack_float_pairs(from.values, n_features_, index, rows.size(), n_features_, pairs);
+    kernels_.pack_uint8_pairs(from.pixels, n_features_, index, rows.size(), n_features_, pairs);
+    return true;
+}
+
+void InputBatch::multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const {
+    const Part& packed = parts_[part];
+    const Range rows = packed.rows;
+    if (!packed.listed) {
+        fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, z, rows, panels, depth_);
+        return;
+    }
+    for (std::size_t block = 0; block < n_blocks_; ++block)
+        products_of(kernels_, words_)
+            .multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
+                              z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(), block > 0});
+}
+
+void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, Panels c, Range a_panels,
+                                     Range b_panels) const {
+    const ConstPanels by_rows = words_ == Words::kFloats ? ConstPanels{by_columns_.data(), by_columns_stride_}
+                                                         : ConstPanels{by_rows_.data(), by_rows_stride_};
+    for (std::size_t begin = 0, end; begin < n_parts; begin = end) {  // parts that are packed alike, in one go
+        const bool listed = parts_[begin].listed;
+        for (end = begin + 1; end < n_parts && parts_[end].listed == listed;) ++end;
+        const std::size_t first_column = a_panels.begin * kPanel;
+        if (listed)
+            products_of(kernels_, words_)
+                .multiply_transposed_listed({groups_.data() + begin, end - begin, first_column / kListedColumns,
+                                             delta.at(0, b_panels.begin), delta.stride, c.data, c.stride,
+                                             std::min(a_panels.end * kPanel, n_features_) - first_column,
+                                             b_panels.size(), begin > 0});
+        else
+            fastmlp::multiply_transposed(
+                kernels_, words_, by_rows, delta, c, a_panels, b_panels, n_features_,
+                {n_words(words_, parts_[begin].rows.begin), n_words(words_, parts_[end - 1].rows.end)}, begin > 0);
+    }
+}
+
+}  // namespace fastmlp

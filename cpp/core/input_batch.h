@@ -1,0 +1,68 @@
+// The input of a batch, ready for the first layer's products. Each part of its rows is packed as its data are: where
+// most elements are 0, as lists of the others; else densely. The results are the same.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "aligned_buffer.h"
+#include "data.h"
+#include "gemm.h"
+#include "network.h"
+
+namespace fastmlp {
+
+class InputBatch {
+ public:
+    // with_gradient: whether multiply_transposed will be called.
+    InputBatch(const Network& network, std::size_t most_rows, std::size_t most_parts, bool with_gradient);
+
+    // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
+    // rising order, and all parts but the last with an even number of rows. Returns whether all input was finite.
+    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch);
+    static std::size_t pack_scratch_size(const Network& network);
+
+    // z[rows of the part, panels] = input times weights, but for the scale of Inputs.
+    void multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const;
+
+    // c = input[:, a_panels]' delta[:, b_panels], over all rows of the first n_parts parts; see gemm.h for c.
+    void multiply_transposed(std::size_t n_parts, ConstPanels delta, Panels c, Range a_panels, Range b_panels) const;
+
+ private:
+    struct Part {
+        Range rows{};
+        bool listed = false;
+        ListedRows lists{};  // of the first block of depth; see block_of
+    };
+
+    bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const;
+    bool pack_densely(const Inputs& inputs, const std::int64_t* samples, Range rows);
+    void start_lists(std::size_t part);
+    bool list_rows(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch);
+    bool pack_rows(const Inputs& inputs, const std::int64_t* samples, Range rows, Panels by_columns,
+                   Panels by_rows) const;
+    ListedRows block_of(const Part& part, std::size_t block) const;
+
+    const KernelTable& kernels_;
+    Words words_;
+    Rounding rounding_;
+    std::size_t n_features_;
+    std::size_t depth_;  // words that products sum over
+    std::size_t block_;  // of these in a block of the lists
+    std::size_t n_blocks_;
+    std::size_t n_groups_;  // of features
+    bool with_gradient_;
+    std::vector<Part> parts_;
+    std::vector<ListedGroups> groups_;  // of each part
+    // Of dense parts. Floats are the same matrix for both kinds of products.
+    AlignedBuffer by_columns_, by_rows_;
+    std::size_t by_columns_stride_, by_rows_stride_;
+    // Of listed parts. Little of this memory is ever touched.
+    std::unique_ptr<float[]> list_words_;
+    std::unique_ptr<ListedWords[]> group_entries_;
+    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_counts_;
+};
+
+}  // namespace fastmlp

@@ -1,0 +1,127 @@
+// Products that skip the zeros of the left operand. It comes as lists of its words that are not 0: row by row for
+// the forward pass; for the gradient, of which the rows are its columns, by groups of neighbouring columns, since a
+// line of deltas that is loaded from the L2 cache must serve several.
+#pragma once
+
+#include "product.inl"
+
+namespace fastmlp {
+namespace {
+
+template <class Word>
+void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
+               std::uint32_t first, ListedRows out) {
+    std::uint32_t end = first;
+    for (std::size_t row = 0; row < rows; ++row) {
+        const float* line = matrix + row * kPanel;
+        for (std::size_t column = 0; column < columns; column += kPanel, line += matrix_panel_stride) {
+            const unsigned mask = Word::nonzero_mask(load_line(line));
+            store_chosen(line, static_cast<std::uint32_t>(column * kPanel), mask, out.words + end, out.places + end);
+            end += static_cast<std::uint32_t>(__builtin_popcount(mask));
+        }
+        out.ends[row] = end;
+    }
+}
+
+// Panel by panel, so that the counts of its groups stay in registers. Every row is written to every list, and counts
+// only where it is not 0: that costs less than a branch that goes either way.
+template <class Word>
+void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
+                 std::size_t first_row, ListedGroups out) {
+    constexpr std::size_t kGroups = kPanel / kListedColumns;
+    for (std::size_t column = 0; column < columns; column += kPanel, matrix += matrix_panel_stride) {
+        const std::size_t first_group = column / kListedColumns;
+        const std::size_t rest = (columns - column + kListedColumns - 1) / kListedColumns;
+        ListedWords* end[kGroups];
+        for (std::size_t i = 0; i < kGroups && i < rest; ++i)
+            end[i] = out.entries + (first_group + i) * out.capacity + out.counts[first_group + i];
+        for (std::size_t row = 0; row < rows; ++row) {
+            const float* line = matrix + row * kPanel;
+            const unsigned mask = Word::nonzero_mask(load_line(line));
+            const auto place = static_cast<std::uint32_t>((first_row + row) * kPanel);
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < kGroups; ++i) {
+                if (i >= rest) break;
+                end[i]->place = place;
+                __builtin_memcpy(end[i]->words, line + i * kListedColumns, sizeof(end[i]->words));
+                end[i] += (mask >> i * kListedColumns & ((1u << kListedColumns) - 1u)) != 0 ? 1 : 0;
+            }
+        }
+        for (std::size_t i = 0; i < kGroups && i < rest; ++i)
+            out.counts[first_group + i] =
+                static_cast<std::uint32_t>(end[i] - (out.entries + (first_group + i) * out.capacity));
+    }
+}
+
+template <class Word, int kPanels>
+void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
+    const float* word = p.a.words;
+    const std::uint32_t* place = p.a.places;
+    for (std::size_t row = 0; row < p.rows; ++row, c += kPanel) {
+        Tile<Word, 1, kPanels> tile;
+        tile.start(p.accumulate, c, p.c_panel_stride);
+        for (const float* end = p.a.words + p.a.ends[row]; word < end; ++word, ++place)
+            tile.add(word, 1, b + *place, p.b_panel_stride);
+        tile.finish(c, p.c_panel_stride);
+    }
+}
+
+template <class Word, int kPanels>
+FASTMLP_INLINE void multiply_listed_rows_of(std::size_t panels, const ListedProduct& p, const float* b, float* c) {
+    if (panels < kPanels) {
+        if constexpr (kPanels > 1) multiply_listed_rows_of<Word, kPanels - 1>(panels, p, b, c);
+    } else {
+        multiply_listed_rows<Word, kPanels>(p, b, c);
+    }
+}
+
+template <class Word>
+void multiply_listed(const ListedProduct& p) {
+    for_even_parts<kListedRowPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+        multiply_listed_rows_of<Word, kListedRowPanels>(panels, p, p.b + panel * p.b_panel_stride,
+                                                        p.c + panel * p.c_panel_stride);
+    });
+}
+
+// One group of columns: kRows of them, kListedColumns but for the last group.
+template <class Word, int kRows, int kPanels>
+void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, const float* b, float* c) {
+    Tile<Word, kRows, kPanels> tile;
+    tile.start(p.accumulate, c, p.c_panel_stride);
+    for (std::size_t part = 0; part < p.n_parts; ++part) {
+        const ListedGroups& lists = p.parts[part];
+        const ListedWords* entry = lists.entries + group * lists.capacity;
+        for (const ListedWords* end = entry + lists.counts[group]; entry < end; ++entry)
+            tile.add(entry->words, 1, b + entry->place, p.b_panel_stride);
+    }
+    tile.finish(c, p.c_panel_stride);
+}
+
+template <class Word, int kRows, int kPanels>
+FASTMLP_INLINE void multiply_listed_group_of(std::size_t rows, std::size_t panels, const ListedTransposedProduct& p,
+                                             std::size_t group, const float* b, float* c) {
+    if (panels < kPanels) {
+        if constexpr (kPanels > 1) multiply_listed_group_of<Word, kRows, kPanels - 1>(rows, panels, p, group, b, c);
+    } else if (rows < kRows) {
+        if constexpr (kRows > 1) multiply_listed_group_of<Word, kRows - 1, kPanels>(rows, panels, p, group, b, c);
+    } else {
+        multiply_listed_group<Word, kRows, kPanels>(p, group, b, c);
+    }
+}
+
+template <class Word>
+void multiply_transposed_listed(const ListedTransposedProduct& p) {
+    constexpr int kRows = static_cast<int>(kListedColumns);
+    for_even_parts<kListedGroupPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+        const float* b = p.b + panel * p.b_panel_stride;
+        float* c = p.c + panel * p.c_panel_stride;
+        for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
+            const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
+            multiply_listed_group_of<Word, kRows, kListedGroupPanels>(
+                rows, panels, p, p.first_group + row / kListedColumns, b, c + row * kPanel);
+        }
+    });
+}
+
+}  // namespace
+}  // namespace fastmlp

@@ -1,0 +1,51 @@
+// What the words of a product's operands are: numbers, or pairs of bfloat16 on sets that multiply those.
+#pragma once
+
+#include "simd.h"
+
+namespace fastmlp {
+namespace {
+
+struct FloatWord {
+    static constexpr std::size_t kNumbers = 1;
+    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+    static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return fastmlp::nonzero_mask(words); }
+    // kPanel / kNumbers lines of the operand to as many of its transpose.
+    static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_floats(in, out); }
+};
+
+#if defined(FASTMLP_PAIR_PRODUCTS)
+struct PairWord {
+    static constexpr std::size_t kNumbers = 2;
+    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return dot_pairs(a, b, c); }
+    static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return nonzero_bits_mask(words); }
+    static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_pairs(in, out); }
+};
+#endif
+
+// One panel of the transpose: see Products.
+template <class Word>
+void transpose_panel(const float* w, std::size_t w_panel_stride, std::size_t depths, std::size_t columns, float* out) {
+    constexpr std::size_t kLines = kPanel / Word::kNumbers;
+    const std::size_t lines = (depths + Word::kNumbers - 1) / Word::kNumbers;
+    alignas(64) float padded[kLines * kPanel], transposed[kLines * kPanel];
+    for (std::size_t first = 0; first < columns; first += kPanel, w += w_panel_stride, out += kLines * kPanel) {
+        const float* in = w;
+        if (lines < kLines) {
+            for (std::size_t i = 0; i < kLines; ++i)
+                store_line(padded + i * kPanel, i < lines ? load_line(w + i * kPanel) : splat_line(0.0f));
+            in = padded;
+        }
+        const std::size_t count = columns - first;
+        if (count >= kPanel) {
+            Word::transpose(in, out);
+        } else {
+            Word::transpose(in, transposed);
+            for (std::size_t i = 0; i < (count + Word::kNumbers - 1) / Word::kNumbers; ++i)
+                store_line(out + i * kPanel, load_line(transposed + i * kPanel));
+        }
+    }
+}
+
+}  // namespace
+}  // namespace fastmlp
