@@ -171,7 +171,8 @@ int main(int argc, char** argv) {
 
     for (std::string line; std::getline(std::cin, line);) {
         int n_threads = 0;
-        if (std::sscanf(line.c_str(), "{\"threads\": %d}", &n_threads) != 1 || n_threads < 1 || n_threads > most_threads) {
+        if (std::sscanf(line.c_str(), "{\"threads\": %d}", &n_threads) != 1 || n_threads < 1 ||
+            n_threads > most_threads) {
             std::fprintf(stderr, "ceilings: a request is {\"threads\": 1 to %d}, not %s\n", most_threads, line.c_str());
             return 2;
         }
@@ -185,8 +186,8 @@ int main(int argc, char** argv) {
         std::cout << "{\"fma_gflops\": " << billions(true, fma)
                   << ", \"fma_256_gflops\": " << billions(kVectorBytes >= 32, fma_256)
                   << ", \"bf16_gflops\": " << billions(kHasBfloat16, bfloat16)
-                  << ", \"copy_gb_per_second\": " << billions(true, copy)
-                  << ", \"vector_bits\": " << kVectorBytes * 8 << "}" << std::endl;
+                  << ", \"copy_gb_per_second\": " << billions(true, copy) << ", \"vector_bits\": " << kVectorBytes * 8
+                  << "}" << std::endl;
     }
     return 0;
 }

@@ -28,7 +28,7 @@ every_instruction_set = pytest.mark.parametrize(
 
 
 def random_net(
-    rng: np.random.Generator, sizes: Sequence[int], activations: Sequence[str], **options: bool
+    rng: np.random.Generator, sizes: Sequence[int], activations: Sequence[str], **options: bool | str
 ) -> ReferenceNet:
     """Make a net of random float32 parameters, such that activations are around 1."""
     weights = [
@@ -52,6 +52,12 @@ def random_targets(
 ) -> NDArray[np.int64] | NDArray[np.float32]:
     if kind == "labels":
         return rng.integers(0, n_classes, n)
+    if kind == "squared_error":
+        return rng.normal(size=(n, n_classes)).astype(np.float32)
+    if kind == "sigmoid_cross_entropy":  # labels 0 and 1, and some in between
+        return (rng.integers(0, 2, (n, n_classes)) * rng.choice([1, 1, 0.75], (n, n_classes))).astype(
+            np.float32
+        )
     # Multiples of 1/64 that sum to exactly 1, in float32 as in float64.
     return (rng.multinomial(64, np.ones(n_classes) / n_classes, n) / 64).astype(np.float32)
 
@@ -59,7 +65,11 @@ def random_targets(
 def network_like(net: ReferenceNet, instruction_set: str) -> _core.Network:
     sizes = [w.shape[0] for w in net.weights] + [net.weights[-1].shape[1]]
     network = _core.Network(
-        sizes, list(net.activations), mixed_bfloat16=net.mixed_bfloat16, instruction_set=instruction_set
+        sizes,
+        list(net.activations),
+        mixed_bfloat16=net.mixed_bfloat16,
+        loss=net.loss,
+        instruction_set=instruction_set,
     )
     assert network.instruction_set == instruction_set, "another set ran than the one under test"
     network.set_parameters(net.weights, net.biases)
@@ -72,15 +82,19 @@ def parameters_of(network: _core.Network, n_layers: int) -> list[NDArray[np.floa
     return [*(network.weights(layer) for layer in layers), *(network.biases(layer) for layer in layers)]
 
 
-def sgd_trainer(network: _core.Network, momentum: float = 0.0) -> _core.Trainer:
+def sgd_trainer(
+    network: _core.Network, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0
+) -> _core.Trainer:
     trainer = _core.Trainer(network)
-    trainer.set_sgd(momentum=momentum)
+    trainer.set_sgd(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     return trainer
 
 
-def adam_trainer(network: _core.Network) -> _core.Trainer:
+def adam_trainer(
+    network: _core.Network, *, weight_decay: float = 0.0, decoupled: bool = False
+) -> _core.Trainer:
     trainer = _core.Trainer(network)
-    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay, decoupled=decoupled)
     return trainer
 
 
@@ -92,9 +106,12 @@ def run_batches(
     learning_rate: float | Sequence[float],
     *,
     threads: int | None = None,
+    weights: NDArray[np.float32] | None = None,
+    label_smoothing: float = 0.0,
 ) -> _core.RunResult:
     """Train one step per array of row numbers; threads=None lets the core choose, a number is obeyed."""
     offsets = np.cumsum([0, *map(len, batches)], dtype=np.int64)
     order = np.concatenate([*batches, np.empty(0, np.int64)]).astype(np.int64)
     rates = np.broadcast_to(np.asarray(learning_rate, np.float64), (len(batches),)).copy()
-    return trainer.run(X, targets, order, offsets, rates, threads or 0, threads is not None)
+    team = threads or 0, threads is not None
+    return trainer.run(X, targets, order, offsets, rates, *team, weights, label_smoothing)

@@ -20,7 +20,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reference import Float, ReferenceNet, cross_entropy, round_to_bfloat16, softmax, target_rows
+from reference import (
+    LOSSES,
+    Float,
+    ReferenceNet,
+    cross_entropy,
+    round_to_bfloat16,
+    shares,
+    sigmoid,
+    smoothed,
+    softmax,
+    target_rows,
+)
 
 UNIT_ROUNDOFF = 2.0**-24
 EPSILON = 2.0**-23
@@ -34,6 +45,9 @@ TINY = np.exp(-87.0)
 # epsilon), rounded.
 EXP_RELATIVE = 2 * EPSILON
 LOG_RELATIVE = 2 * EPSILON
+LOG_ONE_PLUS_RELATIVE = (
+    2 * EPSILON
+)  # a sum, a division, its square, nine multiply-adds that shrink, a product
 ACTIVATION_RELATIVE = {
     "identity": 0.0,
     "relu": 0.0,
@@ -62,6 +76,7 @@ class Bounds:
     outputs: list[Float]
     probabilities: Float
     losses: Float
+    mean_loss: float  # before it is rounded to float32
     weights: list[Float]
     biases: list[Float]
 
@@ -135,14 +150,73 @@ def softmax_bounds(logits: Float, logits_error: Float, T: Float) -> tuple[Float,
     return p_error, loss_error
 
 
+def sigmoid_bounds(z: Float, z_error: Float | float, T: Float) -> tuple[Float, Float]:
+    """Errors of the probabilities of independent outputs, and of the samples' losses."""
+    n_outputs = z.shape[1]
+    p_error = z_error / 4 + ACTIVATION_RELATIVE["sigmoid"] * sigmoid(z) + TINY
+    # max(z, 0) - t z + log(1 + e) with e = exp(-|z|): z's own error counts |p - t| <= 1 times.
+    e = np.exp(-np.abs(z))
+    terms = np.maximum(z, 0) + T * np.abs(z) + np.log1p(e)
+    each = z_error + gamma(3) * terms + EXP_RELATIVE * e + LOG_ONE_PLUS_RELATIVE * np.log1p(e) + TINY
+    return p_error, (each + gamma(n_outputs + 1) * (terms + each)).mean(axis=1)
+
+
+def squared_error_bound(z: Float, z_error: Float | float, T: Float) -> Float:
+    """Errors of the samples' losses."""
+    difference = np.abs(z - T)
+    error = z_error + UNIT_ROUNDOFF * (difference + z_error)
+    each = 2 * difference * error + error**2
+    return (each + gamma(z.shape[1] + 2) * (difference**2 + each)).mean(axis=1) + TINY
+
+
+def smoothed_bound(T: Float, label_smoothing: float, loss: str) -> Float:
+    """Error of smoothed targets.
+
+    Both terms are rounded products of rounded factors, and their sum is rounded; of the factors, 1 - s may be
+    far smaller than the error of s that it has taken over.
+    """
+    return gamma(4) * smoothed(T, label_smoothing, loss) + UNIT_ROUNDOFF * label_smoothing * T
+
+
+def output_bounds(
+    loss: str, z: Float, z_error: Float | float, T: Float, T_error: Float | float = 0.0
+) -> tuple[Float, Float, Float, int]:
+    """Errors of probabilities, of losses, of the loss's gradient by the outputs, and roundings of that.
+
+    These roundings of the gradient itself come last: of its terms' difference, of a factor, and of the
+    product with it.
+    """
+    n_outputs = z.shape[1]
+    if loss == "softmax_cross_entropy":
+        p_error, loss_error = softmax_bounds(z, z_error, T)
+        T_error = T_error + np.zeros_like(T)
+        below_max = z.max(axis=1, keepdims=True) - z
+        log_sum = np.log(np.exp(-below_max).sum(axis=1))
+        loss_error = loss_error + (T_error * (below_max + log_sum[:, np.newaxis])).sum(axis=1)
+        # p sum(T): the sum, and its product with p
+        slope_error = T.sum(axis=1, keepdims=True) * (p_error + gamma(n_outputs + 1) * softmax(z))
+        return p_error, loss_error, slope_error + T_error + softmax(z) * T_error.sum(axis=1, keepdims=True), 3
+    if loss == "sigmoid_cross_entropy":
+        p_error, loss_error = sigmoid_bounds(z, z_error, T)
+        loss_error = loss_error + (T_error * np.abs(z)).mean(axis=1)
+        return p_error, loss_error, (p_error + T_error) / n_outputs, 5
+    no_probabilities = np.full_like(z, np.nan)
+    return no_probabilities, squared_error_bound(z, z_error, T), 2 * z_error / n_outputs + 0 * z, 5
+
+
 def bounds(
     net: ReferenceNet,
     X: NDArray[np.uint8] | NDArray[np.floating],
     targets: NDArray[np.int64] | NDArray[np.floating],
+    *,
+    weights: NDArray[np.floating] | None = None,
+    label_smoothing: float = 0.0,
 ) -> Bounds:
     """Bound the error of everything that the core computes from float32 parameters and one batch."""
     forward = net.forward(X)
-    T = target_rows(targets, forward.logits.shape[1])
+    T, T_error = target_rows(targets, forward.logits.shape[1]), 0.0
+    if label_smoothing:
+        T, T_error = smoothed(T, label_smoothing, net.loss), smoothed_bound(T, label_smoothing, net.loss)
     n = len(X)
     names = (*net.activations, "identity")
     z_errors, a_errors, outputs_errors, slope_errors = [], [], [], []
@@ -163,21 +237,19 @@ def bounds(
         outputs_errors.append(output_error)
         a_error = next_a_error
 
-    p_error, loss_errors = softmax_bounds(forward.logits, z_errors[-1], T)
-    result = Bounds(z_errors, outputs_errors, p_error, loss_errors, [], [])
+    p_error, loss_errors, slope_error, roundings = output_bounds(
+        net.loss, forward.logits, z_errors[-1], T, T_error
+    )
+    mean_error = float(shares(weights, n) @ loss_errors)
+    result = Bounds(z_errors, outputs_errors, p_error, loss_errors, mean_error, [], [])
     if n == 0:
         return result
 
-    # dZ = (p sum(T) - T) / n: the sum of T and its product with p, the difference, 1/n, and the product
-    # with it.
-    p = softmax(forward.logits)
-    total_T = T.sum(axis=1, keepdims=True)
-    exact_dZ = (p * total_T - T) / n
-    dZ_error = (
-        total_T * (p_error + gamma(T.shape[1] + 1) * p) / n
-        + gamma(3) * (np.abs(exact_dZ) + total_T * p_error / n)
-        + TINY
-    )
+    parts = shares(weights, n)[:, np.newaxis]
+    exact_dZ = LOSSES[net.loss].gradient(forward.logits, T) * parts
+    if weights is not None:
+        roundings += 1  # of the product with the weight
+    dZ_error = slope_error * parts + gamma(roundings) * (np.abs(exact_dZ) + slope_error * parts) + TINY
     dZ_error = operand_bound(net, exact_dZ, dZ_error)
     dZ = net.operand(exact_dZ)
     for layer in reversed(range(net.n_layers)):

@@ -71,7 +71,13 @@ def round_to_bfloat16(x: NDArray[np.floating]) -> Float:
     return rounded.view(np.float32).astype(np.float64)
 
 
-# The loss: softmax and cross-entropy.
+# Losses. Each has the losses of the samples, and their gradient with respect to the outputs.
+
+
+@dataclass(frozen=True)
+class Loss:
+    function: Callable[[Float, Float], Float]  # of outputs and target rows (n, n_outputs): losses (n,)
+    gradient: Callable[[Float, Float], Float]  # of the same: (n, n_outputs)
 
 
 def log_softmax(logits: Float) -> Float:
@@ -95,6 +101,37 @@ def cross_entropy(logits: Float, targets: NDArray[np.int64] | NDArray[np.floatin
     return -(target_rows(targets, logits.shape[1]) * log_softmax(logits)).sum(axis=1)
 
 
+def softmax_cross_entropy_gradient(logits: Float, T: Float) -> Float:
+    """d(-sum t log p)/dz = p sum(t) - t."""
+    return softmax(logits) * T.sum(axis=1, keepdims=True) - T
+
+
+def sigmoid_cross_entropy(logits: Float, T: Float) -> Float:
+    """Loss of each sample, in nats: the mean over the outputs of -t log(p) - (1 - t) log(1 - p).
+
+    -log(1 - sigmoid(z)) = log(1 + exp(z)) and -log(sigmoid(z)) = log(1 + exp(-z)).
+    """
+    return (T * np.logaddexp(0, -logits) + (1 - T) * np.logaddexp(0, logits)).mean(axis=1)
+
+
+def squared_error(outputs: Float, T: Float) -> Float:
+    """Loss of each sample: the mean over the outputs of the squared error."""
+    return ((outputs - T) ** 2).mean(axis=1)
+
+
+LOSSES = {
+    "softmax_cross_entropy": Loss(cross_entropy, softmax_cross_entropy_gradient),
+    "sigmoid_cross_entropy": Loss(sigmoid_cross_entropy, lambda z, T: (sigmoid(z) - T) / z.shape[1]),
+    "squared_error": Loss(squared_error, lambda z, T: 2 * (z - T) / z.shape[1]),
+}
+
+
+def smoothed(T: Float, label_smoothing: float, loss: str) -> Float:
+    """Spread a part of each label over all: Szegedy et al. (2016), section 7."""
+    n_alternatives = T.shape[1] if loss == "softmax_cross_entropy" else 2
+    return (1 - label_smoothing) * T + label_smoothing / n_alternatives
+
+
 # The net.
 
 
@@ -114,9 +151,16 @@ class ForwardPass:
 
 @dataclass
 class Gradients:
-    losses: Float  # of each sample, in nats
+    losses: Float  # of each sample
+    mean_loss: float  # weighted
     weights: list[Float]  # gradients of the mean loss
     biases: list[Float]
+
+
+def shares(weights: NDArray[np.floating] | None, n: int) -> Float:
+    """Return the part that each sample has of the mean."""
+    w = np.ones(n) if weights is None else weights.astype(np.float64)
+    return w / w.sum() if n else w
 
 
 @dataclass
@@ -125,6 +169,7 @@ class ReferenceNet:
     biases: list[NDArray[np.floating]]
     activations: Sequence[str]  # one per hidden layer
     mixed_bfloat16: bool = False
+    loss: str = "softmax_cross_entropy"
 
     @property
     def n_layers(self) -> int:
@@ -157,15 +202,24 @@ class ReferenceNet:
         return result
 
     def gradients(
-        self, X: NDArray[np.uint8] | NDArray[np.floating], targets: NDArray[np.int64] | NDArray[np.floating]
+        self,
+        X: NDArray[np.uint8] | NDArray[np.floating],
+        targets: NDArray[np.int64] | NDArray[np.floating],
+        *,
+        weights: NDArray[np.floating] | None = None,
+        label_smoothing: float = 0.0,
     ) -> Gradients:
         """Gradients of the mean loss by backpropagation: Rumelhart, Hinton & Williams (1986)."""
         forward = self.forward(X)
         T = target_rows(targets, forward.logits.shape[1])
-        result = Gradients(cross_entropy(forward.logits, T), [], [])
+        if label_smoothing:
+            T = smoothed(T, label_smoothing, self.loss)
+        parts = shares(weights, len(X))
+        loss = LOSSES[self.loss]
+        losses = loss.function(forward.logits, T)
+        result = Gradients(losses, float(parts @ losses), [], [])
 
-        # d(-sum t log p)/dz = p sum(t) - t, and the mean over n samples divides by n.
-        dZ = self.operand((softmax(forward.logits) * T.sum(axis=1, keepdims=True) - T) / len(X))
+        dZ = self.operand(loss.gradient(forward.logits, T) * parts[:, np.newaxis])
         for layer in reversed(range(self.n_layers)):
             a = forward.inputs[layer]
             result.weights.insert(0, forward.input_scales[layer] * (a.T @ dZ))
@@ -181,10 +235,23 @@ class ReferenceNet:
 
 
 class ReferenceAdam:
-    """Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1, in its notation."""
+    """Kingma & Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1, in its notation.
 
-    def __init__(self, *, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> None:
+    With weight decay: lines 6 (in the gradient) and 12 (decoupled: AdamW) of Algorithm 2 in Loshchilov &
+    Hutter, "Decoupled weight decay regularization" (2019), whose lambda in line 12 is alpha * weight_decay.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.weight_decay, self.decoupled = weight_decay, decoupled
         self.t = 0
         self.m: list[NDArray[np.floating]] = []
         self.v: list[NDArray[np.floating]] = []
@@ -196,19 +263,26 @@ class ReferenceAdam:
             self.m = [np.zeros_like(theta) for theta in parameters]
             self.v = [np.zeros_like(theta) for theta in parameters]
         self.t += 1
-        for theta, m, v, g in zip(parameters, self.m, self.v, gradients, strict=True):
+        for theta, m, v, gradient in zip(parameters, self.m, self.v, gradients, strict=True):
+            decay = self.weight_decay * theta
+            g = gradient if self.decoupled else gradient + decay
             m[...] = self.beta_1 * m + (1 - self.beta_1) * g
             v[...] = self.beta_2 * v + (1 - self.beta_2) * g**2
             m_hat = m / (1 - self.beta_1**self.t)
             v_hat = v / (1 - self.beta_2**self.t)
-            theta[...] = theta - alpha * m_hat / (np.sqrt(v_hat) + self.epsilon)
+            moved = alpha * m_hat / (np.sqrt(v_hat) + self.epsilon)
+            theta[...] = theta - (moved + alpha * decay if self.decoupled else moved)
 
 
 class ReferenceSGD:
-    """v = momentum * v + g; w -= learning_rate * v."""
+    """v = momentum * v + g; w -= learning_rate * v, or learning_rate * (g + momentum * v) with nesterov.
 
-    def __init__(self, *, momentum: float = 0.0) -> None:
-        self.momentum = momentum
+    Sutskever, Martens, Dahl & Hinton, "On the importance of initialization and momentum in deep learning"
+    (2013), with the learning rate outside of v. g is the gradient plus weight_decay * w.
+    """
+
+    def __init__(self, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.v: list[NDArray[np.floating]] = []
 
     def step(
@@ -216,9 +290,10 @@ class ReferenceSGD:
     ) -> None:
         if not self.v:
             self.v = [np.zeros_like(w) for w in parameters]
-        for w, v, g in zip(parameters, self.v, gradients, strict=True):
+        for w, v, gradient in zip(parameters, self.v, gradients, strict=True):
+            g = gradient + self.weight_decay * w
             v[...] = self.momentum * v + g
-            w[...] = w - learning_rate * v
+            w[...] = w - learning_rate * (g + self.momentum * v if self.nesterov else v)
 
 
 def train_step(
@@ -227,8 +302,11 @@ def train_step(
     X: NDArray[np.uint8] | NDArray[np.floating],
     targets: NDArray[np.int64] | NDArray[np.floating],
     learning_rate: float,
+    *,
+    weights: NDArray[np.floating] | None = None,
+    label_smoothing: float = 0.0,
 ) -> float:
     """Train on one batch and return its mean loss before the update."""
-    gradients = net.gradients(X, targets)
+    gradients = net.gradients(X, targets, weights=weights, label_smoothing=label_smoothing)
     optimizer.step(net.parameters, [*gradients.weights, *gradients.biases], learning_rate)
-    return float(gradients.losses.mean())
+    return gradients.mean_loss

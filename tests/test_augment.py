@@ -17,7 +17,7 @@ from augment_reference import (
     resampled,
 )
 from core_networks import INSTRUCTION_SETS, every_instruction_set
-from fastmlp import SGD, Augmentation, Elastic, Net, NonFiniteLossError, _core
+from fastmlp import SGD, Augmentation, Callback, Elastic, Net, NonFiniteLossError, _core
 
 kernels = _core.kernels
 
@@ -287,6 +287,27 @@ def test_fit_without_distortion_gives_the_same_bits_as_no_augmentation():
     assert bits_of(fitted(IMAGES, LABELS, augment=Augmentation())) == expected
 
 
+@pytest.mark.parametrize("step", [3, 7, 10])
+def test_fit_on_distorted_images_that_was_interrupted_ends_with_the_same_bits(step, tmp_path):
+    # 100 images are 7 batches of an epoch; the file says how they are distorted.
+    class Interrupt(Callback):
+        every = 1
+
+        def on_step(self, net, fit):
+            if fit.step == step:
+                raise KeyboardInterrupt
+
+    net = Net([140, 30, 5], seed=8)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(IMAGES, LABELS, epochs=2, batch_size=16, augment=ALL, callbacks=[Interrupt()])
+    net.save(tmp_path / "checkpoint", training_state=True)
+    resumed = Net.load(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match="augment"):
+        resumed.fit(IMAGES, LABELS, augment=SETTINGS["shift"], resume=True)
+    resumed.fit(IMAGES, LABELS, resume=True)
+    assert bits_of(resumed) == bits_of(fitted(IMAGES, LABELS))
+
+
 def test_fit_leaves_validation_images_alone():
     images = random_images(100, 10, 14, seed=4)
     net = fitted(IMAGES, LABELS, validation_data=(images, LABELS))
@@ -412,7 +433,9 @@ def test_core_checks_what_it_distorts_itself():
     flat = IMAGES.reshape(100, 140)
 
     def run(X, augmentation, ids=None):
-        trainer.run(X, np.zeros(100, np.int64), order, offsets, rates, 1, False, augmentation, 0, ids)
+        trainer.run(
+            X, np.zeros(100, np.int64), order, offsets, rates, 1, False, None, 0.0, augmentation, 0, ids
+        )
 
     run(flat, core)
     run(flat, core, np.arange(100) - 2**62)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import re
+import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,19 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import SGD, Adam, Callback, EarlyStopping, Net, Progress, _training, callbacks
+from fastmlp import (
+    SGD,
+    Adam,
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    Net,
+    Progress,
+    TensorBoard,
+    _training,
+    callbacks,
+    progress,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.random((40, 6), dtype=np.float32)
@@ -74,6 +89,51 @@ def test_hooks_are_called_in_order_with_what_they_may_know(monkeypatch: pytest.M
         "epoch 2 2",
         "end",
     ]
+
+
+class Steps(Callback):
+    """Note the steps that it is told of."""
+
+    def __init__(self, every: Any) -> None:
+        self.every = every
+        self.steps: list[int] = []
+
+    def on_step(self, net: Net, fit: Any) -> None:
+        assert len(fit.history.step_loss) == fit.step == len(net.history.step_loss)
+        self.steps.append(fit.step)
+
+
+@pytest.mark.parametrize("seconds_per_call", [0.0, 1e6])
+def test_on_step_is_called_after_every_so_many_steps_over_all_epochs(
+    seconds_per_call: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_training, "_SECONDS_PER_CALL", seconds_per_call)
+    observers = [Steps(3), Steps(5), Steps(100), Steps(None)]
+    net = new_net()
+    net.fit(X, Y, epochs=4, batch_size=10, callbacks=observers)
+    assert [observer.steps for observer in observers] == [[3, 6, 9, 12, 15], [5, 10, 15], [], []]
+    assert_same_weights(net, fitted(epochs=4))
+
+
+@pytest.mark.parametrize(
+    ("every", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_every_that_is_no_number_of_steps_is_an_error(every: Any, error: type[Exception]) -> None:
+    net = new_net()
+    with pytest.raises(error, match="every must be a whole number of at least 1"):
+        net.fit(X, Y, callbacks=[Steps(every)])
+    assert net.n_epochs == 0
+
+
+def test_on_step_can_stop_the_fit_at_that_very_step() -> None:
+    class StopAt7(Steps):
+        def on_step(self, net: Net, fit: Any) -> None:
+            fit.stop()
+
+    net = new_net()
+    history = net.fit(X, Y, epochs=4, batch_size=10, callbacks=[StopAt7(7)])
+    assert history.n_steps == [4, 3]
+    assert_same_weights(net, fitted(steps=7))
 
 
 def test_on_interval_keeps_its_distance_however_short_an_epoch_is() -> None:
@@ -270,6 +330,113 @@ def test_early_stopping_bad_setting_is_an_error(
         EarlyStopping(**settings)
 
 
+# Logs.
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_csv_logger_writes_what_the_history_has_line_by_line(tmp_path: Path) -> None:
+    class Look(Callback):
+        def on_epoch_end(self, net: Net, fit: Any) -> None:
+            assert len(read_log(path)) == fit.epoch
+
+    path = tmp_path / "log.csv"
+    net = new_net()
+    net.fit(X, Y, epochs=3, batch_size=10, callbacks=[CSVLogger(path), Look()], validation_data=HELD_OUT)
+    net.history.save_csv(tmp_path / "history.csv")
+    assert path.read_text() == (tmp_path / "history.csv").read_text()
+    net.fit(X, Y, epochs=2, callbacks=[CSVLogger(path)])
+    assert [row["epoch"] for row in read_log(path)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("step", [6, 8])
+def test_csv_logger_appends_after_a_resume_and_drops_what_came_after_the_checkpoint(
+    step: int, tmp_path: Path
+) -> None:
+    class Interrupt(Steps):
+        def on_step(self, net: Net, fit: Any) -> None:
+            net.save(tmp_path / "checkpoint", training_state=True)
+            raise KeyboardInterrupt
+
+    path = tmp_path / "log.csv"
+    with pytest.raises(KeyboardInterrupt):
+        new_net().fit(X, Y, epochs=3, batch_size=10, callbacks=[CSVLogger(path), Interrupt(step)])
+    assert len(read_log(path)) == 1
+    with path.open("a") as file:  # as a run would that was killed an epoch after its last checkpoint
+        file.write("2,9.9,,,0.001,1.0,4,40.0\n")
+    net = Net.load(tmp_path / "checkpoint")
+    net.fit(X, Y, callbacks=[CSVLogger(path)], resume=True)
+    assert [row["epoch"] for row in read_log(path)] == ["1", "2", "3"]
+    assert [float(row["loss"]) for row in read_log(path)] == net.history.loss
+
+
+def test_csv_logger_into_a_missing_folder_is_an_error_before_any_step(tmp_path: Path) -> None:
+    net = new_net()
+    with pytest.raises(FileNotFoundError, match=r"missing.log\.csv"):
+        net.fit(X, Y, callbacks=[CSVLogger(tmp_path / "missing" / "log.csv")])
+    assert net.n_epochs == 0
+
+
+class Writer:
+    """Stand in for tensorboardX.SummaryWriter, and remember what is written."""
+
+    def __init__(self, folder: str, purge_step: int | None) -> None:
+        self.folder, self.purge_step = folder, purge_step
+        self.scalars: list[tuple[str, float, int]] = []
+        self.closed = False
+        written.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((name, value, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+written: list[Writer] = []
+
+
+def test_tensor_board_writes_each_number_of_an_epoch_at_its_last_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written.clear()
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
+    net = new_net()
+    history = net.fit(X, Y, epochs=2, batch_size=10, callbacks=[TensorBoard("runs/one")])
+    (writer,) = written
+    assert (writer.folder, writer.purge_step, writer.closed) == (str(Path("runs/one")), None, True)
+    assert ("loss", history.loss[0], 4) in writer.scalars
+    assert ("samples_per_second", history.samples_per_second[1], 8) in writer.scalars
+    assert not any(name.startswith("validation") for name, _, _ in writer.scalars)
+
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, epochs=2, batch_size=10, callbacks=[TensorBoard("runs/two"), Fail(6)])
+    net.fit(X, Y, callbacks=[TensorBoard("runs/two")], resume=True)
+    assert [writer.purge_step for writer in written] == [None, None, 7]
+    assert all(writer.closed for writer in written)
+
+
+class Fail(Steps):
+    def on_step(self, net: Net, fit: Any) -> None:
+        raise ZeroDivisionError
+
+
+def test_tensor_board_files_are_written_by_tensorboard_x(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    new_net().fit(X, Y, epochs=2, callbacks=[TensorBoard(tmp_path / "run")])
+    (file,) = (tmp_path / "run").iterdir()
+    assert b"validation" not in file.read_bytes()
+    assert file.read_bytes().count(b"learning_rate") == 2
+
+
+def test_tensor_board_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r'pip install "fastmlp\[tensorboard\]"'):
+        TensorBoard("runs")
+
+
 # Progress.
 
 
@@ -287,7 +454,7 @@ LAST_LINE = r"epoch 3/3, step 12/12, loss \d\.\d{4}, validation accuracy [01]\.\
 
 
 def test_progress_in_a_file_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     text = shown_in(io.StringIO(), epochs=3, validation_data=HELD_OUT)
     lines = text.split("\n")
     assert lines.pop() == ""
@@ -352,12 +519,21 @@ def test_progress_after_an_interruption_leaves_a_finished_line(file: io.StringIO
     assert "epoch 1/9, step 4/36" in file.getvalue()
 
 
+@pytest.mark.parametrize("file", [io.StringIO(), Terminal()])
+def test_progress_of_a_resumed_fit_counts_the_steps_before(file: io.StringIO) -> None:
+    net = new_net()
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, epochs=3, batch_size=10, callbacks=[Fail(6)])
+    net.fit(X, Y, callbacks=[Progress(file=file)], resume=True)
+    assert "epoch 3/3, step 12/12" in file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.4, "00:00"), (59.6, "01:00"), (3599, "59:59"), (3600, "1:00:00"), (1e6, "277:46:40")],
 )
 def test_duration_is_written_in_hours_minutes_and_seconds(seconds: float, words: str) -> None:
-    assert callbacks._duration(seconds) == words
+    assert progress._duration(seconds) == words
 
 
 def test_public_names_of_callbacks_are_exported() -> None:

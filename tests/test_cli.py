@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from safetensors.numpy import save_file
 
 from drawn_digits import drawn, like_mnist, write_dataset
-from fastmlp import Net, _core, cli, datasets
+from fastmlp import Net, _core, callbacks, cli, datasets
 
 FILES = {cli.MODEL, cli.HISTORY, *cli.PICTURES}
 SETTINGS = ["--layers", "32", "--epochs", "12", "--batch-size", "16", "--threads", "1"]
@@ -170,6 +170,7 @@ def test_train_into_an_earlier_run_refuses_unless_told_to_overwrite(
         (["--epochs", "2", "--steps", "2"], "--steps"),
         (["--learning-rate", "0"], "0"),
         (["--momentum", "0.5"], "--momentum"),
+        (["--schedule", "sudden"], "sudden"),
         (["--initializer", "normal:1"], "normal:1"),
         (["--threads", "0"], "0"),
         (["--no-such-option"], "--no-such-option"),
@@ -215,9 +216,9 @@ def test_train_on_auto_without_mnist_falls_back_and_says_so(
     assert (tmp_path / "run" / cli.MODEL).exists()
 
 
-def test_train_interrupted_exits_130_and_leaves_a_model_that_loads(trained: Trained, tmp_path: Path) -> None:
-    endless = ["--layers", "32", "--epochs", "10000000", "--cooldown", "0", "--threads", "1"]
-    command = ["train", "--dataset", str(trained.data), "-o", str(tmp_path / "run"), *endless]
+def interrupt_training(trained: Trained, folder: Path, *settings: str) -> str:
+    """Train in a process of its own, press Ctrl-C after its first epoch, and return what it then says."""
+    command = ["train", "--dataset", str(trained.data), "-o", str(folder), "--layers", "32", *settings]
     with subprocess.Popen(
         [sys.executable, "-m", "fastmlp", *command],
         stdout=subprocess.PIPE,
@@ -233,10 +234,107 @@ def test_train_interrupted_exits_130_and_leaves_a_model_that_loads(trained: Trai
         finally:
             process.kill()
     assert process.returncode == 130
+    return rest
+
+
+def test_train_interrupted_exits_130_and_leaves_a_model_that_loads(trained: Trained, tmp_path: Path) -> None:
+    rest = interrupt_training(trained, tmp_path / "run", "--epochs", "10000000", "--threads", "1")
     assert "Interrupted after step" in rest
+    assert "--resume goes on" in rest
     assert "Traceback" not in rest
     assert {path.name for path in (tmp_path / "run").iterdir()} == {cli.MODEL, cli.HISTORY}
-    assert len(Net.load(tmp_path / "run" / cli.MODEL).history.step_loss) > 0
+    net = Net.load(tmp_path / "run" / cli.MODEL)
+    assert len(net.history.step_loss) > 0
+    assert net.can_resume
+
+
+class Press(callbacks.Callback):
+    """Press Ctrl-C, as it were."""
+
+    every = 20
+
+    def on_step(self, net: Net, fit: callbacks.Fit) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    "settings", [[], ["--patience", "2", "--optimizer", "sgd"], ["--schedule", "plateau"]]
+)
+def test_train_resumed_ends_with_the_same_weights_as_uninterrupted(
+    trained: Trained, run: Run, tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ["train", "--dataset", trained.data]
+    everything = [*SETTINGS, *settings]
+    assert run(*train, "-o", tmp_path / "straight", *everything).status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "Progress", Press)
+        assert run(*train, "-o", tmp_path / "run", *everything).status == 130
+    assert "holds an earlier run" in assert_refused(run(*train, "-o", tmp_path / "run", *everything))
+    ran = run(*train, "-o", tmp_path / "run", "--resume")
+    assert ran.status == 0
+    straight, resumed = (Net.load(tmp_path / name / cli.MODEL) for name in ("straight", "run"))
+    np.testing.assert_array_equal(resumed.weights[0], straight.weights[0])
+    np.testing.assert_array_equal(resumed.history.step_loss, straight.history.step_loss)
+    assert resumed.history.notes == straight.history.notes
+    assert all(note in ran.out for note in straight.history.notes)
+    assert "came to its end" in assert_refused(run(*train, "-o", tmp_path / "run", "--resume"))
+
+
+def test_train_resumed_refuses_settings_and_other_data(trained: Trained, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    interrupt_training(trained, folder, "--epochs", "10000000", "--threads", "1")
+    before = (folder / cli.MODEL).read_bytes()
+    resume = ["train", "-o", folder, "--resume"]
+    ran = run(*resume, "--dataset", trained.data, "--epochs", "3")
+    assert "--resume goes with --dataset, --output, --threads and --quiet only" in assert_refused(ran)
+    other = datasets.load(trained.data)
+    clothes = dataclasses.replace(other, class_names=tuple("abcdefghij"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", lambda name: clothes)
+        assert "on another data set" in assert_refused(run(*resume, "--dataset", trained.data))
+    assert (folder / cli.MODEL).read_bytes() == before
+
+
+def test_train_resumed_in_a_folder_without_a_run_exits_2(trained: Trained, run: Run, tmp_path: Path) -> None:
+    ran = run("train", "--dataset", trained.data, "-o", tmp_path / "none", "--resume")
+    assert cli.MODEL in assert_refused(ran)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_train_interrupted_before_its_first_step_leaves_nothing(
+    trained: Trained, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PressAtOnce(callbacks.Callback):
+        def on_fit_begin(self, net: Net, fit: callbacks.Fit) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "Progress", PressAtOnce)
+    ran = run("train", "--dataset", trained.data, "-o", tmp_path / "run", *SETTINGS)
+    assert ran.status == 130
+    assert "nothing was saved" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("settings", "constant"),
+    [
+        ([], False),
+        (["--steps", "9"], True),
+        (["--patience", "3"], True),
+        (["--schedule", "constant"], True),
+        (["--schedule", "one-cycle", "--steps", "9"], False),
+    ],
+)
+def test_train_chooses_the_schedule_that_help_tells(
+    trained: Trained, run: Run, tmp_path: Path, settings: list[str], constant: bool
+) -> None:
+    length = [] if "--steps" in settings else ["--epochs", "2"]
+    run("train", "--dataset", trained.data, "-o", tmp_path, "--layers", "none", *length, *settings)
+    rates = Net.load(tmp_path / cli.MODEL).history.learning_rate
+    assert (len(set(rates)) == 1 and rates[0] == cli._ADAM_RATE) == constant
 
 
 # evaluate, show, info

@@ -24,7 +24,16 @@ from core_networks import (
 )
 from error_bounds import EPSILON, UNIT_ROUNDOFF, bounds
 from fastmlp import _core
-from reference import ACTIVATIONS, ReferenceAdam, ReferenceNet, ReferenceSGD, softmax
+from reference import (
+    ACTIVATIONS,
+    LOSSES,
+    ReferenceAdam,
+    ReferenceNet,
+    ReferenceSGD,
+    sigmoid,
+    softmax,
+    target_rows,
+)
 from training_twin import train_beside_twin
 
 # Around every tile, vector and panel there is, and some odd ones.
@@ -51,32 +60,39 @@ def assert_forward_agrees(net, network, X, targets):
         actual = network.forward(X, layer + 1, 0)
         assert actual.dtype == np.float32
         assert_within(actual, expected.outputs[layer], bound.outputs[layer])
-    assert_within(network.softmax(X, 0), softmax(expected.logits), bound.probabilities)
+    if net.loss == "softmax_cross_entropy":
+        assert_within(network.softmax(X, 0), softmax(expected.logits), bound.probabilities)
+    if net.loss == "sigmoid_cross_entropy":
+        assert_within(network.sigmoid(X, 0), sigmoid(expected.logits), bound.probabilities)
 
+    exact_loss = LOSSES[net.loss].function(expected.logits, target_rows(targets, expected.logits.shape[1]))
     loss, predictions = network.evaluate(X, targets, 0)
-    assert abs(loss - net.gradients(X, targets).losses.sum()) <= bound.losses.sum()
+    assert abs(loss - exact_loss.sum()) <= bound.losses.sum()
+    same_loss, outputs = network.evaluate_outputs(X, targets, 0)
+    assert same_loss == loss
+    np.testing.assert_array_equal(outputs, network.forward(X, net.n_layers, 0))
     # The predicted class may lose against the oracle's by no more than the errors of both.
     rows = np.arange(len(X))
     chosen, best = expected.logits[rows, predictions], expected.logits.max(axis=1)
     assert (best - chosen <= 2 * bound.pre_activations[-1].max(axis=1)).all()
 
 
-def assert_gradients_agree(net, network, X, targets, *, threads=None):
+def assert_gradients_agree(net, network, X, targets, *, threads=None, **how):
     """Read off all gradients from one step of plain SGD, and hold them and the loss against the oracle.
 
     The learning rate is 2^12: it scales a gradient without rounding it, and little of it is lost when the
     core subtracts it from a weight around 1: w - rate g is rounded, by u |w - rate g|.
+    how: weights and label_smoothing.
     """
     rate = 2.0**12
     before = [p.astype(np.float64) for p in net.parameters]
-    expected, bound = net.gradients(X, targets), bounds(net, X, targets)
+    expected, bound = net.gradients(X, targets, **how), bounds(net, X, targets, **how)
 
-    result = run_batches(sgd_trainer(network), X, targets, [np.arange(len(X))], rate, threads=threads)
+    result = run_batches(sgd_trainer(network), X, targets, [np.arange(len(X))], rate, threads=threads, **how)
 
     assert result.stopped == ""
-    mean_loss = expected.losses.mean()
-    loss_bound = bound.losses.mean() + UNIT_ROUNDOFF * mean_loss
-    assert_within(result.losses, np.array([mean_loss]), np.array([loss_bound]))
+    loss_bound = bound.mean_loss + UNIT_ROUNDOFF * expected.mean_loss
+    assert_within(result.losses, np.array([expected.mean_loss]), np.array([loss_bound]))
     after = parameters_of(network, net.n_layers)
     for old, new, gradient, error in zip(
         before,
@@ -172,6 +188,82 @@ def test_gradients_of_dense_and_sparse_rows_agree_with_the_oracle(density, dtype
 
 
 @every_instruction_set
+@every_precision
+@every_input
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+def test_losses_of_independent_outputs_and_their_gradients_agree_with_the_oracle(
+    loss, dtype, precision, instruction_set
+):
+    rng = np.random.default_rng(19)
+    for sizes in ([1, 1], [7, 5, 3], [33, 17, 16], [100, 31, 6, 17]):
+        for n in (1, 7, 33, 100):
+            activations = ["tanh"] * (len(sizes) - 2)
+            net = random_net(rng, sizes, activations, mixed_bfloat16=PRECISIONS[precision], loss=loss)
+            X, targets = random_inputs(rng, dtype, n, sizes[0]), random_targets(rng, loss, n, sizes[-1])
+            network = network_like(net, instruction_set)
+            assert_forward_agrees(net, network, X, targets)
+            assert_gradients_agree(net, network, X, targets)
+
+
+KINDS_OF_TARGETS = {  # and their loss
+    "labels": "softmax_cross_entropy",
+    "probabilities": "softmax_cross_entropy",
+    "sigmoid_cross_entropy": "sigmoid_cross_entropy",
+    "squared_error": "squared_error",
+}
+
+
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("kind", KINDS_OF_TARGETS)
+def test_gradients_of_weighted_samples_and_smoothed_labels_agree_with_the_oracle(
+    kind, label_smoothing, weighted, precision, instruction_set
+):
+    if label_smoothing and kind == "squared_error":
+        label_smoothing = 0.0  # it has no labels
+    rng = np.random.default_rng(20)
+    for sizes in ([1, 1], [7, 5, 3], [33, 17, 16], [100, 31, 6, 17]):
+        for n in (1, 7, 33, 100):
+            activations = ["gelu"] * (len(sizes) - 2)
+            mixed, loss = PRECISIONS[precision], KINDS_OF_TARGETS[kind]
+            net = random_net(rng, sizes, activations, mixed_bfloat16=mixed, loss=loss)
+            X, targets = random_inputs(rng, "float32", n, sizes[0]), random_targets(rng, kind, n, sizes[-1])
+            weights = (
+                (rng.random(n) * rng.choice([0, 1, 1, 1e-3], n)).astype(np.float32) if weighted else None
+            )
+            if weighted:
+                weights[0] = 0.5  # one at least is not 0
+            network = network_like(net, instruction_set)
+            how = {"weights": weights, "label_smoothing": label_smoothing}
+            assert_gradients_agree(net, network, X, targets, **how)
+
+            network = network_like(net, instruction_set)
+            expected = net.gradients(X, targets, weights=weights)
+            total = n if weights is None else weights.sum(dtype=np.float64)
+            bound = bounds(net, X, targets, weights=weights).mean_loss
+            for evaluate in (network.evaluate, network.evaluate_outputs):
+                loss_sum, _ = evaluate(X, targets, 0, weights)
+                assert abs(loss_sum / total - expected.mean_loss) <= bound
+
+
+@every_instruction_set
+@pytest.mark.parametrize("kind", KINDS_OF_TARGETS)
+def test_batch_whose_weights_are_all_zero_has_loss_and_gradient_zero(kind, instruction_set):
+    rng = np.random.default_rng(21)
+    net = random_net(rng, [6, 5, 4], ["relu"], loss=KINDS_OF_TARGETS[kind])
+    X, targets = random_inputs(rng, "float32", 10, 6), random_targets(rng, kind, 10, 4)
+    network = network_like(net, instruction_set)
+    weights = np.where(np.arange(10) < 5, 0, 1).astype(np.float32)
+    result = run_batches(sgd_trainer(network), X, targets, [np.arange(5)], 1.0, weights=weights)
+    assert result.stopped == ""
+    np.testing.assert_array_equal(result.losses, [0.0])
+    for before, after in zip(net.parameters, parameters_of(network, 2), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+@every_instruction_set
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(data=st.data())
 def test_gradients_of_any_net_agree_with_the_oracle(instruction_set, data):
@@ -209,6 +301,21 @@ OPTIMIZERS = {
     "adam": (ReferenceAdam, adam_trainer, 1e-3),
     "sgd": (ReferenceSGD, sgd_trainer, 0.1),
     "momentum": (lambda: ReferenceSGD(momentum=0.9), lambda network: sgd_trainer(network, 0.9), 0.02),
+    "nesterov": (
+        lambda: ReferenceSGD(momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda network: sgd_trainer(network, 0.9, nesterov=True, weight_decay=0.01),
+        0.02,
+    ),
+    "adam_decay": (
+        lambda: ReferenceAdam(weight_decay=0.01),
+        lambda network: adam_trainer(network, weight_decay=0.01),
+        1e-3,
+    ),
+    "adamw": (
+        lambda: ReferenceAdam(weight_decay=0.1, decoupled=True),
+        lambda network: adam_trainer(network, weight_decay=0.1, decoupled=True),
+        1e-3,
+    ),
 }
 
 
@@ -634,3 +741,71 @@ def test_optimizer_set_again_keeps_its_moments_and_another_kind_starts_anew():
         set_optimizer(trainer)
         run_batches(trainer, X, labels, batch, 0.01)
     np.testing.assert_array_equal(network.weights(0), fresh.weights(0))
+
+
+@pytest.mark.parametrize("make_trainer", [adam_trainer, lambda network: sgd_trainer(network, 0.9)])
+@every_precision
+def test_state_carried_over_as_arrays_trains_on_in_another_net(precision, make_trainer):
+    rng = np.random.default_rng(19)
+    net = random_net(rng, [21, 18, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision])
+    X, labels = random_inputs(rng, "float32", 30, 21), rng.integers(0, 3, 30)
+    batches = np.split(rng.permutation(30), 6)
+    straight = network_like(net, INSTRUCTION_SETS[-1])
+    trainer = make_trainer(straight)
+    run_batches(trainer, X, labels, batches[:3], 0.01)
+    state = trainer.snapshot()
+    run_batches(trainer, X, labels, batches[3:], 0.01)
+
+    other = network_like(
+        random_net(rng, [21, 18, 3], ["relu"], mixed_bfloat16=PRECISIONS[precision]), INSTRUCTION_SETS[-1]
+    )
+    trainer = make_trainer(other)
+    trainer.restore(trainer.state_of(state.arrays, state.beta_powers))
+    run_batches(trainer, X, labels, batches[3:], 0.01)
+    for a, b in zip(parameters_of(other, 2), parameters_of(straight, 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_state_of_arrays_has_the_same_bits_whatever_they_are():
+    rng = np.random.default_rng(20)
+    network = network_like(random_net(rng, [9, 6, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    trainer = adam_trainer(network)
+    arrays = trainer.snapshot().arrays
+    for parts in arrays.values():
+        for part in parts:
+            bits = rng.integers(
+                0, 2**32, part.shape, dtype=np.uint32
+            )  # denormals, infinities, NaNs of all kinds
+            part[...] = bits.view(np.float32)
+    powers = float.fromhex("0x1.23456789abcdep-7"), 5e-324
+    state = trainer.state_of(arrays, powers)
+    assert state.beta_powers == powers
+    for name, parts in state.arrays.items():
+        for part, original in zip(parts, arrays[name], strict=True):
+            np.testing.assert_array_equal(part.view(np.uint32), original.view(np.uint32))
+    trainer.restore(state)
+    assert not network.is_finite
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda arrays: arrays.pop("second_moment"),
+        lambda arrays: arrays.update(third_moment=arrays["second_moment"]),
+        lambda arrays: arrays.update(third_moment=arrays.pop("second_moment")),
+        lambda arrays: arrays["parameters"].pop(),
+        lambda arrays: arrays["parameters"].append(np.zeros(3, np.float32)),
+        lambda arrays: arrays["first_moment"].reverse(),
+        lambda arrays: arrays["first_moment"].__setitem__(0, np.zeros((6, 9), np.float32)),
+        lambda arrays: arrays["first_moment"].__setitem__(1, np.zeros(7, np.float32)),
+        lambda arrays: arrays["first_moment"].__setitem__(0, np.zeros((9, 6))),
+        lambda arrays: arrays["first_moment"].__setitem__(0, np.zeros((6, 9), np.float32).T),
+    ],
+)
+def test_state_of_arrays_that_do_not_fit_is_an_error(damage):
+    network = network_like(random_net(np.random.default_rng(21), [9, 6, 3], ["relu"]), INSTRUCTION_SETS[-1])
+    trainer = adam_trainer(network)
+    arrays = trainer.snapshot().arrays
+    damage(arrays)
+    with pytest.raises(ValueError):
+        trainer.state_of(arrays, (1.0, 1.0))

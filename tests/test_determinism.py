@@ -100,6 +100,46 @@ def test_training_with_every_activation_and_sgd_gives_the_same_bits(activation, 
     assert results == results[:1] * len(THREADS)
 
 
+LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
+
+
+@every_instruction_set
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_with_every_loss_and_weights_gives_the_same_bits(loss, instruction_set):
+    expected = None
+    for threads in THREADS:
+        actual = outcome_of_loss(loss, instruction_set, threads)
+        expected = expected or actual
+        assert actual == expected
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(FUSED_SETS, 2)), ids="-".join)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_on_sets_with_fused_multiply_add_gives_the_same_bits(loss, pair):
+    missing = [name for name in pair if name not in INSTRUCTION_SETS]
+    if missing:
+        pytest.skip(f"this machine lacks {', '.join(missing)}: {' and '.join(pair)} were not compared")
+    assert outcome_of_loss(loss, pair[0], 2) == outcome_of_loss(loss, pair[1], 3)
+
+
+def outcome_of_loss(loss, instruction_set, threads):
+    """Return all that training with weights and smoothed labels and evaluating afterwards compute."""
+    net, X, labels, batches = make_case(LARGE["many_classes"], "float32", mixed=False, activation="tanh")
+    net.loss = loss
+    rng = np.random.default_rng(6)
+    targets = random_targets(rng, loss, len(X), net.weights[-1].shape[1]) if loss != LOSSES[0] else labels
+    how = {
+        "weights": rng.random(len(X), np.float32),
+        "label_smoothing": 0.1 if loss != "squared_error" else 0.0,
+    }
+    network = network_like(net, instruction_set)
+    result = run_batches(adam_trainer(network), X, targets, batches, 0.01, threads=threads, **how)
+    assert result.team_size == threads
+    total, outputs = network.evaluate_outputs(X, targets, threads, how["weights"])
+    found = bits([outputs, network.sigmoid(X, threads)])
+    return trained_bits(network, net.n_layers, [result]), found, total
+
+
 @pytest.mark.parametrize("pair", list(itertools.combinations(FUSED_SETS, 2)), ids="-".join)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "gelu"])
 @pytest.mark.parametrize("shape", [*SMALL, *LARGE])

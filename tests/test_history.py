@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,21 @@ def test_repr_tells_the_last_numbers() -> None:
     history = fitted(validation_split=0.25)
     assert repr(history).startswith("<History: 3 epochs, 6 steps, loss ")
     assert "validation accuracy" in repr(history)
+
+
+def test_to_pandas_has_a_row_for_each_epoch() -> None:
+    pd = pytest.importorskip("pandas")
+    history = fitted(validation_split=0.25)
+    frame = history.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    assert (frame.index.name, list(frame.index)) == ("epoch", [1, 2, 3])
+    for name in COLUMNS:
+        assert frame[name].tolist() == getattr(history, name)
+    assert "validation_loss" not in fitted().to_pandas()
+    assert History().to_pandas().empty
+
+
+def test_to_pandas_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        fitted().to_pandas()

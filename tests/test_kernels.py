@@ -17,15 +17,23 @@ from error_bounds import (
     TINY,
     UNIT_ROUNDOFF,
     gamma,
+    output_bounds,
+    sigmoid_bounds,
+    smoothed_bound,
     softmax_bounds,
+    squared_error_bound,
 )
 from fastmlp import _core
 from reference import (
     ACTIVATIONS,
+    LOSSES,
     ReferenceAdam,
     ReferenceSGD,
     cross_entropy,
     round_to_bfloat16,
+    sigmoid,
+    sigmoid_cross_entropy,
+    smoothed,
     softmax,
     target_rows,
 )
@@ -460,6 +468,120 @@ def test_logarithm_in_the_loss_is_right_to_two_epsilon_from_1_to_10000_classes(i
         assert_relative(losses, np.full(17, np.log(n_classes)), relative=2 * EPSILON)
 
 
+# Losses of independent outputs.
+
+
+@every_instruction_set
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_sigmoid_at_all_sizes_agrees_with_the_oracle(scale, instruction_set):
+    rng = np.random.default_rng(13)
+    for rows, n_outputs in itertools.product(ROWS, CLASSES):
+        outputs = (scale * rng.normal(size=(rows, n_outputs))).astype(np.float32)
+        exact = outputs.astype(np.float64)
+        error, _ = sigmoid_bounds(exact, 0.0, np.zeros_like(exact))
+        actual = kernels.sigmoid(instruction_set, outputs)
+        assert actual.shape == outputs.shape
+        assert (np.abs(actual - sigmoid(exact)) <= error).all()
+
+
+@every_instruction_set
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_loss_of_independent_outputs_at_all_sizes_agrees_with_the_oracle(scale, loss, instruction_set):
+    rng = np.random.default_rng(14)
+    kernel = getattr(kernels, loss)
+    for rows, n_outputs in itertools.product(ROWS, CLASSES):
+        outputs = (scale * rng.normal(size=(rows, n_outputs))).astype(np.float32)
+        targets = random_targets(rng, loss, rows, n_outputs)
+        exact, T = outputs.astype(np.float64), targets.astype(np.float64)
+        expected, slope = LOSSES[loss].function(exact, T), LOSSES[loss].gradient(exact, T)
+        if loss == "squared_error":
+            loss_error, slope_error = squared_error_bound(exact, 0.0, T), 0.0
+        else:
+            p_error, loss_error = sigmoid_bounds(exact, 0.0, T)
+            slope_error = p_error / n_outputs
+
+        losses, delta = kernel(instruction_set, outputs, targets, 0.125, False)
+
+        assert (np.abs(losses - expected) <= loss_error).all()
+        # Rounded are the difference, the factor over n_outputs, and the product; an eighth is exact.
+        bound = slope_error + gamma(3) * (np.abs(slope) + slope_error)
+        assert (np.abs(8 * delta.astype(np.float64) - slope) <= bound + 8 * TINY).all()
+
+        rounded = kernel(instruction_set, outputs, targets, 0.125, True)
+        np.testing.assert_array_equal(rounded[0], losses)
+        np.testing.assert_array_equal(rounded[1], round_to_bfloat16(delta))
+
+
+@every_instruction_set
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy", "squared_error"])
+def test_weight_of_a_row_scales_its_delta_and_not_its_loss(kind, label_smoothing, instruction_set):
+    if label_smoothing and kind == "squared_error":
+        label_smoothing = 0.0  # it has no labels
+    rng = np.random.default_rng(16)
+    kernel = getattr(kernels, kind if kind in LOSSES else "softmax_cross_entropy")
+    for rows, n_outputs in itertools.product(ROWS, CLASSES):
+        outputs = rng.normal(size=(rows, n_outputs)).astype(np.float32)
+        targets = random_targets(rng, kind, rows, n_outputs)
+        weights = 2.0 ** rng.integers(-3, 4, rows).astype(np.float32)  # products with them are exact
+        weights[rows // 2 :: 3] = 0.0
+        arguments = instruction_set, outputs, targets, 0.125, False
+        losses, delta = kernel(*arguments, None, label_smoothing)
+        same_losses, weighted = kernel(*arguments, weights, label_smoothing)
+        np.testing.assert_array_equal(same_losses, losses)
+        np.testing.assert_array_equal(weighted, delta * weights[:, np.newaxis])
+
+
+@every_instruction_set
+@pytest.mark.parametrize("label_smoothing", [0.1, 0.999])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy"])
+def test_cross_entropy_of_smoothed_labels_agrees_with_the_oracle(kind, label_smoothing, instruction_set):
+    rng = np.random.default_rng(17)
+    loss = kind if kind in LOSSES else "softmax_cross_entropy"
+    for rows, n_outputs, scale in itertools.product(ROWS, CLASSES, (1.0, 1e4)):
+        outputs = (scale * rng.normal(size=(rows, n_outputs))).astype(np.float32)
+        targets = random_targets(rng, kind, rows, n_outputs)
+        exact = outputs.astype(np.float64)
+        rows_of_T = target_rows(targets, n_outputs)
+        T = smoothed(rows_of_T, label_smoothing, loss)
+        T_error = smoothed_bound(rows_of_T, label_smoothing, loss)
+        _, loss_error, slope_error, roundings = output_bounds(loss, exact, np.zeros_like(exact), T, T_error)
+        losses, delta = getattr(kernels, loss)(
+            instruction_set, outputs, targets, 0.125, False, None, label_smoothing
+        )
+        assert (np.abs(losses - LOSSES[loss].function(exact, T)) <= loss_error).all()
+        slope = LOSSES[loss].gradient(exact, T)
+        bound = slope_error + gamma(roundings) * (np.abs(slope) + slope_error)
+        assert (np.abs(8 * delta.astype(np.float64) - slope) <= bound + 8 * TINY).all()
+
+
+@every_instruction_set
+def test_sigmoid_cross_entropy_of_a_sure_and_right_output_is_small_but_not_zero(instruction_set):
+    # The logarithm of 1 + exp(-|z|) is exact in relative terms: 1 + exp(-|z|) would be 1 above |z| = 17.
+    z = np.linspace(0, 80, 161, dtype=np.float32)[:, np.newaxis]
+    losses, _ = kernels.sigmoid_cross_entropy(instruction_set, z, np.ones_like(z), 1.0, False)
+    expected = sigmoid_cross_entropy(z.astype(np.float64), np.ones(z.shape))
+    # The exponential's error, the logarithm's, and z's reduction inside the former.
+    assert_relative(losses, expected, relative=6 * EPSILON)
+
+
+@every_instruction_set
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_output_that_is_not_finite_spoils_the_loss_of_its_row_alone(bad, loss, instruction_set):
+    rng = np.random.default_rng(15)
+    for n_outputs in CLASSES:
+        outputs = rng.normal(size=(20, n_outputs)).astype(np.float32)
+        for target, column in itertools.product((0, 0.5, 1), (0, n_outputs - 1)):
+            spoilt = outputs.copy()
+            spoilt[17, column] = bad
+            targets = np.full(outputs.shape, target, np.float32)
+            losses, _ = getattr(kernels, loss)(instruction_set, spoilt, targets, 1.0, False)
+            assert not np.isfinite(losses[17])
+            assert np.isfinite(losses[np.arange(20) != 17]).all()
+
+
 # Optimisers. Their counts are multiples of 16, as the arenas'.
 
 COUNTS = (0, 16, 32, 48, 112)
@@ -494,32 +616,68 @@ def test_adam_step_worked_by_hand_agrees(instruction_set):
 
 
 @every_instruction_set
+def test_weight_decay_steps_worked_by_hand_agree(instruction_set):
+    # The numbers of test_reference.py. Adam: theta 2, gradient 1 and decay 1/2 of 2 in it, or gradient 2 and
+    # 0.1 times 1/2 of 2 beside it.
+    ones, zero = np.ones(16, np.float32), np.zeros(16, np.float32)
+    settings = (1, 0.1, 0.5, 0.75, 1.0, 0.5)
+    theta, m, v = kernels.adam(instruction_set, ones, 2 * ones, zero, zero, *settings, decoupled=False)
+    np.testing.assert_array_equal([m, v], 1)
+    np.testing.assert_allclose(theta, 29 / 15, rtol=EPSILON)
+    theta, m, v = kernels.adam(instruction_set, 2 * ones, 2 * ones, zero, zero, *settings, decoupled=True)
+    np.testing.assert_array_equal([m, v], 1)
+    np.testing.assert_allclose(theta, 11 / 6, rtol=EPSILON)
+    # SGD: momentum 1/2, rate 1/4, decay 1/2, w = 2, velocity 2, gradient 3: g = 4, v = 5, w = 3/4; with
+    # nesterov the step is 4 + 5/2: w = 3/8. Nothing is rounded.
+    arguments = (instruction_set, 3 * ones, 2 * ones, 2 * ones, 0.25, 0.5)
+    np.testing.assert_array_equal(kernels.sgd(*arguments, False, 0.5), [0.75 * ones, 5 * ones])
+    np.testing.assert_array_equal(kernels.sgd(*arguments, True, 0.5), [0.375 * ones, 5 * ones])
+
+
+@every_instruction_set
+@pytest.mark.parametrize("decay", ["", "in_gradient", "decoupled"])
 @pytest.mark.parametrize("step", [1, 2, 10, 1000, 100_000])
-def test_adam_agrees_with_the_oracle(step, instruction_set):
+def test_adam_agrees_with_the_oracle(step, decay, instruction_set):
     rng = np.random.default_rng(11)
     alpha, beta_1, beta_2, epsilon = 0.01, 0.9, 0.999, 1e-8
+    weight_decay, decoupled = (0.1 if decay else 0.0), decay == "decoupled"
     for count in COUNTS:
         theta = rng.normal(size=count).astype(np.float32)
         # Gradients and moments of very different sizes.
         g, m = (rng.normal(size=(2, count)) * 10.0 ** rng.integers(-9, 9, (2, count))).astype(np.float32)
         v = np.abs(m * rng.normal(size=count)).astype(np.float32) ** 2
-        oracle = ReferenceAdam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+        oracle = ReferenceAdam(
+            beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay, decoupled=decoupled
+        )
         oracle.t, oracle.m, oracle.v = step - 1, [m.astype(np.float64)], [v.astype(np.float64)]
         expected = theta.astype(np.float64)
         oracle.step([expected], [g.astype(np.float64)], alpha)
 
-        new = kernels.adam(instruction_set, g, theta, m, v, step, alpha, beta_1, beta_2, epsilon)
+        settings = (step, alpha, beta_1, beta_2, epsilon, weight_decay, decoupled)
+        new = kernels.adam(instruction_set, g, theta, m, v, *settings)
 
+        # Decay in g: its product with theta and the sum are rounded.
+        decayed = np.float64(0.1 if decay == "in_gradient" else 0.0) * theta
+        g_error = gamma(3) * np.abs(decayed) + (UNIT_ROUNDOFF * np.abs(g + decayed) if decayed.any() else 0.0)
         # m: a rounded beta_1 times m, a rounded 1 - beta_1 times g, and their sum, which may cancel.
-        m_error = gamma(3) * (beta_1 * np.abs(m) + (1 - beta_1) * np.abs(g))
+        m_error = gamma(3) * (beta_1 * np.abs(m) + (1 - beta_1) * np.abs(g + decayed))
+        m_error += (1 - beta_1) * g_error * (1 + gamma(3))
         # v: one factor more, and nothing cancels.
         v_error = gamma(4) * oracle.v[0] + TINY
+        v_error += (1 - beta_2) * g_error * (2 * np.abs(g + decayed) + g_error) * (1 + gamma(4))
         # theta: rate and correction are rounded, then product, root (which halves what came before),
         # epsilon, sum, product with m, division: 9 roundings and half of v's; and the subtraction.
         correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
         denominator = np.sqrt(oracle.v[0] / correction_2) + epsilon
         moved = alpha * (np.abs(oracle.m[0]) + m_error) / correction_1 / denominator
         error = moved * gamma(9 + 2) + alpha * m_error / correction_1 / denominator
+        if (
+            decay == "in_gradient"
+        ):  # v's error is no longer a few roundings of itself where g + decayed cancels
+            error += moved * v_error / np.maximum(oracle.v[0] - v_error, TINY)
+        if decoupled:  # alpha times decay, its product with theta and the sum with what moved are rounded
+            error += gamma(2) * alpha * 0.1 * np.abs(theta)
+            error += UNIT_ROUNDOFF * (moved + alpha * 0.1 * np.abs(theta))
         assert_updated(new[0], expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))
         assert_updated(new[1], oracle.m[0], m_error)
         assert_updated(new[2], oracle.v[0], v_error)
@@ -544,22 +702,31 @@ def test_sgd_step_worked_by_hand_agrees(instruction_set):
 
 
 @every_instruction_set
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd_agrees_with_the_oracle(momentum, instruction_set):
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_sgd_agrees_with_the_oracle(momentum, nesterov, weight_decay, instruction_set):
     rng = np.random.default_rng(12)
     rate = 0.01
     for count in COUNTS:
         w, g, v = (rng.normal(size=(3, count)) * 10.0 ** rng.integers(-6, 6, (3, count))).astype(np.float32)
-        oracle = ReferenceSGD(momentum=momentum)
+        oracle = ReferenceSGD(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         oracle.v = [v.astype(np.float64)]
-        expected = w.astype(np.float64)
+        w_before = w.astype(np.float64)
+        expected = w_before.copy()
         oracle.step([expected], [g.astype(np.float64)], rate)
 
-        new_w, new_v, operand = kernels.sgd(instruction_set, g, w, v, rate, momentum)
+        new_w, new_v, operand = kernels.sgd(instruction_set, g, w, v, rate, momentum, nesterov, weight_decay)
 
-        # Rounded are momentum, its product with v and the sum; then the rate, its product and the difference.
-        v_error = gamma(3) * (momentum * np.abs(v) + np.abs(g))
-        error = rate * (v_error + gamma(2) * (np.abs(oracle.v[0]) + v_error))
+        # Rounded are the decay, its product with w and the sum: 3 roundings of g. Then momentum, its product
+        # with v and the sum; for nesterov, once more. Last the rate, its product and the difference.
+        g_size = np.abs(g.astype(np.float64)) + weight_decay * np.abs(w_before)
+        g_error = gamma(3) * g_size if weight_decay else 0.0 * g_size
+        v_error = gamma(3) * (momentum * np.abs(v) + g_size + g_error) + g_error
+        step_size, step_error = np.abs(oracle.v[0]), v_error
+        if nesterov:
+            step_size = momentum * step_size + g_size
+            step_error = momentum * v_error + g_error + gamma(3) * (step_size + momentum * v_error + g_error)
+        error = rate * (step_error + gamma(2) * (step_size + step_error))
         assert_updated(new_v, oracle.v[0], v_error)
         assert_operand(operand, new_w, instruction_set)
         assert_updated(new_w, expected, error + UNIT_ROUNDOFF * (np.abs(expected) + error))

@@ -80,7 +80,8 @@ def test_file_is_safetensors_that_its_own_library_reads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensors["history.step_loss"], NET.history.step_loss)
     with safetensors.safe_open(tmp_path / "net.safetensors", "numpy") as file:
         metadata = json.loads(file.metadata()["fastmlp"])
-    assert metadata["format_version"] == 1
+    assert metadata["format_version"] == 2
+    assert metadata["loss"] == "softmax_cross_entropy"
     assert metadata["layer_sizes"] == [6, 5, 3]
     assert metadata["initializer"] == {"mean": 0.0, "std": 0.5, "bias_too": False}
 
@@ -201,8 +202,8 @@ def test_header_that_is_not_the_expected_json_is_refused(header: bytes, tmp_path
 
 
 def test_later_format_version_is_refused_with_advice(tmp_path: Path) -> None:
-    data = changed(lambda header, metadata: metadata.update(format_version=2))
-    assert "format version 2, written by a later fastmlp" in refusal_of(data, tmp_path)
+    data = changed(lambda header, metadata: metadata.update(format_version=3))
+    assert "format version 3, written by a later fastmlp" in refusal_of(data, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +227,8 @@ def test_later_format_version_is_refused_with_advice(tmp_path: Path) -> None:
         {"activations": ["os.system"]},
         {"activations": [3]},
         {"precision": "float16"},
+        {"loss": "hinge"},
+        {"loss": None},
         {"initializer": "zeros"},
         {"initializer": {"mean": 0}},
         {"initializer": {"mean": 0, "std": 1, "bias_too": False, "more": 1}},
@@ -253,7 +256,8 @@ def test_bad_metadata_are_refused(change: dict[str, Any], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "key", ["format_version", "layer_sizes", "activations", "initializer", "precision", "seed", "n_epochs"]
+    "key",
+    ["format_version", "layer_sizes", "activations", "initializer", "precision", "loss", "seed", "n_epochs"],
 )
 def test_missing_metadata_are_refused_by_name(key: str, tmp_path: Path) -> None:
     assert repr(key) in refusal_of(changed(lambda header, metadata: metadata.pop(key)), tmp_path)
@@ -380,7 +384,7 @@ def test_damaged_file_is_refused_or_gives_a_sound_net(data: st.DataObject) -> No
     except ModelFileError:
         return
     assert all(np.isfinite(array).all() for array in (*stored.weights, *stored.biases))
-    Net._from_stored(stored).predict(np.zeros((1, stored.layer_sizes[0])))
+    Net._from_stored(stored, model_file.PICKLED).predict(np.zeros((1, stored.layer_sizes[0])))
 
 
 def test_pickle_of_a_damaged_net_is_refused() -> None:

@@ -7,7 +7,17 @@ import importlib
 
 import pytest
 
-MODULES = ("_threads", "callbacks", "history", "initializers", "metrics", "net", "optimizers")
+MODULES = (
+    "_threads",
+    "callbacks",
+    "history",
+    "initializers",
+    "metrics",
+    "net",
+    "optimizers",
+    "progress",
+    "schedules",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

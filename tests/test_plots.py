@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fastmlp import Augmentation, Elastic, Net, plots
+from fastmlp.schedules import Constant, Cosine, ReduceOnPlateau, Step, Warmup
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
@@ -72,6 +73,9 @@ DRAWINGS: dict[str, Draw] = {
     "learning_curves": lambda **o: plots.learning_curves(history_of(3, validation=True), **o),
     "learning_curves_one_epoch": lambda **o: plots.learning_curves(history_of(1, validation=True), **o),
     "learning_curves_no_validation": lambda **o: plots.learning_curves(history_of(3, validation=False), **o),
+    "schedule": lambda **o: plots.schedule(Warmup(50, then=Cosine()), epochs=4, learning_rate=1e-5, **o),
+    "schedule_factor": lambda **o: plots.schedule(ReduceOnPlateau(patience=1), **o),
+    "schedule_one_step": lambda **o: plots.schedule(Constant(), epochs=1, steps_per_epoch=1, **o),
     "confusion_matrix": lambda **o: plots.confusion_matrix(matrix_of(10), **o),
     "confusion_matrix_one_class": lambda **o: plots.confusion_matrix([[7]], **o),
     "confusion_matrix_26_classes": lambda **o: plots.confusion_matrix(matrix_of(26), **o),
@@ -186,6 +190,22 @@ def test_predictions_of_none_or_too_many_raises(n: int) -> None:
 def test_learning_curves_of_no_steps_raises() -> None:
     with pytest.raises(ValueError, match="no steps"):
         plots.learning_curves(net_of(3).history)
+
+
+def test_schedule_draws_the_rate_of_each_step_over_epochs() -> None:
+    (line,) = plots.schedule(Step(2), epochs=3, steps_per_epoch=2, learning_rate=0.5).axes[0].lines
+    np.testing.assert_array_equal(line.get_xdata(), [0, 0.5, 1, 1.5, 2, 2.5])
+    np.testing.assert_array_equal(line.get_ydata(), [0.5, 0.5, 0.5, 0.5, 0.05, 0.05])
+
+
+def test_schedule_on_a_plateau_draws_the_case_that_nothing_gets_better() -> None:
+    (line,) = plots.schedule(ReduceOnPlateau(2), epochs=6, steps_per_epoch=1).axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [1, 1, 1, 0.1, 0.1, 0.01], rtol=1e-15)
+
+
+def test_schedule_of_what_is_none_raises() -> None:
+    with pytest.raises(TypeError, match="schedule must be an instance such as"):
+        plots.schedule("cosine")
 
 
 @pytest.mark.parametrize("matrix", [[[1, 2]], [[0.5]], [[-1]], []])

@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from reference import (
     ACTIVATIONS,
+    LOSSES,
     ReferenceAdam,
     ReferenceNet,
     ReferenceSGD,
     cross_entropy,
     round_to_bfloat16,
+    sigmoid_cross_entropy,
+    smoothed,
     softmax,
+    squared_error,
     target_rows,
     train_step,
 )
@@ -32,14 +36,19 @@ def random_net(rng, sizes, activations, **options):
 def random_targets(rng, kind, n, n_classes):
     if kind == "labels":
         return rng.integers(0, n_classes, n)
+    if kind == "sigmoid_cross_entropy":
+        return rng.choice([0.0, 1.0, 0.25], (n, n_classes))
+    if kind == "squared_error":
+        return rng.normal(size=(n, n_classes))
     return rng.dirichlet(np.ones(n_classes), n)
 
 
-@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_of_every_activation_equal_central_differences(activation, kind):
     rng = np.random.default_rng(1)
     net = random_net(rng, [5, 4, 6, 3], [activation, activation])
+    net.loss = kind if kind in LOSSES else "softmax_cross_entropy"
     X, targets = rng.normal(size=(7, 5)), random_targets(rng, kind, 7, 3)
     # A kink within reach of the step would be no error of the gradient.
     assert min(np.abs(z).min() for z in net.forward(X).pre_activations[:-1]) > 1e-3
@@ -51,7 +60,8 @@ def test_gradients_of_every_activation_equal_central_differences(activation, kin
         losses = []
         for value in (kept - h, kept + h):
             parameter[index] = value
-            losses.append(cross_entropy(net.forward(X).logits, targets).mean())
+            T = target_rows(targets, 3)
+            losses.append(LOSSES[net.loss].function(net.forward(X).logits, T).mean())
         parameter[index] = kept
         return (losses[1] - losses[0]) / (2 * h)
 
@@ -106,6 +116,47 @@ def test_cross_entropy_worked_by_hand_agrees():
     np.testing.assert_allclose(cross_entropy(logits, rows), by_hand)
 
 
+def test_sigmoid_cross_entropy_worked_by_hand_agrees():
+    # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2; the mean over the outputs.
+    logits, T = np.array([[math.log(3), 0.0]] * 2), np.array([[1.0, 0.0], [0.0, 0.25]])
+    by_hand = [(math.log(4 / 3) + math.log(2)) / 2, (math.log(4) + math.log(2)) / 2]
+    np.testing.assert_allclose(sigmoid_cross_entropy(logits, T), by_hand, rtol=1e-15)
+    huge = np.array([[1e4, -1e4]])
+    np.testing.assert_array_equal(sigmoid_cross_entropy(huge, np.array([[1.0, 0.0]])), [0.0])
+    np.testing.assert_array_equal(sigmoid_cross_entropy(huge, np.array([[0.0, 1.0]])), [1e4])
+
+
+def test_squared_error_worked_by_hand_agrees():
+    outputs, T = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[1.0, 4.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(squared_error(outputs, T), [(0 + 4) / 2, (9 + 1) / 2])
+
+
+def test_smoothed_targets_worked_by_hand_agree():
+    T = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]])
+    expected = [[0.85, 0.05, 0.05, 0.05], [0.45, 0.45, 0.05, 0.05]]
+    np.testing.assert_allclose(smoothed(T, 0.2, "softmax_cross_entropy"), expected, rtol=1e-15)
+    expected = [[0.9, 0.1, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]]
+    np.testing.assert_allclose(smoothed(T, 0.2, "sigmoid_cross_entropy"), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "sigmoid_cross_entropy", "squared_error"])
+def test_gradients_with_whole_weights_equal_those_of_repeated_samples(kind):
+    rng = np.random.default_rng(6)
+    net = random_net(rng, [4, 3, 5], ["tanh"])
+    net.loss = kind if kind in LOSSES else "softmax_cross_entropy"
+    X, targets, weights = (
+        rng.normal(size=(6, 4)),
+        random_targets(rng, kind, 6, 5),
+        np.array([1, 2, 0, 3, 1, 2]),
+    )
+    weighted = net.gradients(X, targets, weights=weights)
+    repeated = net.gradients(np.repeat(X, weights, axis=0), np.repeat(targets, weights, axis=0))
+    assert weighted.mean_loss == pytest.approx(repeated.losses.mean(), rel=1e-14)
+    pairs = zip([*weighted.weights, *weighted.biases], [*repeated.weights, *repeated.biases], strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)  # sums of nine terms around 1, in another order
+
+
 def test_gradients_of_labels_equal_those_of_one_hot_rows():
     rng = np.random.default_rng(2)
     net = random_net(rng, [4, 3, 5], ["tanh"])
@@ -153,6 +204,60 @@ def test_sgd_with_momentum_three_steps_worked_by_hand_agree():
     w = [np.array([1.0])]
     sgd = ReferenceSGD(momentum=0.5)
     for gradient, expected in [(1.0, 0.9), (2.0, 0.65), (0.0, 0.525)]:
+        sgd.step(w, [np.array([gradient])], 0.1)
+        np.testing.assert_allclose(w[0], expected, rtol=1e-15)
+
+
+def test_adam_with_weight_decay_two_steps_worked_by_hand_agree():
+    # Both: alpha = 0.1, beta_1 = 0.5, beta_2 = 0.75, epsilon = 1, weight decay 1/2, theta = 2.
+    # In the gradient: 1 + 2/2 = 2, so the first step is that of the test above: theta = 2 - 0.1 * 2 / 3 =
+    # 29/15. Then 1/30 + 29/30 = 1, and the second one is, too: theta = 29/15 - 0.1 (4/3) / (4 / sqrt(7) + 1).
+    theta, adam = [np.array([2.0])], ReferenceAdam(beta_1=0.5, beta_2=0.75, epsilon=1.0, weight_decay=0.5)
+    adam.step(theta, [np.array([1.0])], 0.1)
+    np.testing.assert_allclose(theta[0], 29 / 15, rtol=1e-15)
+    adam.step(theta, [np.array([1 / 30])], 0.1)
+    np.testing.assert_allclose(theta[0], 29 / 15 - 0.4 / 3 / (4 / math.sqrt(7) + 1), rtol=1e-15)
+
+    # Decoupled, gradients 2 and 1: the same moves, and before each of them theta loses 0.1 / 2 of itself:
+    # theta = 2 - 0.1 * 2 / 3 - 0.1 = 11/6, then 11/6 - (4/30) / (4 / sqrt(7) + 1) - 11/120.
+    theta = [np.array([2.0])]
+    adam = ReferenceAdam(beta_1=0.5, beta_2=0.75, epsilon=1.0, weight_decay=0.5, decoupled=True)
+    adam.step(theta, [np.array([2.0])], 0.1)
+    np.testing.assert_allclose(theta[0], 11 / 6, rtol=1e-15)
+    adam.step(theta, [np.array([1.0])], 0.1)
+    expected = 11 / 6 - 4 / 30 / (4 / math.sqrt(7) + 1) - 11 / 120
+    np.testing.assert_allclose(theta[0], expected, rtol=1e-15)
+
+
+def test_sgd_with_nesterov_momentum_three_steps_worked_by_hand_agree():
+    # momentum = 0.5, learning rate 0.1, w = 1, gradients 1, 2, 0: v = 1, 2.5, 1.25 as above; the steps are
+    # 1 + 0.5, 2 + 1.25, 0 + 0.625; w = 0.85, 0.525, 0.4625.
+    w = [np.array([1.0])]
+    sgd = ReferenceSGD(momentum=0.5, nesterov=True)
+    for gradient, expected in [(1.0, 0.85), (2.0, 0.525), (0.0, 0.4625)]:
+        sgd.step(w, [np.array([gradient])], 0.1)
+        np.testing.assert_allclose(w[0], expected, rtol=1e-15)
+
+
+def test_sgd_with_nesterov_momentum_is_sutskevers_with_the_point_ahead_for_w():
+    # Equations 3 and 4 of the paper: v = mu v - rate grad(theta + mu v), theta = theta + v. A quadratic
+    # function has the gradient c w.
+    mu, rate, c = 0.75, 0.25, np.array([1.0, 0.5, 0.125])
+    theta, v = np.array([1.0, -2.0, 3.0]), np.zeros(3)
+    w, sgd = [theta.copy()], ReferenceSGD(momentum=mu, nesterov=True)
+    for _ in range(20):
+        v = mu * v - rate * c * (theta + mu * v)
+        theta = theta + v
+        sgd.step(w, [c * w[0]], rate)
+        np.testing.assert_allclose(w[0], theta + mu * v, rtol=0, atol=20 * 8 * 2.0**-53 * 4)  # sums below 4
+
+
+def test_sgd_with_weight_decay_two_steps_worked_by_hand_agree():
+    # momentum 0.5, learning rate 0.1, weight decay 0.5, w = 2, gradients 1 and 0: g = 2, v = 2, w = 1.8;
+    # g = 0.9, v = 1.9, w = 1.61.
+    w = [np.array([2.0])]
+    sgd = ReferenceSGD(momentum=0.5, weight_decay=0.5)
+    for gradient, expected in [(1.0, 1.8), (0.0, 1.61)]:
         sgd.step(w, [np.array([gradient])], 0.1)
         np.testing.assert_allclose(w[0], expected, rtol=1e-15)
 

@@ -12,6 +12,7 @@ from core_networks import (
     parameters_of,
     random_inputs,
     random_net,
+    random_targets,
     run_batches,
     sgd_trainer,
 )
@@ -40,6 +41,36 @@ OPTIMIZERS = {
         lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9),
         0.02,
     ),
+    "sgd_decay": (
+        lambda: ReferenceSGD(momentum=0.9, weight_decay=0.01),
+        lambda network: sgd_trainer(network, 0.9, weight_decay=0.01),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9, weight_decay=0.01),
+        0.02,
+    ),
+    "nesterov": (
+        lambda: ReferenceSGD(momentum=0.9, nesterov=True),
+        lambda network: sgd_trainer(network, 0.9, nesterov=True),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9, nesterov=True),
+        0.02,
+    ),
+    "nesterov_decay": (
+        lambda: ReferenceSGD(momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda network: sgd_trainer(network, 0.9, nesterov=True, weight_decay=0.01),
+        lambda p, rate: torch.optim.SGD(p, rate, momentum=0.9, nesterov=True, weight_decay=0.01),
+        0.02,
+    ),
+    "adam_decay": (
+        lambda: ReferenceAdam(weight_decay=0.01),
+        lambda network: adam_trainer(network, weight_decay=0.01),
+        lambda p, rate: torch.optim.Adam(p, rate, weight_decay=0.01),
+        1e-3,
+    ),
+    "adamw": (
+        lambda: ReferenceAdam(weight_decay=0.1, decoupled=True),
+        lambda network: adam_trainer(network, weight_decay=0.1, decoupled=True),
+        lambda p, rate: torch.optim.AdamW(p, rate, weight_decay=0.1),
+        1e-3,
+    ),
 }
 
 
@@ -52,12 +83,22 @@ def one_torch_thread():
     torch.set_num_threads(before)
 
 
-def train_torch(net, activation, X, labels, *, batches, make_optimizer, dtype):
+TORCH_LOSSES = {
+    "softmax_cross_entropy": torch.nn.functional.cross_entropy,
+    "sigmoid_cross_entropy": torch.nn.functional.binary_cross_entropy_with_logits,
+    "squared_error": torch.nn.functional.mse_loss,
+}
+
+
+def train_torch(
+    net, activation, X, targets, *, batches, make_optimizer, dtype, weights=None, label_smoothing=0.0
+):
     """Train with autograd; return losses, weights and biases as float64 arrays."""
     parameters = [torch.tensor(p, dtype=dtype, requires_grad=True) for p in net.parameters]
     n_layers = net.n_layers
     optimizer = make_optimizer(parameters)
-    X, labels = torch.tensor(X, dtype=dtype), torch.tensor(labels)
+    X = torch.tensor(X, dtype=dtype)
+    targets = torch.tensor(targets, dtype=dtype if targets.ndim == 2 else None)
     losses = []
     for batch in batches:
         a = X[batch]
@@ -65,7 +106,13 @@ def train_torch(net, activation, X, labels, *, batches, make_optimizer, dtype):
             a = a @ parameters[layer] + parameters[n_layers + layer]
             if layer < n_layers - 1:
                 a = TORCH_ACTIVATIONS[activation](a)
-        loss = torch.nn.functional.cross_entropy(a, labels[batch])
+        if weights is None:
+            loss = TORCH_LOSSES[net.loss](a, targets[batch])
+        else:
+            options = {"label_smoothing": label_smoothing} if label_smoothing else {}
+            losses_of_samples = TORCH_LOSSES[net.loss](a, targets[batch], reduction="none", **options)
+            w = torch.tensor(weights[batch], dtype=dtype)
+            loss = (losses_of_samples.reshape(len(batch), -1).mean(dim=1) * w).sum() / w.sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -76,10 +123,35 @@ def train_torch(net, activation, X, labels, *, batches, make_optimizer, dtype):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_of_100_steps_agrees_with_pytorch(optimizer, activation):
+    assert_training_agrees(optimizer, activation, "softmax_cross_entropy", "labels")
+
+
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_training_of_100_steps_with_other_losses_agrees_with_pytorch(optimizer, loss):
+    assert_training_agrees(optimizer, "tanh", loss, loss)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+def test_training_of_100_steps_with_weights_and_smoothing_agrees_with_pytorch(kind, label_smoothing):
+    weights = np.random.default_rng(3).random(N_SAMPLES, np.float32)
+    how = {"weights": weights, "label_smoothing": label_smoothing}
+    assert_training_agrees("adam", "tanh", "softmax_cross_entropy", kind, **how)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+def test_training_of_100_steps_with_weights_and_other_losses_agrees_with_pytorch(loss):
+    weights = np.random.default_rng(3).random(N_SAMPLES, np.float32)
+    assert_training_agrees("adam", "tanh", loss, loss, weights=weights)
+
+
+def assert_training_agrees(optimizer, activation, loss, kind_of_targets, **how):
     rng = np.random.default_rng(1)
     make_reference, make_trainer, make_torch, rate = OPTIMIZERS[optimizer]
-    start = random_net(rng, LAYER_SIZES, [activation] * 2)
-    X, labels = random_inputs(rng, "float32", N_SAMPLES, LAYER_SIZES[0]), rng.integers(0, 6, N_SAMPLES)
+    start = random_net(rng, LAYER_SIZES, [activation] * 2, loss=loss)
+    X = random_inputs(rng, "float32", N_SAMPLES, LAYER_SIZES[0])
+    targets = random_targets(rng, kind_of_targets, N_SAMPLES, LAYER_SIZES[-1])
     batches = [rng.permutation(N_SAMPLES)[:BATCH_SIZE] for _ in range(N_STEPS)]
 
     def torch_run(dtype):
@@ -87,13 +159,14 @@ def test_training_of_100_steps_agrees_with_pytorch(optimizer, activation):
             start,
             activation,
             X,
-            labels,
+            targets,
             batches=batches,
             make_optimizer=lambda parameters: make_torch(parameters, rate),
             dtype=dtype,
+            **how,
         )
 
-    oracle = train_beside_twin(start, make_reference, X, labels, batches=batches, rate=rate)
+    oracle = train_beside_twin(start, make_reference, X, targets, batches=batches, rate=rate, **how)
     loss_tolerance, tolerance = oracle.loss_tolerance, oracle.tolerance
 
     # float64 against float64: both round each of about 100 sums of at most 40 terms by 2^-53, in 100 steps.
@@ -107,7 +180,7 @@ def test_training_of_100_steps_agrees_with_pytorch(optimizer, activation):
     single_losses, single_parameters = torch_run(torch.float32)
     for instruction_set in INSTRUCTION_SETS:
         network = network_like(start, instruction_set)
-        result = run_batches(make_trainer(network), X, labels, batches, rate)
+        result = run_batches(make_trainer(network), X, targets, batches, rate, **how)
         np.testing.assert_allclose(result.losses, double_losses, rtol=0, atol=loss_tolerance)
         np.testing.assert_allclose(result.losses, single_losses, rtol=0, atol=2 * loss_tolerance)
         actual = parameters_of(network, 3)

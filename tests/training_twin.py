@@ -29,6 +29,8 @@ def train_beside_twin(
     *,
     batches: Sequence[NDArray[np.int64]],
     rate: float,
+    weights: NDArray[np.float32] | None = None,
+    label_smoothing: float = 0.0,
 ) -> TrainingRun:
     """Train the oracle from a start, which stays; in float64, or mixed precision if the start is of that.
 
@@ -52,18 +54,23 @@ def train_beside_twin(
 
     losses, loss_tolerance = [], 0.0
     for batch in batches:
-        exact = net.gradients(X[batch], targets[batch])
+        how = {
+            "weights": None if weights is None else weights[batch],
+            "label_smoothing": label_smoothing,
+        }
+        exact = net.gradients(X[batch], targets[batch], **how)
         optimizer.step(net.parameters, [*exact.weights, *exact.biases], rate)
 
-        other, bound = twin.gradients(X[batch], targets[batch]), bounds(twin, X[batch], targets[batch])
+        other = twin.gradients(X[batch], targets[batch], **how)
+        bound = bounds(twin, X[batch], targets[batch], **how)
         d_weights = [disturbed(g, error) for g, error in zip(other.weights, bound.weights, strict=True)]
         d_biases = [disturbed(g, error) for g, error in zip(other.biases, bound.biases, strict=True)]
         twin_optimizer.step(twin.parameters, [*d_weights, *d_biases], rate)
         for parameter in twin.parameters:
             parameter[...] = disturbed(parameter, EPSILON * np.abs(parameter))
 
-        losses.append(exact.losses.mean())
-        strayed = abs(other.losses.mean() - losses[-1])
-        loss_tolerance = max(loss_tolerance, strayed + bound.losses.mean() + UNIT_ROUNDOFF * losses[-1])
+        losses.append(exact.mean_loss)
+        strayed = abs(other.mean_loss - losses[-1])
+        loss_tolerance = max(loss_tolerance, strayed + bound.mean_loss + UNIT_ROUNDOFF * losses[-1])
     strays = [np.abs(a - b).max() for a, b in zip(net.parameters, twin.parameters, strict=True)]
     return TrainingRun(np.array(losses), net.parameters, loss_tolerance, max(strays))

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <optional>
 #include <vector>
 
 #include "../core/data.h"
@@ -46,15 +47,18 @@ Inputs inputs_of(const py::array& X, std::size_t n_features);
 // have been checked: each must be at least 0 and less than end.
 std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name);
 
-// int64 labels (n_samples,), every one a class, or float32 (n_samples, n_classes).
+// targets: int64 labels (n_samples,), every one a class, if the loss is softmax cross-entropy; or float32 (n_samples,
+// n_outputs). sample_weights: float32 (n_samples,).
 struct CheckedTargets {
-    CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_classes);
+    CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
+                   const std::optional<py::array>& sample_weights = {}, float label_smoothing = 0.0f);
     std::vector<std::int64_t> labels;
     Targets view;
 };
 
 // ValueError for an unknown name.
 Activation activation_named(const std::string& name);
+Loss loss_named(const std::string& name);
 
 // The GIL is released while this lives. Taking it back may end the thread by unwinding its stack, if the interpreter
 // has been shut down meanwhile; pybind11's own guard would end the process then.

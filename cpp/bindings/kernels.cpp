@@ -331,27 +331,41 @@ py::array_t<float> call_activation_backward(const std::string& set, const std::s
     return result.to_array(k.table);
 }
 
-py::array_t<float> call_softmax(const std::string& set, const py::array& logits) {
+using InPlace = decltype(KernelTable::softmax);
+
+template <InPlace KernelTable::* kernel>
+py::array_t<float> call_in_place(const std::string& set, const py::array& outputs) {
     const Kernels k(set);
-    PanelMatrix matrix(k.table, logits);
-    if (matrix.columns > 0) k.table.softmax(matrix.data(), matrix.stride, matrix.rows, matrix.columns);
+    PanelMatrix matrix(k.table, outputs);
+    if (matrix.columns > 0) (k.table.*kernel)(matrix.data(), matrix.stride, matrix.rows, matrix.columns);
     return matrix.to_array(k.table);
 }
 
-// Losses of the rows, and the gradient of the logits times delta_scale.
-std::pair<py::array_t<float>, py::array_t<float>> call_softmax_cross_entropy(const std::string& set,
-                                                                             const py::array& logits,
-                                                                             const py::array& targets,
-                                                                             float delta_scale, bool to_bfloat16) {
+using LossKernel = decltype(KernelTable::softmax_cross_entropy);
+
+// Losses of the rows, and the gradient of the outputs times delta_scale.
+template <LossKernel KernelTable::* kernel, Loss loss>
+std::pair<py::array_t<float>, py::array_t<float>> call_loss(const std::string& set, const py::array& outputs,
+                                                            const py::array& targets, float delta_scale,
+                                                            bool to_bfloat16, const std::optional<py::array>& weights,
+                                                            float label_smoothing) {
     const Kernels k(set);
-    PanelMatrix matrix(k.table, logits);
-    require(matrix.columns > 0, "at least one class");
-    const CheckedTargets checked(targets, matrix.rows, matrix.columns);
+    PanelMatrix matrix(k.table, outputs);
+    require(matrix.columns > 0, "at least one output");
+    const CheckedTargets checked(targets, matrix.rows, matrix.columns, loss, weights, label_smoothing);
     auto losses = new_array<float>({matrix.rows});
-    k.table.softmax_cross_entropy({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
-                                   checked.view.probabilities, nullptr, delta_scale, rounding_of(to_bfloat16),
-                                   losses.mutable_data()});
+    (k.table.*kernel)({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
+                       checked.view.values, nullptr, delta_scale, rounding_of(to_bfloat16), losses.mutable_data(),
+                       checked.view.weights, checked.view.label_smoothing});
     return {losses, matrix.to_array(k.table)};
+}
+
+template <LossKernel KernelTable::* kernel, Loss loss>
+void bind_loss(py::module_& kernels, const char* name) {
+    using namespace pybind11::literals;
+    kernels.def(name, &call_loss<kernel, loss>, "instruction_set"_a, "outputs"_a, "targets"_a, "delta_scale"_a,
+                "to_bfloat16"_a, "weights"_a = py::none(), "label_smoothing"_a = 0.0f,
+                "Losses, and the gradient of the outputs times delta_scale.");
 }
 
 // Parameters and moments after one update, and the parameters as an operand of products in mixed_bfloat16; count a
@@ -465,35 +479,47 @@ void bind_kernels(py::module_& m) {
                 "scale"_a, "to_bfloat16"_a, "The activation f(scale * z + bias), and its argument.");
     kernels.def("activation_backward", &call_activation_backward, "instruction_set"_a, "activation"_a, "delta"_a,
                 "saved"_a, "to_bfloat16"_a, "delta times the slope at the saved activation (gelu: its argument).");
-    kernels.def("softmax", &call_softmax, "instruction_set"_a, "logits"_a, "Class probabilities.");
-    kernels.def("softmax_cross_entropy", &call_softmax_cross_entropy, "instruction_set"_a, "logits"_a, "targets"_a,
-                "delta_scale"_a, "to_bfloat16"_a, "Losses, and the gradient of the logits times delta_scale.");
+    kernels.def("softmax", &call_in_place<&KernelTable::softmax>, "instruction_set"_a, "outputs"_a,
+                "Class probabilities.");
+    kernels.def("sigmoid", &call_in_place<&KernelTable::sigmoid>, "instruction_set"_a, "outputs"_a,
+                "Probabilities of independent outputs.");
+    bind_loss<&KernelTable::softmax_cross_entropy, Loss::kSoftmaxCrossEntropy>(kernels, "softmax_cross_entropy");
+    bind_loss<&KernelTable::sigmoid_cross_entropy, Loss::kSigmoidCrossEntropy>(kernels, "sigmoid_cross_entropy");
+    bind_loss<&KernelTable::squared_error, Loss::kSquaredError>(kernels, "squared_error");
     kernels.def(
         "adam",
         [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& first_moment,
-           const py::array& second_moment, int step, double learning_rate, double beta_1, double beta_2,
-           double epsilon) {
+           const py::array& second_moment, int step, double learning_rate, double beta_1, double beta_2, double epsilon,
+           double weight_decay, bool decoupled) {
             const Kernels k(set);
-            const OptimizerSettings settings{.beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon};
+            const OptimizerSettings settings{.beta_1 = beta_1,
+                                             .beta_2 = beta_2,
+                                             .epsilon = epsilon,
+                                             .weight_decay = weight_decay,
+                                             .decoupled = decoupled};
             StepCount count;
             for (int i = 0; i < step; ++i) count.advance(settings);
             return apply_update(k, true, make_update(settings, count, learning_rate), gradient, value, first_moment,
                                 second_moment);
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "first_moment"_a, "second_moment"_a, "step"_a, "learning_rate"_a,
-        "beta_1"_a, "beta_2"_a, "epsilon"_a,
+        "beta_1"_a, "beta_2"_a, "epsilon"_a, "weight_decay"_a = 0.0, "decoupled"_a = false,
         "Value and moments after step number `step`, from 1, and the value as write_operand gives it.");
     kernels.def(
         "sgd",
         [](const std::string& set, const py::array& gradient, const py::array& value, const py::array& velocity,
-           double learning_rate, double momentum) {
+           double learning_rate, double momentum, bool nesterov, double weight_decay) {
             const Kernels k(set);
-            const OptimizerSettings settings{.kind = OptimizerSettings::Kind::kSgd, .momentum = momentum};
+            const OptimizerSettings settings{.kind = OptimizerSettings::Kind::kSgd,
+                                             .momentum = momentum,
+                                             .nesterov = nesterov,
+                                             .weight_decay = weight_decay};
             const Updated updated =
                 apply_update(k, false, make_update(settings, {}, learning_rate), gradient, value, velocity, velocity);
             return std::make_tuple(std::get<0>(updated), std::get<1>(updated), std::get<3>(updated));
         },
         "instruction_set"_a, "gradient"_a, "value"_a, "velocity"_a, "learning_rate"_a, "momentum"_a,
+        "nesterov"_a = false, "weight_decay"_a = 0.0,
         "Value and velocity after one step, and the value as write_operand gives it.");
     kernels.def("random_fields", &call_random_fields, "instruction_set"_a, "seed"_a, "purpose"_a, "stream"_a,
                 "first_counter"_a, "scale"_a, "taps"_a, "height"_a, "width"_a, "Two smooth random fields.");

@@ -31,15 +31,24 @@ std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t 
     return copy;
 }
 
-CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_classes) {
-    if (targets.ndim() == 2) {
-        view.probabilities = in_place<float>(targets, 2, "targets");
-        if (extent(targets, 1) != n_classes) throw py::value_error("targets have the wrong number of classes");
+CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
+                               const std::optional<py::array>& sample_weights, float label_smoothing) {
+    if (targets.ndim() == 2 || loss != Loss::kSoftmaxCrossEntropy) {
+        view.values = in_place<float>(targets, 2, "targets");
+        if (extent(targets, 1) != n_outputs) throw py::value_error("targets have the wrong number of columns");
     } else {
-        labels = checked_indices(targets, n_classes, "targets");
+        labels = checked_indices(targets, n_outputs, "targets");
         view.labels = labels.data();
     }
     if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");
+    if (sample_weights) {
+        view.weights = in_place<float>(*sample_weights, 1, "sample_weights");
+        if (extent(*sample_weights, 0) != n_samples) throw py::value_error("X and sample_weights differ in length");
+    }
+    if (!(label_smoothing >= 0.0f && label_smoothing < 1.0f))
+        throw py::value_error("label_smoothing must be in [0, 1)");
+    if (label_smoothing != 0.0f && loss == Loss::kSquaredError) throw py::value_error("there are no labels to smooth");
+    view.label_smoothing = label_smoothing;
 }
 
 std::size_t thread_limit(py::ssize_t threads) {

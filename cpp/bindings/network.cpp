@@ -16,7 +16,7 @@ namespace {
 
 std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_sizes,
                                       const std::vector<std::string>& activations, bool mixed_bfloat16,
-                                      const std::string& instruction_set) {
+                                      const std::string& loss, const std::string& instruction_set) {
     if (layer_sizes.size() < 2) throw py::value_error("a net has at least two layer sizes");
     if (activations.size() != layer_sizes.size() - 2) throw py::value_error("one activation per hidden layer");
     for (const std::size_t size : layer_sizes)
@@ -26,7 +26,7 @@ std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_size
     const KernelTable& kernels = instruction_set.empty() ? *select_instruction_set().kernels
                                                          : instruction_set_named(instruction_set, "instruction_set");
     return std::make_unique<Network>(layer_sizes, kinds, mixed_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone,
-                                     kernels);
+                                     kernels, loss_named(loss));
 }
 
 const Layer& layer_at(const Network& network, std::size_t layer) {
@@ -95,13 +95,16 @@ py::array_t<float> call_forward(const Network& network, const py::array& X, std:
     return out;
 }
 
-py::array_t<float> call_softmax(const Network& network, const py::array& X, py::ssize_t threads) {
+using Probabilities = void (*)(const Network& network, const Inputs& inputs, std::size_t threads, float* out);
+
+template <Probabilities compute>
+py::array_t<float> call_probabilities(const Network& network, const py::array& X, py::ssize_t threads) {
     const Inputs inputs = inputs_of(X, network.n_features());
     const std::size_t limit = thread_limit(threads);
     auto out = new_array<float>({inputs.n_samples, network.n_classes()});
     float* data = out.mutable_data();
     const ReleasedGil released;
-    softmax(network, inputs, limit, data);
+    compute(network, inputs, limit, data);
     return out;
 }
 
@@ -119,27 +122,35 @@ py::object call_softmax_of_few(const Network& network, const py::object& X) {
                   pixels ? nullptr : static_cast<const float*>(array.data()), extent(array, 0), 1};
     for (py::ssize_t dim = 1; dim < array.ndim(); ++dim) inputs.n_features *= extent(array, dim);
     if (inputs.n_features != network.n_features()) return py::none();
-    auto out = py::array_t<float>({static_cast<py::ssize_t>(inputs.n_samples),
-                                   static_cast<py::ssize_t>(network.n_classes())});
+    auto out =
+        py::array_t<float>({static_cast<py::ssize_t>(inputs.n_samples), static_cast<py::ssize_t>(network.n_classes())});
     // The GIL stays: others would wait for it longer than for this.
     if (!softmax_of_few(network, inputs, out.mutable_data())) return py::none();
     return out;
 }
 
-py::tuple call_evaluate(const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads) {
+// Evaluates with `compute`, which writes the losses and what else there is to know of each sample; the sum of the
+// losses, each times its weight, and the latter.
+template <class Element>
+py::tuple call_evaluate(const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
+                        const std::optional<py::array>& sample_weights, std::vector<std::size_t> shape,
+                        void (*compute)(const Network&, const Inputs&, const Targets&, std::size_t, float*, Element*)) {
     const Inputs inputs = inputs_of(X, network.n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, network.n_classes());
+    const CheckedTargets checked(targets, inputs.n_samples, network.n_classes(), network.loss(), sample_weights);
     const std::size_t limit = thread_limit(threads);
-    auto predictions = new_array<std::int64_t>({inputs.n_samples});
-    std::int64_t* data = predictions.mutable_data();
+    shape.insert(shape.begin(), inputs.n_samples);
+    auto found = new_array<Element>(shape);
+    Element* data = found.mutable_data();
     double sum = 0.0;
     {
         const ReleasedGil released;
         std::vector<float> losses(inputs.n_samples);
-        evaluate(network, inputs, checked.view, limit, losses.data(), data);
-        for (const float loss : losses) sum += static_cast<double>(loss);
+        compute(network, inputs, checked.view, limit, losses.data(), data);
+        for (std::size_t i = 0; i < losses.size(); ++i)
+            sum += static_cast<double>(losses[i]) *
+                   (checked.view.weights == nullptr ? 1.0 : static_cast<double>(checked.view.weights[i]));
     }
-    return py::make_tuple(sum, std::move(predictions));
+    return py::make_tuple(sum, std::move(found));
 }
 
 }  // namespace
@@ -151,6 +162,13 @@ Activation activation_named(const std::string& name) {
     const auto found = activations.find(name);
     if (found == activations.end()) throw py::value_error("unknown activation '" + name + "'");
     return found->second;
+}
+
+Loss loss_named(const std::string& name) {
+    if (name == "softmax_cross_entropy") return Loss::kSoftmaxCrossEntropy;
+    if (name == "sigmoid_cross_entropy") return Loss::kSigmoidCrossEntropy;
+    if (name == "squared_error") return Loss::kSquaredError;
+    throw py::value_error("unknown loss '" + name + "'");
 }
 
 void bind_network(py::module_& m) {
@@ -169,11 +187,12 @@ void bind_network(py::module_& m) {
     py::class_<Network, std::shared_ptr<Network>>(m, "Network", py::is_final(),
                                                   "A net's parameters, and the forward pass.")
         .def(py::init([](const std::vector<std::size_t>& layer_sizes, const std::vector<std::string>& activations,
-                         bool mixed_bfloat16, const std::string& instruction_set) {
+                         bool mixed_bfloat16, const std::string& loss, const std::string& instruction_set) {
                  return std::shared_ptr<Network>(
-                     make_network(layer_sizes, activations, mixed_bfloat16, instruction_set));
+                     make_network(layer_sizes, activations, mixed_bfloat16, loss, instruction_set));
              }),
-             "layer_sizes"_a, "activations"_a, py::kw_only(), "mixed_bfloat16"_a = false, "instruction_set"_a = "")
+             "layer_sizes"_a, "activations"_a, py::kw_only(), "mixed_bfloat16"_a = false,
+             "loss"_a = "softmax_cross_entropy", "instruction_set"_a = "")
         .def_property_readonly("instruction_set", [](const Network& network) { return network.kernels().name; })
         .def("weights", &weights_of, "layer"_a, "Copy of a layer's weights, (n_inputs, n_outputs).")
         .def("biases", &biases_of, "layer"_a, "Copy of a layer's biases, (n_outputs,).")
@@ -185,11 +204,29 @@ void bind_network(py::module_& m) {
                                })
         .def("set_parameters", &set_parameters, "weights"_a, "biases"_a, "Assign all layers at once.")
         .def("forward", &call_forward, "X"_a, "n_layers"_a, "threads"_a, "Output of the first n_layers layers.")
-        .def("softmax", &call_softmax, "X"_a, "threads"_a, "Class probabilities, (n_samples, n_classes).")
+        .def("softmax", &call_probabilities<softmax>, "X"_a, "threads"_a,
+             "Class probabilities, (n_samples, n_classes).")
         .def("softmax_of_few", &call_softmax_of_few, "X"_a,
              "As softmax, at once, for a few samples in an array of any shape that can be used in place; else None.")
-        .def("evaluate", &call_evaluate, "X"_a, "targets"_a, "threads"_a,
-             "Sum of the samples' losses in nats, and the predicted class of each sample.");
+        .def("sigmoid", &call_probabilities<sigmoid>, "X"_a, "threads"_a,
+             "Probabilities of independent outputs, (n_samples, n_outputs).")
+        .def(
+            "evaluate",
+            [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
+               const std::optional<py::array>& sample_weights) {
+                return call_evaluate<std::int64_t>(network, X, targets, threads, sample_weights, {}, evaluate);
+            },
+            "X"_a, "targets"_a, "threads"_a, "sample_weights"_a = py::none(),
+            "Sum of the samples' losses, and the predicted class of each sample.")
+        .def(
+            "evaluate_outputs",
+            [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
+               const std::optional<py::array>& sample_weights) {
+                return call_evaluate<float>(network, X, targets, threads, sample_weights, {network.n_classes()},
+                                            evaluate_outputs);
+            },
+            "X"_a, "targets"_a, "threads"_a, "sample_weights"_a = py::none(),
+            "Sum of the samples' losses, and the output of the last layer.");
 }
 
 }  // namespace fastmlp::bindings

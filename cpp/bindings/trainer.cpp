@@ -3,7 +3,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <map>
 #include <optional>
 
 #include "../core/augment.h"
@@ -62,14 +64,70 @@ AugmentedEpoch augmented_epoch(const Inputs& inputs, const Augmentation* augment
 
 RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets, const py::array& order,
               const py::array& offsets, const py::array& learning_rates, py::ssize_t threads, bool threads_are_required,
-              const Augmentation* augmentation, std::uint32_t epoch, const std::optional<py::array>& ids) {
+              const std::optional<py::array>& sample_weights, float label_smoothing, const Augmentation* augmentation,
+              std::uint32_t epoch, const std::optional<py::array>& ids) {
     Inputs inputs = inputs_of(X, bound.network->n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes());
+    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss(),
+                                 sample_weights, label_smoothing);
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
     const std::size_t limit = thread_limit(threads);
     inputs.augmented = augmented_epoch(inputs, augmentation, epoch, ids);
     const ReleasedGil released;
     return bound.trainer.run(inputs, checked.view, batches.view(), limit, threads_are_required);
+}
+
+// The arenas of a state by name, as far as its optimiser has them. State: Trainer::State, const or not.
+template <class State>
+auto arenas_of(State& state) {
+    std::map<std::string, decltype(&state.parameters)> arenas;
+    arenas["parameters"] = &state.parameters;
+    arenas["first_moment"] = &state.first_moment;
+    if (state.second_moment.size() > 0) arenas["second_moment"] = &state.second_moment;
+    return arenas;
+}
+
+// For each arena, the weights and biases of every layer, like those of the net.
+std::map<std::string, std::vector<py::array_t<float>>> arrays_of(const BoundState& bound) {
+    std::map<std::string, std::vector<py::array_t<float>>> arrays;
+    for (const auto& [name, arena] : arenas_of(bound.state)) {
+        for (const Layer& layer : bound.network->layers()) {
+            arrays[name].push_back(new_array<float>({layer.n_inputs, layer.n_outputs}));
+            bound.network->read_weights(*arena, layer, arrays[name].back().mutable_data());
+            arrays[name].push_back(new_array<float>({layer.n_outputs}));
+            bound.network->read_biases(*arena, layer, arrays[name].back().mutable_data());
+        }
+    }
+    return arrays;
+}
+
+// The inverse of arrays_of, for a trainer that has been told which optimiser it is.
+std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
+                                     const std::map<std::string, std::vector<py::array>>& arrays,
+                                     std::pair<double, double> beta_powers) {
+    auto result = std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
+    const auto arenas = arenas_of(result->state);
+    if (arrays.size() != arenas.size()) throw py::value_error("arrays are not those of this optimiser");
+    for (const auto& [name, arena] : arenas) {
+        const auto found = arrays.find(name);
+        if (found == arrays.end()) throw py::value_error("arrays have no " + name);
+        const std::vector<py::array>& parts = found->second;
+        const std::vector<Layer>& layers = bound.network->layers();
+        if (parts.size() != 2 * layers.size()) throw py::value_error("weights and biases of each layer in " + name);
+        for (std::size_t l = 0; l < layers.size(); ++l) {
+            const py::array &weights = parts[2 * l], &biases = parts[2 * l + 1];
+            const auto* weights_data = in_place<float>(weights, 2, "weights");
+            const auto* biases_data = in_place<float>(biases, 1, "biases");
+            if (extent(weights, 0) != layers[l].n_inputs || extent(weights, 1) != layers[l].n_outputs ||
+                extent(biases, 0) != layers[l].n_outputs)
+                throw py::value_error("layer " + std::to_string(l) + " of " + name + " has the wrong shape");
+            bound.network->write_layer(*arena, layers[l], weights_data, biases_data);
+        }
+    }
+    const AlignedBuffer& parameters = result->state.parameters;
+    result->state.finite =
+        std::all_of(parameters.data(), parameters.data() + parameters.size(), [](float x) { return std::isfinite(x); });
+    result->state.count = {beta_powers.first, beta_powers.second};
+    return result;
 }
 
 const char* name_of(RunResult::Stop stop) {
@@ -89,7 +147,11 @@ const char* name_of(RunResult::Stop stop) {
 void bind_trainer(py::module_& m) {
     using namespace pybind11::literals;
     py::class_<BoundState, std::shared_ptr<BoundState>>(m, "TrainerState", py::is_final(),
-                                                        "An opaque copy of everything a Trainer changes.");
+                                                        "A copy of everything a Trainer changes.")
+        .def_property_readonly("arrays", &arrays_of)
+        .def_property_readonly("beta_powers", [](const BoundState& bound) {
+            return std::make_pair(bound.state.count.beta_1_power, bound.state.count.beta_2_power);
+        });
     py::class_<RunResult>(m, "RunResult", py::is_final(), "What one call of Trainer.run did.")
         .def_property_readonly("losses",
                                [](const RunResult& result) {
@@ -104,21 +166,28 @@ void bind_trainer(py::module_& m) {
         .def(py::init<std::shared_ptr<Network>>(), "network"_a.none(false))
         .def(
             "set_adam",
-            [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon) {
-                set_optimizer(
-                    bound,
-                    {.kind = OptimizerSettings::Kind::kAdam, .beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon});
+            [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon, double weight_decay, bool decoupled) {
+                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kAdam,
+                                      .beta_1 = beta_1,
+                                      .beta_2 = beta_2,
+                                      .epsilon = epsilon,
+                                      .weight_decay = weight_decay,
+                                      .decoupled = decoupled});
             },
-            py::kw_only(), "beta_1"_a, "beta_2"_a, "epsilon"_a, "Use Adam.")
+            py::kw_only(), "beta_1"_a, "beta_2"_a, "epsilon"_a, "weight_decay"_a = 0.0, "decoupled"_a = false,
+            "Use Adam, or AdamW if the weight decay is decoupled.")
         .def(
             "set_sgd",
-            [](BoundTrainer& bound, double momentum) {
-                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kSgd, .momentum = momentum});
+            [](BoundTrainer& bound, double momentum, bool nesterov, double weight_decay) {
+                set_optimizer(bound, {.kind = OptimizerSettings::Kind::kSgd,
+                                      .momentum = momentum,
+                                      .nesterov = nesterov,
+                                      .weight_decay = weight_decay});
             },
-            py::kw_only(), "momentum"_a, "Use SGD with momentum.")
+            py::kw_only(), "momentum"_a, "nesterov"_a = false, "weight_decay"_a = 0.0, "Use SGD with momentum.")
         .def("run", &run, "X"_a, "targets"_a, "order"_a, "offsets"_a, "learning_rates"_a, "threads"_a,
-             "threads_are_required"_a, "augmentation"_a = nullptr, "epoch"_a = 0, "ids"_a = py::none(),
-             "Train one step per batch.")
+             "threads_are_required"_a, "sample_weights"_a = py::none(), "label_smoothing"_a = 0.0f,
+             "augmentation"_a = nullptr, "epoch"_a = 0, "ids"_a = py::none(), "Train one step per batch.")
         .def("snapshot",
              [](const BoundTrainer& bound) {
                  const ReleasedGil released;
@@ -131,7 +200,8 @@ void bind_trainer(py::module_& m) {
                 const ReleasedGil released;
                 bound.trainer.restore(state.state);
             },
-            "state"_a);
+            "state"_a)
+        .def("state_of", &state_of, "arrays"_a, "beta_powers"_a, "The state that has these arrays.");
 }
 
 }  // namespace fastmlp::bindings

@@ -1,4 +1,5 @@
-// An array of floats on a cache line boundary, zero at first unless that is not wanted. Throws std::bad_alloc when memory is short.
+// An array of floats on a cache line boundary, zero at first unless that is not wanted. Throws std::bad_alloc when
+// memory is short.
 #pragma once
 
 #include <cstddef>

@@ -35,10 +35,21 @@ struct Inputs {
     float scale() const { return pixels != nullptr ? 1.0f / 255.0f : 1.0f; }
 };
 
-// Class indices (n_samples,) or row-major class probabilities (n_samples, n_classes); exactly one pointer is set.
+// What the net should make of each sample, and how much that counts. Of labels and values exactly one is set.
 struct Targets {
-    const std::int64_t* labels = nullptr;
-    const float* probabilities = nullptr;
+    const std::int64_t* labels = nullptr;  // class indices (n_samples,), for softmax cross-entropy
+    const float* values = nullptr;         // row-major (n_samples, n_outputs): class probabilities or outputs
+    const float* weights = nullptr;        // (n_samples,), at least 0; null: all 1
+    float label_smoothing = 0.0f;          // see RowLosses
+
+    // Those of the samples from this one on.
+    Targets from(std::size_t sample, std::size_t n_outputs) const {
+        Targets rest = *this;
+        if (labels != nullptr) rest.labels += sample;
+        if (values != nullptr) rest.values += sample * n_outputs;
+        if (weights != nullptr) rest.weights += sample;
+        return rest;
+    }
 };
 
 class NonFiniteInput : public std::runtime_error {

@@ -23,12 +23,13 @@ std::uint64_t next_id() {
 }  // namespace
 
 Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations,
-                 Rounding rounding, const KernelTable& kernels)
+                 Rounding rounding, const KernelTable& kernels, Loss loss)
     : kernels_(kernels),
       id_(next_id()),
       rounding_(rounding),
+      loss_(loss),
       words_(rounding == Rounding::kBfloat16 && kernels.pair_products.multiply != nullptr ? Words::kBfloat16Pairs
-                                                                                        : Words::kFloats) {
+                                                                                          : Words::kFloats) {
     std::size_t size = 0, operands_size = 0;
     for (std::size_t l = 0; l + 1 < layer_sizes.size(); ++l) {
         const bool last = l + 2 == layer_sizes.size();
@@ -62,20 +63,20 @@ void Network::refresh_operands() {
                                    updated_operand(layer, 0, panel), layer.n_inputs);
 }
 
-void Network::read_weights(const Layer& layer, float* weights) const {
-    kernels_.unpack(parameters_.data() + layer.weights, layer.weights_stride(), layer.n_inputs, layer.n_outputs,
-                    weights, layer.n_outputs);
+void Network::read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const {
+    kernels_.unpack(arena.data() + layer.weights, layer.weights_stride(), layer.n_inputs, layer.n_outputs, weights,
+                    layer.n_outputs);
 }
 
-void Network::read_biases(const Layer& layer, float* biases) const {
-    kernels_.unpack(parameters_.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
+void Network::read_biases(const AlignedBuffer& arena, const Layer& layer, float* biases) const {
+    kernels_.unpack(arena.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
 }
 
-void Network::write_layer(const Layer& layer, const float* weights, const float* biases) {
+void Network::write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const {
     kernels_.pack_float(weights, layer.n_outputs, nullptr, layer.n_inputs, layer.n_outputs, Rounding::kNone,
-                        parameters_.data() + layer.weights, layer.weights_stride());
+                        arena.data() + layer.weights, layer.weights_stride());
     kernels_.pack_float(biases, layer.n_outputs, nullptr, 1, layer.n_outputs, Rounding::kNone,
-                        parameters_.data() + layer.biases, kPanel);
+                        arena.data() + layer.biases, kPanel);
 }
 
 }  // namespace fastmlp

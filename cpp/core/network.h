@@ -33,13 +33,14 @@ class Network {
     // activations: one per hidden layer. Sizes are at least 1; throws std::bad_alloc or std::length_error if the
     // parameters do not fit into memory.
     Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations, Rounding rounding,
-            const KernelTable& kernels);
+            const KernelTable& kernels, Loss loss = Loss::kSoftmaxCrossEntropy);
 
     const KernelTable& kernels() const { return kernels_; }
     // Of no other network of this process, now or later.
     std::uint64_t id() const { return id_; }
     const std::vector<Layer>& layers() const { return layers_; }
     Rounding rounding() const { return rounding_; }
+    Loss loss() const { return loss_; }
     std::size_t n_features() const { return layers_.front().n_inputs; }
     std::size_t n_classes() const { return layers_.back().n_outputs; }
     std::size_t arena_size() const { return parameters_.size(); }
@@ -69,10 +70,15 @@ class Network {
     bool is_finite() const { return finite_; }
     void set_finite(bool finite) { finite_ = finite; }
 
-    // Row-major, unaligned.
-    void read_weights(const Layer& layer, float* weights) const;
-    void read_biases(const Layer& layer, float* biases) const;
-    void write_layer(const Layer& layer, const float* weights, const float* biases);
+    // Row-major, unaligned; from and to the parameters, or another arena of their layout.
+    void read_weights(const Layer& layer, float* weights) const { read_weights(parameters_, layer, weights); }
+    void read_biases(const Layer& layer, float* biases) const { read_biases(parameters_, layer, biases); }
+    void write_layer(const Layer& layer, const float* weights, const float* biases) {
+        write_layer(parameters_, layer, weights, biases);
+    }
+    void read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const;
+    void read_biases(const AlignedBuffer& arena, const Layer& layer, float* biases) const;
+    void write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const;
 
     // Held while parameters are read: several threads may. Held while they are written: one alone. Whoever waits to
     // write is not overtaken by later readers.
@@ -95,6 +101,7 @@ class Network {
     const KernelTable& kernels_;
     std::uint64_t id_;
     Rounding rounding_;
+    Loss loss_;
     Words words_;
     std::vector<Layer> layers_;
     AlignedBuffer parameters_;

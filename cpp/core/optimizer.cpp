@@ -10,9 +10,14 @@ void StepCount::advance(const OptimizerSettings& settings) {
 Update make_update(const OptimizerSettings& settings, const StepCount& count, double learning_rate) {
     Update update{};
     update.gradient_scale = 1.0f;
+    if (settings.decoupled)
+        update.decoupled_decay = static_cast<float>(learning_rate * settings.weight_decay);
+    else
+        update.l2 = static_cast<float>(settings.weight_decay);
     if (settings.kind == OptimizerSettings::Kind::kSgd) {
         update.rate = static_cast<float>(learning_rate);
         update.beta_1 = static_cast<float>(settings.momentum);
+        update.nesterov = settings.nesterov;
         return update;
     }
     update.rate = static_cast<float>(learning_rate / (1.0 - count.beta_1_power));

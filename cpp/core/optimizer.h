@@ -12,6 +12,9 @@ struct OptimizerSettings {
     double beta_2 = 0.999;
     double epsilon = 1e-8;
     double momentum = 0.0;
+    bool nesterov = false;
+    double weight_decay = 0.0;  // of all parameters
+    bool decoupled = false;     // for Adam: the decay is beside the gradient (AdamW), not in it
 };
 
 // Adam's bias corrections need beta^t; as running products they come out the same everywhere.

@@ -8,6 +8,7 @@
 #include "floating_point.h"
 #include "gemm.h"
 #include "input_batch.h"
+#include "loss.h"
 #include "parallel.h"
 
 namespace fastmlp {
@@ -59,7 +60,8 @@ ConstPanels operand_of(const Network& network, std::size_t l, std::size_t rows, 
 // Leaves the output of n_layers layers in scratch.current. Returns whether all input was finite.
 bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch) {
     const KernelTable& kernels = network.kernels();
-    const bool finite = scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {0, rows.size()}, scratch.packing.data());
+    const bool finite =
+        scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {0, rows.size()}, scratch.packing.data());
     for (std::size_t l = 0; l < n_layers; ++l) {
         const Layer& layer = network.layers()[l];
         const Range panels{0, layer.panels()};
@@ -129,13 +131,27 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
     });
 }
 
-void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out) {
+namespace {
+
+using InPlace = void (*)(float* outputs, std::size_t stride, std::size_t rows, std::size_t n_outputs);
+
+void probabilities(const Network& network, const Inputs& inputs, std::size_t threads, InPlace function, float* out) {
     const std::size_t n_classes = network.n_classes();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
-        network.kernels().softmax(logits.data, logits.stride, rows.size(), n_classes);
+        function(logits.data, logits.stride, rows.size(), n_classes);
         network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
                                  n_classes);
     });
+}
+
+}  // namespace
+
+void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out) {
+    probabilities(network, inputs, threads, network.kernels().softmax, out);
+}
+
+void sigmoid(const Network& network, const Inputs& inputs, std::size_t threads, float* out) {
+    probabilities(network, inputs, threads, network.kernels().sigmoid, out);
 }
 
 bool softmax_of_few(const Network& network, const Inputs& inputs, float* out) {
@@ -157,11 +173,19 @@ void evaluate(const Network& network, const Inputs& inputs, const Targets& targe
     const std::size_t n_classes = network.n_classes();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
         find_largest({logits.data, logits.stride}, rows.size(), n_classes, predictions + rows.begin);
-        network.kernels().softmax_cross_entropy(
-            {logits.data, logits.stride, rows.size(), n_classes,
-             targets.labels == nullptr ? nullptr : targets.labels + rows.begin,
-             targets.probabilities == nullptr ? nullptr : targets.probabilities + rows.begin * n_classes, nullptr, 1.0f,
-             Rounding::kNone, losses + rows.begin});
+        take_losses(network, {logits, rows.size(), nullptr}, targets.from(rows.begin, n_classes), 1.0f, Rounding::kNone,
+                    losses + rows.begin);
+    });
+}
+
+void evaluate_outputs(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads,
+                      float* losses, float* outputs) {
+    const std::size_t n_outputs = network.n_classes();
+    for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels output) {
+        network.kernels().unpack(output.data, output.stride, rows.size(), n_outputs, outputs + rows.begin * n_outputs,
+                                 n_outputs);
+        take_losses(network, {output, rows.size(), nullptr}, targets.from(rows.begin, n_outputs), 1.0f, Rounding::kNone,
+                    losses + rows.begin);
     });
 }
 

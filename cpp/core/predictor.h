@@ -22,8 +22,15 @@ void softmax(const Network& network, const Inputs& inputs, std::size_t threads, 
 // useful in out, if there are more, if another thread is changing the network, or if an input is not finite.
 bool softmax_of_few(const Network& network, const Inputs& inputs, float* out);
 
+// As softmax, for outputs that are independent of one another.
+void sigmoid(const Network& network, const Inputs& inputs, std::size_t threads, float* out);
+
 // losses: one per sample, in nats; predictions: the class of the largest logit, the first of equals.
 void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,
               std::int64_t* predictions);
+
+// losses: one per sample; outputs: row-major (n_samples, n_outputs), what forward gives for all layers.
+void evaluate_outputs(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads,
+                      float* losses, float* outputs);
 
 }  // namespace fastmlp

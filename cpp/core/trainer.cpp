@@ -9,6 +9,7 @@
 #include "floating_point.h"
 #include "gemm.h"
 #include "input_batch.h"
+#include "loss.h"
 #include "parallel.h"
 
 namespace fastmlp {
@@ -146,7 +147,8 @@ class Step {
           inputs_(inputs),
           targets_(targets),
           samples_(samples),
-          rows_(n_samples) {}
+          rows_(n_samples),
+          total_weight_(total_weight(targets, samples, n_samples)) {}
 
     // Packs the batch and computes activations, losses and the delta of the logits. Sets input_finite and
     // loss_finite to false where that is so.
@@ -221,9 +223,7 @@ class Step {
     }
 
     float mean_loss() const {
-        double sum = 0.0;
-        for (std::size_t i = 0; i < rows_; ++i) sum += static_cast<double>(workspace_.losses[i]);
-        return static_cast<float>(sum / static_cast<double>(rows_));
+        return fastmlp::mean_loss(targets_, samples_, rows_, total_weight_, workspace_.losses.data());
     }
 
  private:
@@ -273,11 +273,9 @@ class Step {
         const Range rows = rows_of(part);
         float* losses = workspace_.losses.data();
         Operand& output = workspace_.outputs.back();
-        const Panels logits = output.matrix();
-        kernels_.softmax_cross_entropy({logits.at(rows.begin, 0), logits.stride, rows.size(), network_.n_classes(),
-                                        targets_.labels, targets_.probabilities, samples_ + rows.begin,
-                                        static_cast<float>(1.0 / static_cast<double>(rows_)), network_.rounding(),
-                                        losses + rows.begin});
+        const Panels outputs = output.matrix();
+        take_losses(network_, {{outputs.at(rows.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
+                    targets_, mean_scale(total_weight_), network_.rounding(), losses + rows.begin);
         output.refresh(kernels_, rows, {0, layer(n_layers() - 1).panels()});
         for (std::size_t i = rows.begin; i < rows.end; ++i)
             if (!std::isfinite(losses[i])) finite.store(false, std::memory_order_relaxed);
@@ -329,6 +327,7 @@ class Step {
     const Targets& targets_;
     const std::int64_t* samples_;
     std::size_t rows_;
+    double total_weight_;  // of the samples
 };
 
 }  // namespace

@@ -34,6 +34,9 @@ inline constexpr std::size_t kListedColumns = 4;
 
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 
+// What training makes small: the loss of a sample, a function of the net's outputs and the sample's target.
+enum class Loss { kSoftmaxCrossEntropy, kSigmoidCrossEntropy, kSquaredError };
+
 inline constexpr float kLeakySlope = 0.01f;
 
 // Operands of matrix products are rounded to bfloat16 (to nearest, ties to even) where this says so.
@@ -149,7 +152,10 @@ struct Update {
     float one_minus_beta_2;
     float second_correction;  // 1 / (1 - beta_2^t)
     float epsilon;
-    std::size_t prefetch;  // distance from parameters to those that will be updated soon
+    float l2;               // added to the gradient, times the parameter
+    float decoupled_decay;  // Adam: subtracted from the parameter, times itself; excludes l2
+    bool nesterov;          // SGD: the step looks ahead
+    std::size_t prefetch;   // distance from parameters to those that will be updated soon
 };
 
 struct Parameters {
@@ -183,17 +189,21 @@ struct ActivationBackward {
     Rounding rounding;  // of delta
 };
 
-struct SoftmaxCrossEntropy {
-    float* logits;  // rows x n_classes; on return delta = (softmax - target) * delta_scale, padding 0
+// The losses of some rows, and what backpropagation begins with.
+struct RowLosses {
+    float* outputs;  // rows x n_outputs; on return delta = d loss / d output * delta_scale, padding 0
     std::size_t panel_stride;
     std::size_t rows;
-    std::size_t n_classes;
-    const std::int64_t* labels;  // target of row i: class labels[index[i]] ...
-    const float* probabilities;  // ... or, if labels is null, row index[i] of this row-major, unaligned matrix
+    std::size_t n_outputs;
+    const std::int64_t* labels;  // softmax_cross_entropy: target of row i: class labels[index[i]] ...
+    const float* targets;        // ... or, if labels is null, row index[i] of this row-major, unaligned matrix
     const std::int64_t* index;   // null: index[i] = i
     float delta_scale;
-    Rounding rounding;  // of delta
-    float* losses;      // one per row, unaligned; not finite if any logit of the row is not
+    Rounding rounding;               // of delta
+    float* losses;                   // one per row, unaligned; not finite if any output of the row is not
+    const float* weights = nullptr;  // row i's delta is multiplied by weights[index[i]] besides; null: it is not
+    float label_smoothing = 0.0f;    // s, for cross-entropies: a target t stands for (1 - s) t + s / n, where n is
+                                     // n_outputs for softmax, and 2 for sigmoid
 };
 
 // An image plane: rows of n_panels(width) lines each, one after the other. Lanes beyond the width hold anything.
@@ -309,14 +319,23 @@ struct KernelTable {
 
     void (*bias_activation)(const BiasActivation& args);
     void (*activation_backward)(const ActivationBackward& args);
-    void (*softmax_cross_entropy)(const SoftmaxCrossEntropy& args);
+    // Loss of a row, with outputs z and targets t: -sum t log(softmax(z)).
+    void (*softmax_cross_entropy)(const RowLosses& args);
+    // -mean (t log(sigmoid(z)) + (1 - t) log(1 - sigmoid(z))), over the outputs.
+    void (*sigmoid_cross_entropy)(const RowLosses& args);
+    // mean (z - t)^2, over the outputs.
+    void (*squared_error)(const RowLosses& args);
     // In place on rows x n_classes panels; padding becomes 0.
     void (*softmax)(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes);
+    // The same for outputs that are independent of one another.
+    void (*sigmoid)(float* outputs, std::size_t outputs_panel_stride, std::size_t rows, std::size_t n_outputs);
 
     // Kingma & Ba (2015), Algorithm 1: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
-    // w -= rate m / (sqrt(second_correction v) + epsilon). count is a multiple of 16. Returns whether all w are finite.
+    // w -= rate m / (sqrt(second_correction v) + epsilon), where g is the gradient + l2 w; and w -= decoupled_decay w
+    // with the w before. count is a multiple of 16. Returns whether all w are finite.
     bool (*adam)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
-    // v = momentum v + g; w -= rate v. Returns whether all w are finite.
+    // With g = gradient + l2 w: v = momentum v + g; w -= rate v, or, with nesterov, w -= rate (g + momentum v). Returns
+    // whether all w are finite.
     bool (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
     // As adam and sgd write `operand`, for one panel of weights: rows lines.
     void (*write_operand)(const float* value, float* operand, std::size_t rows);

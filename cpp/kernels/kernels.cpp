@@ -5,6 +5,7 @@
 #include "augment.inl"
 #include "kernel_table.h"
 #include "listed.inl"
+#include "loss.inl"
 #include "optimizer.inl"
 #include "packing.inl"
 #include "pairs.inl"
@@ -86,7 +87,10 @@ constexpr KernelTable make_table(const char* name) {
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,
         .softmax_cross_entropy = softmax_cross_entropy,
+        .sigmoid_cross_entropy = sigmoid_cross_entropy,
+        .squared_error = squared_error,
         .softmax = softmax,
+        .sigmoid = sigmoid,
         .adam = adam,
         .sgd = sgd,
         .write_operand = write_operand,

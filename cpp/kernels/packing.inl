@@ -36,7 +36,8 @@ FASTMLP_INLINE Line load_whole(const std::uint8_t* source) { return load_line_ui
 template <class Element, class Put>
 FASTMLP_INLINE void for_each_line(const Element* source, std::size_t columns, Put put) {
     const Columns split = split_columns(columns);
-    for (std::size_t column = 0; column < split.whole; column += kPanel) put(column / kPanel, load_whole(source + column));
+    for (std::size_t column = 0; column < split.whole; column += kPanel)
+        put(column / kPanel, load_whole(source + column));
     if (split.rest > 0) put(split.whole / kPanel, load_padded(source + split.whole, split.rest));
 }
 

@@ -29,8 +29,8 @@ FASTMLP_INLINE void put_pairs(const PairedMatrix& out, std::size_t row, std::siz
 FASTMLP_INLINE void put_single(const PairedMatrix& out, std::size_t row, std::size_t panel, const Line& x) {
     if (out.by_rows != nullptr)
         store_pairs_of_rows(out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel, x, splat_line(0.0f));
-    store_pairs_of_columns(
-        out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2), x);
+    store_pairs_of_columns(out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2),
+                           x);
 }
 
 // An odd number of panels leaves half a panel of pairs of columns open.

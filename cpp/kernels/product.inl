@@ -95,7 +95,7 @@ void multiply(const Product& p) {
         float* c = p.c + panel * p.c_panel_stride;
         for_even_parts<kTileRows>(p.rows, [&](std::size_t row, std::size_t rows) {
             multiply_tile_of<Word, LeftOperand::kByRows, kTileRows, kTilePanels>(rows, panels, p, p.a + row * kPanel, b,
-                                                                           c + row * kPanel);
+                                                                                 c + row * kPanel);
         });
     });
 }
@@ -110,7 +110,7 @@ void multiply_transposed(const Product& p) {
             float* c = p.c + panel * p.c_panel_stride + first * kPanel;
             for_even_parts<kTileRows>(rows_here, [&](std::size_t row, std::size_t rows) {
                 multiply_tile_of<Word, LeftOperand::kTransposed, kTileRows, kTilePanels>(rows, panels, p, a + row, b,
-                                                                                   c + row * kPanel);
+                                                                                         c + row * kPanel);
             });
         });
     }

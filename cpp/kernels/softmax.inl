@@ -2,6 +2,8 @@
 // or the L1 cache. The largest logit is subtracted first, so no exponential overflows.
 #pragma once
 
+#include <type_traits>
+
 #include "elementary.inl"
 #include "packing.inl"
 
@@ -79,19 +81,51 @@ FASTMLP_INLINE Line target_line(const float* target, std::size_t panel, std::siz
     return load_padded(target + panel * kPanel, classes_in_panel(panel, n_classes));
 }
 
+FASTMLP_INLINE float delta_scale_of(const RowLosses& args, std::size_t sample) {
+    return args.weights == nullptr ? args.delta_scale : args.delta_scale * args.weights[sample];
+}
+
+// How targets are read: as they are, or smoothed.
+struct AsGiven {
+    FASTMLP_INLINE Line operator()(const float* target, std::size_t panel, std::size_t n_classes) const {
+        return target_line(target, panel, n_classes);
+    }
+};
+struct Smoothed {
+    float kept;     // of each target
+    float uniform;  // added to each
+
+    explicit Smoothed(const RowLosses& args)
+        : kept(1.0f - args.label_smoothing), uniform(args.label_smoothing / static_cast<float>(args.n_outputs)) {}
+    FASTMLP_INLINE Line operator()(const float* target, std::size_t panel, std::size_t n_classes) const {
+        const Line t = fma(splat_line(kept), target_line(target, panel, n_classes), splat_line(uniform));
+        return keep_classes(t, panel, n_classes, 0.0f);
+    }
+};
+
 // sum of target * (max - logit). The loss is this plus sum(target) * log(sum exp(logit - max)).
-FASTMLP_INLINE float linear_loss(const Row& row, const float* target, float max) {
+template <class Read>
+FASTMLP_INLINE float linear_loss(const Row& row, const float* target, Read read, float max) {
     Line sum = splat_line(0.0f);
     for (std::size_t panel = 0; panel < row.panels(); ++panel) {
         const Line z = keep_classes(load_line(row.line(panel)), panel, row.n_classes, max);
-        sum = fma(target_line(target, panel, row.n_classes), splat_line(max) - z, sum);
+        sum = fma(read(target, panel, row.n_classes), splat_line(max) - z, sum);
     }
     return sum_lanes(sum);
 }
 
-FASTMLP_INLINE float sum_of_target(const Row& row, const float* target) {
+template <class Read>
+FASTMLP_INLINE float sum_of_target(const Row& row, const float* target, Read read) {
     Line sum = splat_line(0.0f);
-    for (std::size_t panel = 0; panel < row.panels(); ++panel) sum = sum + target_line(target, panel, row.n_classes);
+    for (std::size_t panel = 0; panel < row.panels(); ++panel) sum = sum + read(target, panel, row.n_classes);
+    return sum_lanes(sum);
+}
+
+// sum of (max - logit)
+FASTMLP_INLINE float sum_below_max(const Row& row, float max) {
+    Line sum = splat_line(0.0f);
+    for (std::size_t panel = 0; panel < row.panels(); ++panel)
+        sum = sum + keep_classes(splat_line(max) - load_line(row.line(panel)), panel, row.n_classes, 0.0f);
     return sum_lanes(sum);
 }
 
@@ -103,38 +137,56 @@ FASTMLP_INLINE void add_logs(const float* sums, const float* weights, std::size_
     for (std::size_t i = 0; i < count; ++i) losses[i] += weights[i] * lane[i];
 }
 
-void softmax_cross_entropy(const SoftmaxCrossEntropy& args) {
-    const Line delta_scale = splat_line(args.delta_scale);
+template <class Read>
+FASTMLP_INLINE void softmax_cross_entropy_with(const RowLosses& args, Read read) {
+    constexpr bool kSmoothed = std::is_same_v<Read, Smoothed>;
     float sums[kPanel], weights[kPanel];  // of the exponentials and the targets of up to 16 rows
     for (std::size_t i = 0; i < args.rows; ++i) {
-        const Row row{args.logits + i * kPanel, args.panel_stride, args.n_classes};
+        const Row row{args.outputs + i * kPanel, args.panel_stride, args.n_outputs};
         const std::size_t sample = source_row(args.index, i);
         const Extent extent = extent_of(row);
         float& sum = sums[i % kPanel];
         float& weight = weights[i % kPanel];
         if (args.labels != nullptr) {
             float* true_class = row.element(static_cast<std::size_t>(args.labels[sample]));
-            args.losses[i] = (extent.max - *true_class) + extent.not_finite;
+            float linear = extent.max - *true_class;
+            if constexpr (kSmoothed) linear = read.kept * linear + read.uniform * sum_below_max(row, extent.max);
+            args.losses[i] = linear + extent.not_finite;
             weight = 1.0f;
             sum = exponentiate(row, extent.max);
-            for (std::size_t panel = 0; panel < row.panels(); ++panel)
-                store_line(row.line(panel), load_line(row.line(panel)) / splat_line(sum));
-            *true_class -= 1.0f;
+            for (std::size_t panel = 0; panel < row.panels(); ++panel) {
+                Line delta = load_line(row.line(panel)) / splat_line(sum);
+                if constexpr (kSmoothed)
+                    delta = keep_classes(delta - splat_line(read.uniform), panel, args.n_outputs, 0.0f);
+                store_line(row.line(panel), delta);
+            }
+            if constexpr (kSmoothed)
+                *true_class -= read.kept;
+            else
+                *true_class -= 1.0f;
         } else {
-            const float* target = args.probabilities + sample * args.n_classes;
-            args.losses[i] = linear_loss(row, target, extent.max) + extent.not_finite;
-            weight = sum_of_target(row, target);
+            const float* target = args.targets + sample * args.n_outputs;
+            args.losses[i] = linear_loss(row, target, read, extent.max) + extent.not_finite;
+            weight = sum_of_target(row, target, read);
             sum = exponentiate(row, extent.max);
             const Line to_probability = splat_line(weight / sum);
             for (std::size_t panel = 0; panel < row.panels(); ++panel)
                 store_line(row.line(panel),
-                           load_line(row.line(panel)) * to_probability - target_line(target, panel, row.n_classes));
+                           load_line(row.line(panel)) * to_probability - read(target, panel, row.n_classes));
         }
+        const Line delta_scale = splat_line(delta_scale_of(args, sample));
         for (std::size_t panel = 0; panel < row.panels(); ++panel)
             store_line(row.line(panel), rounded(load_line(row.line(panel)) * delta_scale, args.rounding));
         if (i % kPanel == kPanel - 1 || i + 1 == args.rows)
             add_logs(sums, weights, i % kPanel + 1, args.losses + i / kPanel * kPanel);
     }
+}
+
+void softmax_cross_entropy(const RowLosses& args) {
+    if (args.label_smoothing == 0.0f)
+        softmax_cross_entropy_with(args, AsGiven{});
+    else
+        softmax_cross_entropy_with(args, Smoothed(args));
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 // A tile is kTileRows rows of kTilePanels panels of the result, held in registers for the whole of a depth block:
 // kTileRows * kTilePanels lines of accumulators, kTilePanels lines of the right operand and one broadcast element
 // of the left one. At least 8 fused multiply-adds must be independent (4 cycles of latency, 2 a cycle), and every
-// line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the tiles
-// of products with listed operands, which have one row and kListedColumns rows.
+// line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the
+// tiles of products with listed operands, which have one row and kListedColumns rows.
 #pragma once
 
 #include <cstddef>

@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.augment import Augmentation, Elastic
-from fastmlp.callbacks import Callback, EarlyStopping, Progress
+from fastmlp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, TensorBoard
 from fastmlp.errors import (
     DownloadError,
     IdxFormatError,
@@ -25,18 +25,22 @@ from fastmlp.history import History
 from fastmlp.initializers import Normal
 from fastmlp.metrics import Evaluation
 from fastmlp.net import Net
-from fastmlp.optimizers import SGD, Adam
+from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.progress import Progress
 
 if TYPE_CHECKING:
-    from fastmlp import datasets, idx, plots
+    from fastmlp import datasets, idx, plots, schedules
 
     __version__: str
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "Augmentation",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "DownloadError",
     "EarlyStopping",
     "Elastic",
@@ -49,13 +53,15 @@ __all__ = [
     "NonFiniteLossError",
     "Normal",
     "Progress",
+    "TensorBoard",
     "__version__",
     "datasets",
     "idx",
     "plots",
+    "schedules",
 ]
 
-_LAZY_MODULES = ("datasets", "idx", "plots")
+_LAZY_MODULES = ("datasets", "idx", "plots", "schedules")
 
 
 def __getattr__(name: str) -> Any:

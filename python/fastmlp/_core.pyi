@@ -40,6 +40,7 @@ class Network:
         activations: Sequence[str],
         *,
         mixed_bfloat16: bool = False,
+        loss: str = "softmax_cross_entropy",
         instruction_set: str = "",
     ) -> None: ...
     @property
@@ -71,18 +72,35 @@ class Network:
         """Class probabilities, (n_samples, n_classes)."""
 
     def softmax_of_few(self, X: object) -> NDArray[np.float32] | None:
-        """As softmax, at once, for a few samples in an array of any shape that can be used in place; else None."""
+        """As softmax, at once, for a few samples in an array that can be used in place; else None.
+
+        Each sample may have any shape of n_features numbers.
+        """
+
+    def sigmoid(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
+        """Probabilities of independent outputs, (n_samples, n_outputs)."""
 
     def evaluate(
         self,
         X: NDArray[np.uint8] | NDArray[np.float32],
         targets: NDArray[np.int64] | NDArray[np.float32],
         threads: int,
+        sample_weights: NDArray[np.float32] | None = None,
     ) -> tuple[float, NDArray[np.int64]]:
-        """Sum of the samples' losses in nats, and the predicted class of each sample.
+        """Sum of the samples' weighted losses, and the class of the largest output of each sample.
 
-        targets: int64 class indices (n_samples,), or float32 class probabilities (n_samples, n_classes).
+        targets: int64 class indices (n_samples,) for softmax_cross_entropy, or float32 (n_samples,
+        n_outputs).
         """
+
+    def evaluate_outputs(
+        self,
+        X: NDArray[np.uint8] | NDArray[np.float32],
+        targets: NDArray[np.int64] | NDArray[np.float32],
+        threads: int,
+        sample_weights: NDArray[np.float32] | None = None,
+    ) -> tuple[float, NDArray[np.float32]]:
+        """As evaluate, with the output of the last layer, (n_samples, n_outputs)."""
 
 @final
 class Augmentation:
@@ -111,13 +129,17 @@ class Augmentation:
 
 @final
 class TrainerState:
-    """An opaque copy of everything a Trainer changes: parameters, moments, step count."""
+    """A copy of everything a Trainer changes: parameters, moments, step count."""
+
+    # Of "parameters", "first_moment" and, for Adam, "second_moment": weights and biases, layer after layer.
+    arrays: dict[str, list[NDArray[np.float32]]]
+    beta_powers: tuple[float, float]  # Adam's beta_1 and beta_2 to the power of the steps done, else 1
 
 @final
 class RunResult:
     """What one call of Trainer.run did."""
 
-    losses: NDArray[np.float32]  # mean loss of each step that was done (its update included), in nats
+    losses: NDArray[np.float32]  # mean loss of each step that was done (its update included)
     # "" if every step was done; "loss": the next step's loss or a parameter is not finite; "input": X is not.
     stopped: str
     bad_sample: (
@@ -131,10 +153,21 @@ class Trainer:
     """Optimiser state of one network, and the training step."""
 
     def __init__(self, network: Network) -> None: ...
-    def set_adam(self, *, beta_1: float, beta_2: float, epsilon: float) -> None:
-        """Use Adam. Moments and step count are kept if Adam was in use before, else start from zero."""
+    def set_adam(
+        self,
+        *,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
+        """Use Adam, or AdamW if the weight decay is decoupled.
 
-    def set_sgd(self, *, momentum: float) -> None:
+        Moments and step count are kept if either was in use before, else start from zero.
+        """
+
+    def set_sgd(self, *, momentum: float, nesterov: bool = False, weight_decay: float = 0.0) -> None:
         """Use SGD with momentum. Velocities are kept if SGD was in use before, else start from zero."""
 
     def run(
@@ -146,12 +179,16 @@ class Trainer:
         learning_rates: NDArray[np.float64],
         threads: int,
         threads_are_required: bool,
+        sample_weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
         augmentation: Augmentation | None = None,
         epoch: int = 0,
         ids: NDArray[np.int64] | None = None,
     ) -> RunResult:
         """Train one step per batch; step s uses order[offsets[s]:offsets[s + 1]] and learning_rates[s].
 
+        The loss of a batch is the mean of its samples' losses, weighted by sample_weights (n_samples,), at
+        least 0; a batch whose weights are all 0 has loss and gradient 0. label_smoothing is in [0, 1).
         The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
         All is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
         Stops before the update of a step whose loss or input is not finite.
@@ -161,6 +198,10 @@ class Trainer:
 
     def snapshot(self) -> TrainerState: ...
     def restore(self, state: TrainerState) -> None: ...
+    def state_of(
+        self, arrays: dict[str, list[NDArray[np.float32]]], beta_powers: tuple[float, float]
+    ) -> TrainerState:
+        """The state, of the optimiser in use, with these arrays; ValueError if a name or shape differs."""
 
 class NonFiniteInput(ValueError):
     """X holds a non-finite value; args[0] is the index of the first such sample."""
@@ -235,15 +276,11 @@ class kernels:
         """a[index] in pairs of columns and of rows, rounded, and whether all of it is finite."""
 
     @staticmethod
-    def pair(
-        instruction_set: str, a: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def pair(instruction_set: str, a: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """a in pairs of columns and of rows, rounded; an odd last one is paired with zeros."""
 
     @staticmethod
-    def count_nonzeros(
-        instruction_set: str, a: NDArray[np.uint8] | NDArray[np.float32]
-    ) -> NDArray[np.int64]:
+    def count_nonzeros(instruction_set: str, a: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.int64]:
         """Non-zeros of each row."""
 
     @staticmethod
@@ -272,18 +309,48 @@ class kernels:
         """Delta times the slope at the saved activation (gelu: its argument)."""
 
     @staticmethod
-    def softmax(instruction_set: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def softmax(instruction_set: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities."""
+
+    @staticmethod
+    def sigmoid(instruction_set: str, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of independent outputs."""
 
     @staticmethod
     def softmax_cross_entropy(
         instruction_set: str,
-        logits: NDArray[np.float32],
+        outputs: NDArray[np.float32],
         targets: NDArray[np.int64] | NDArray[np.float32],
         delta_scale: float,
         to_bfloat16: bool,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Losses, and the gradient of the logits times delta_scale."""
+        """Losses, and the gradient of the outputs times delta_scale and the row's weight."""
+
+    @staticmethod
+    def sigmoid_cross_entropy(
+        instruction_set: str,
+        outputs: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        delta_scale: float,
+        to_bfloat16: bool,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As softmax_cross_entropy, of independent outputs."""
+
+    @staticmethod
+    def squared_error(
+        instruction_set: str,
+        outputs: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        delta_scale: float,
+        to_bfloat16: bool,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As softmax_cross_entropy, of the mean squared error."""
 
     @staticmethod
     def adam(
@@ -297,6 +364,8 @@ class kernels:
         beta_1: float,
         beta_2: float,
         epsilon: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value and moments after step number `step`, from 1, and the value as an operand, 16 a row.
 
@@ -311,6 +380,8 @@ class kernels:
         velocity: NDArray[np.float32],
         learning_rate: float,
         momentum: float,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value and velocity after one step, and the value as an operand, 16 a row.
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _core
+from fastmlp import _core, _validation
 from fastmlp._samples import CoreSamples
 from fastmlp.optimizers import Optimizer
 
 CoreTargets = NDArray[np.int64] | NDArray[np.float32]
-# X, targets, order, offsets, learning_rates, threads, threads_are_required, augmentation, epoch, ids
+# X, targets, order, offsets, learning_rates, threads, threads_are_required, sample_weights, label_smoothing,
+# augmentation, epoch, ids
 TrainerArguments = tuple[
     CoreSamples,
     CoreTargets,
@@ -23,6 +25,8 @@ TrainerArguments = tuple[
     NDArray[np.float64],
     int,
     bool,
+    NDArray[np.float32] | None,
+    float,
     _core.Augmentation | None,
     int,
     NDArray[np.int64] | None,
@@ -30,6 +34,25 @@ TrainerArguments = tuple[
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """What training goes on from.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+        Of the latest training.
+    arrays : dict of list of numpy.ndarray
+        "parameters", "first_moment" and what else the optimiser has: weights and biases, layer after layer.
+    beta_powers : tuple of float
+        Adam's beta_1 and beta_2 to the power of the steps done.
+    """
+
+    optimizer: Optimizer
+    arrays: dict[str, list[NDArray[np.float32]]]
+    beta_powers: tuple[float, float]
 
 
 class SharedNetwork:
@@ -47,16 +70,21 @@ class SharedNetwork:
         One for each hidden layer.
     mixed_bfloat16 : bool
         Whether products are made of bfloat16 numbers.
+    loss : str
+        The name of what training makes small.
     """
 
     def __init__(
-        self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool
+        self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool, loss: str
     ) -> None:
-        self._settings = (tuple(layer_sizes), tuple(activations), mixed_bfloat16)
+        self.layer_sizes = tuple(layer_sizes)
+        self.n_parameters = _validation.n_parameters(layer_sizes)
+        self._settings = (self.layer_sizes, tuple(activations), mixed_bfloat16, loss)
         self._layers = range(len(layer_sizes) - 1)
         self.network = _new_network(*self._settings)
         self.version = 0  # goes up before and after every change of the parameters
         self._trainer: _core.Trainer | None = None
+        self._optimizer: Optimizer | None = None  # of the latest training
         self._live: _core.TrainerState | None = None  # put aside while other parameters are in use
         self._changing = threading.Lock()  # held by whoever changes the parameters, or copies all of them
         # Held by whoever waits for _changing. A trainer passes through before each of its calls, so that it
@@ -104,16 +132,44 @@ class SharedNetwork:
             results = compute(copy)
         return results
 
+    def training_state(self) -> TrainingState | None:
+        """Copy what training goes on from; None before the first training."""
+        with self._door, self._changing:
+            if self._trainer is None or self._optimizer is None:
+                return None
+            state = self._trainer.snapshot() if self._live is None else self._live
+            return TrainingState(self._optimizer, state.arrays, state.beta_powers)
+
+    def go_on_from(self, state: TrainingState) -> None:
+        """Make training go on from a state; the parameters in use stay.
+
+        Raises
+        ------
+        ValueError
+            If the state is not that of such a network.
+        """
+        in_use = self.parameters()
+        with self._door, self._changing:
+            trainer = self._ready_trainer()
+            state.optimizer._apply_to(trainer)
+            live = trainer.state_of(state.arrays, state.beta_powers)
+            self._restore(live)
+            self._optimizer = state.optimizer
+            if not same_parameters(in_use, state.arrays["parameters"]):
+                self._live = live
+                self._set(in_use)
+
     # What follows is for the one thread that trains.
 
     def go_live(self, optimizer: Optimizer) -> None:
         """Make the trainer ready, with the state that was put aside, if any."""
         with self._door, self._changing:
             trainer = self._ready_trainer()
-            if self._live is not None:
+            if self._live is not None:  # of the kind of optimiser that was in use last
                 self._restore(self._live)
                 self._live = None
             optimizer._apply_to(trainer)
+            self._optimizer = optimizer
 
     def train(self, arguments: TrainerArguments, results: list[_core.RunResult]) -> None:
         """Do some steps and append what came of them to `results`.
@@ -155,5 +211,13 @@ class SharedNetwork:
         return self._trainer
 
 
-def _new_network(sizes: Sequence[int], activations: Sequence[str], mixed_bfloat16: bool) -> _core.Network:
-    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16)
+def same_parameters(parameters: Parameters, arrays: list[NDArray[np.float32]]) -> bool:
+    """Whether weights and biases are those of `arrays`, where they stand layer after layer."""
+    weights, biases = parameters
+    return all(map(np.array_equal, [*weights, *biases], [*arrays[::2], *arrays[1::2]]))
+
+
+def _new_network(
+    sizes: Sequence[int], activations: Sequence[str], mixed_bfloat16: bool, loss: str
+) -> _core.Network:
+    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16, loss=loss)

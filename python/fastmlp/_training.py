@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -11,36 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _core, _validation
+from fastmlp._prediction import non_finite_input
+from fastmlp._run import Steps
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, SharedNetwork
 from fastmlp._threads import ThreadCount
-from fastmlp.errors import NonFiniteInputError, NonFiniteLossError
+from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
 _SNAPSHOT_PAUSE: Final = 50  # times what the last snapshot cost: at most 2 % of the time goes into them
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates.
-
-    net_epoch is the number of their epoch in the net's life, on which random numbers depend.
-    """
-
-    order: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    learning_rates: NDArray[np.float64]
-    net_epoch: int
-
-    def __len__(self) -> int:
-        return len(self.learning_rates)
-
-    def first(self, n: int) -> Steps:
-        """Return the first n of these steps."""
-        order, offsets = self.order[: self.offsets[n]], self.offsets[: n + 1]
-        return Steps(order, offsets, self.learning_rates[:n], self.net_epoch)
 
 
 @dataclass(frozen=True)
@@ -78,6 +59,10 @@ class Training:
         How many threads to use.
     history : History
         Gets the loss of every step.
+    weights : numpy.ndarray, optional
+        float32 (n_samples,): how much each sample counts; by default all count alike.
+    label_smoothing : float, default 0.0
+        See `Net.fit`.
     augmentation : _core.Augmentation, optional
         How to distort the samples, which must be pixels.
     """
@@ -89,12 +74,17 @@ class Training:
         targets: CoreTargets,
         threads: ThreadCount,
         history: History,
+        *,
+        weights: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
         augmentation: _core.Augmentation | None = None,
     ) -> None:
         self.last_run: _core.RunResult | None = None
         self._network = network
         self._samples = samples
         self._targets = targets
+        self._weights = weights
+        self._label_smoothing = label_smoothing
         self._threads = threads
         self._history = history
         self._augmentation = augmentation
@@ -108,11 +98,13 @@ class Training:
         self._next_mark = 0.0
 
     def epoch(
-        self, number: int, order: NDArray[np.int64], batch_size: int, learning_rate: float, net_epoch: int
+        self, number: int, steps: Steps, first: int, steps_to_pause: Callable[[], int]
     ) -> Iterator[CallDone]:
-        """Train on these samples in this order, batch by batch; control comes back about every 75 ms.
+        """Do an epoch's steps from number `first` on.
 
-        number: of the epoch in this fit, from 1, for messages; net_epoch: in the net's life, from 0.
+        Control comes back about every 75 ms, and at the latest after as many steps as `steps_to_pause` says.
+
+        number: of the epoch in this fit, from 1, for messages.
 
         Raises
         ------
@@ -122,15 +114,13 @@ class Training:
         NonFiniteInputError
             Before the update of the step whose batch holds such a value.
         """
-        first = 0
-        while first < len(order):
-            n_steps = self._steps_per_call
+        while first < len(steps):
+            n_steps = min(self._steps_per_call, steps_to_pause())
             if not self._samples.in_place:
-                n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // batch_size))
-            samples = order[first : first + n_steps * batch_size]
-            steps = _steps(samples, batch_size, learning_rate, net_epoch)
-            yield self._do(steps, number)
-            first += len(steps.order)
+                n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // steps.batch_size))
+            call = steps.part(first, first + n_steps)
+            yield self._do(call, number)
+            first += len(call)
 
     def check_weights(self, epoch: int, learning_rate: float) -> None:
         """Go one step back and raise NonFiniteLossError if the last update made weights not finite."""
@@ -152,7 +142,7 @@ class Training:
         seconds = time.perf_counter() - begin
         n_done = len(result.losses)
         if n_done:
-            mark.calls.append(steps.first(n_done))
+            mark.calls.append(steps.part(0, n_done))
             del self._marks[:-1]
         if result.stopped == "input":
             row = result.bad_sample if self._samples.in_place else int(steps.order[result.bad_sample])
@@ -164,27 +154,33 @@ class Training:
         return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
 
     def _call(self, steps: Steps) -> _core.RunResult:
-        X, targets, order = self._arguments(steps.order)
+        X, targets, weights, order = self._arguments(steps.order)
         self._results.clear()
         self._first_step = len(self._history.step_loss)
         try:
             team = self._threads.count, self._threads.required
+            how = steps.offsets, steps.learning_rates, *team, weights, self._label_smoothing
             ids = None if order is steps.order else steps.order
             distortion = self._augmentation, steps.net_epoch, ids
-            arguments = (X, targets, order, steps.offsets, steps.learning_rates, *team, *distortion)
-            self._network.train(arguments, self._results)
+            self._network.train((X, targets, order, *how, *distortion), self._results)
         finally:
             self.collect()
             self._version = self._network.version
         self.last_run = self._results[0]
         return self.last_run
 
-    def _arguments(self, order: NDArray[np.int64]) -> tuple[CoreSamples, CoreTargets, NDArray[np.int64]]:
-        """Return samples, targets and order for the core: all in place, or those of this call, converted."""
+    def _arguments(
+        self, order: NDArray[np.int64]
+    ) -> tuple[CoreSamples, CoreTargets, NDArray[np.float32] | None, NDArray[np.int64]]:
+        """Return samples, targets, weights and order for the core.
+
+        All are used in place, or else those of this call are converted.
+        """
         in_place = self._samples.in_place_array
         if in_place is not None:
-            return in_place, self._targets, order
-        return self._samples.gather(order), self._targets[order], np.arange(len(order))
+            return in_place, self._targets, self._weights, order
+        weights = None if self._weights is None else self._weights[order]
+        return self._samples.gather(order), self._targets[order], weights, np.arange(len(order))
 
     def _adapt(self, n_steps: int, seconds: float) -> None:
         wanted = int(n_steps * _SECONDS_PER_CALL / max(seconds, 1e-9))
@@ -225,15 +221,4 @@ class Training:
         for call in calls:
             n_steps = min(len(call), wanted - len(self._history.step_loss))
             if n_steps:
-                self._call(call.first(n_steps))
-
-
-def non_finite_input(samples: Samples, row: int) -> NonFiniteInputError:
-    """Return the error that names the first value in a row of samples that is not a finite float32."""
-    message = _validation.row_with_non_finite(samples.X, row, samples.name, samples.first_row)
-    return NonFiniteInputError(message, row=samples.first_row + row)
-
-
-def _steps(order: NDArray[np.int64], batch_size: int, learning_rate: float, net_epoch: int) -> Steps:
-    offsets = np.append(np.arange(0, len(order), batch_size), len(order))
-    return Steps(order, offsets, np.full(len(offsets) - 1, learning_rate), net_epoch)
+                self._call(call.part(0, n_steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 ACTIVATIONS: Final = ("relu", "tanh", "sigmoid", "identity", "leaky_relu", "gelu")
 PRECISIONS: Final = ("float32", "mixed_bfloat16")
+LOSSES: Final = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
 MAX_UNITS: Final = 2**31 - 1
 MAX_PARAMETERS: Final = 2**40  # 4 TiB of float32: no mistake in the layers' sizes may reach the allocator
 PROBABILITY_TOLERANCE: Final = 1e-3
@@ -59,6 +60,11 @@ def positive(value: object, name: str) -> float:
     return number
 
 
+def float32_not_negative(value: object, name: str) -> float:
+    """Return `value` as a float of at least 0 that float32 can hold with room to spare."""
+    return not_negative(float32_number(value, name), name)
+
+
 def positive_normal(value: object, name: str) -> float:
     """Return `value` as a float that float32 holds as a positive normal number."""
     number = float32_number(value, name)
@@ -97,6 +103,22 @@ def within(low: float, high: float, *, or_equal: bool = True) -> Callable[[objec
         raise ValueError(f"{name} must be {lowest} and at most {high:,}, not {number:g}.")
 
     return check
+
+
+def proper_fraction(value: object, name: str) -> float:
+    """Return `value` as a float in (0, 1)."""
+    number = real_number(value, name)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be greater than 0 and less than 1, not {number:g}.")
+    return number
+
+
+def not_negative(value: object, name: str) -> float:
+    """Return `value` as a float of at least 0."""
+    number = real_number(value, name)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, not {number:g}.")
+    return number
 
 
 def boolean(value: object, name: str) -> bool:
@@ -331,6 +353,54 @@ def targets(
     return np.require(array, np.int64, ["C", "A"])
 
 
+def label_rows(
+    y: object, n_samples: int, n_outputs: int, name: str = "y", X_name: str = "X"
+) -> NDArray[np.float32]:
+    """Return labels that do not exclude one another as float32 (n_samples, n_outputs), each in [0, 1]."""
+    rows = _rows_of_targets(y, n_samples, n_outputs, name, X_name, "labels from 0 to 1")
+    _check_targets(rows, name, lambda chunk: (chunk >= 0) & (chunk <= 1), "labels must be from 0 to 1")
+    return np.require(rows, np.float32, ["C", "A"])
+
+
+def number_rows(
+    y: object, n_samples: int, n_outputs: int, name: str = "y", X_name: str = "X"
+) -> NDArray[np.float32]:
+    """Return numbers to be learnt as float32 (n_samples, n_outputs), all of them finite."""
+    rows = _rows_of_targets(y, n_samples, n_outputs, name, X_name, "numbers")
+    with np.errstate(over="ignore"):
+        rows = np.require(rows, np.float32, ["C", "A"])
+    _check_targets(rows, name, np.isfinite, "targets must be finite numbers of float32")
+    return rows
+
+
+def _rows_of_targets(
+    y: object, n_samples: int, n_outputs: int, name: str, X_name: str, what: str
+) -> NDArray[Any]:
+    """Return an array of real numbers as (n_samples, n_outputs); with one output, (n_samples,) will do."""
+    array = real_array(y, name)
+    rows = array.reshape(-1, 1) if array.ndim == 1 and n_outputs == 1 else array
+    if rows.ndim != 2 or rows.shape[1] != n_outputs:
+        flat = f" or ({n_samples},)" if n_outputs == 1 else ""
+        raise ValueError(
+            f"{name} has the shape {array.shape}, but must be {what} ({n_samples}, {n_outputs}){flat} for "
+            f"the {n_outputs} output(s) of this net."
+        )
+    if len(rows) != n_samples:
+        raise ValueError(f"{name} has {len(rows)} entries, but {X_name} has {n_samples} samples.")
+    return rows
+
+
+def _check_targets(
+    rows: NDArray[Any], name: str, is_sound: Callable[[NDArray[Any]], NDArray[np.bool_]], rule: str
+) -> None:
+    rows_at_a_time = max(1, 2**20 // rows.shape[1])  # for the sake of memory
+    for first in range(0, len(rows), rows_at_a_time):
+        sound = is_sound(rows[first : first + rows_at_a_time])
+        if not sound.all():
+            row, column = (int(index[0]) for index in np.nonzero(~sound))
+            raise ValueError(f"{name}[{first + row}, {column}] is {rows[first + row, column]}, but {rule}.")
+
+
 def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
     if type(y) is not np.ndarray:
         _refuse_look_alikes(y, name)
@@ -381,6 +451,60 @@ def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:
         )
 
 
+def sample_weights(weights: object, n_samples: int) -> NDArray[np.float64]:
+    """Return weights as a new array of finite numbers of at least 0, float64 (n_samples,)."""
+    array = real_array(weights, "sample_weight")
+    if array.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight has the shape {array.shape}, but must be ({n_samples},): one weight for each "
+            "sample of X."
+        )
+    numbers = array.astype(np.float64)
+    sound = np.isfinite(numbers) & (numbers >= 0)
+    if not sound.all():
+        index = int(np.flatnonzero(~sound)[0])
+        raise ValueError(
+            f"sample_weight[{index}] is {array[index]}, but weights must be finite numbers of at least 0."
+        )
+    return numbers
+
+
+def class_weights(weights: object, n_classes: int) -> dict[int, float]:
+    """Return the weights of some classes, each at least 0, by their labels."""
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            'class_weight must be "balanced" or a dict such as {0: 1.0, 1: 10.0}, not '
+            f"{_described(weights)}."
+        )
+    return {
+        whole_number(label, "a label in class_weight", 0, n_classes - 1): float32_not_negative(
+            weight, f"class_weight[{shortened(label)}]"
+        )
+        for label, weight in weights.items()
+    }
+
+
+def has_classes(loss: str) -> None:
+    """Refuse class weights for a loss without classes."""
+    if loss != LOSSES[0]:
+        raise ValueError(f"class_weight needs classes, but with {loss} there are none; use sample_weight.")
+
+
+def label_smoothing(value: object, loss: str) -> float:
+    """Return the part of each label that is spread over all, in [0, 1)."""
+    smoothing = fraction(value, "label_smoothing")
+    if smoothing and loss == "squared_error":
+        raise ValueError("label_smoothing needs labels, but with squared_error there are none.")
+    return smoothing
+
+
+ALL_WEIGHTS_ZERO: Final = "All weights of the samples are 0; at least one must be greater."
+NO_PROBABILITIES: Final = (
+    "This net's loss is squared_error: its outputs are numbers, not logits, and there are no probabilities. "
+    "predict returns the outputs."
+)
+
+
 def row_with_non_finite(X: NDArray[Any], row: int, name: str, first_row: int) -> str:
     """Say which value of a row of X is not a finite float32; first_row is the number of its first row."""
     with np.errstate(over="ignore"):
@@ -411,29 +535,55 @@ def not_finite(happened: str, step: int, epoch: int, learning_rate: float) -> st
 
 # What fit is told.
 
+NESTEROV_WITHOUT_MOMENTUM: Final = (
+    "nesterov=True looks ahead along the momentum, but momentum is 0; give one, such as momentum=0.9."
+)
+
 FIT_UNDER_WAY: Final = (
     "This net is being fitted already, by another thread or by the fit whose callback called this one. Wait "
     "until that has ended, or fit a copy (copy.deepcopy)."
 )
 
+NOTHING_TO_RESUME: Final = (
+    "There is no fit to resume: either the last one came to its end, or there was none, or the net is from a "
+    "file without its training state. Leave out resume=True to begin a new fit."
+)
 
-def epochs_and_steps(
-    epochs: object, steps: object, default_epochs: int, steps_per_epoch: int
-) -> tuple[int, int]:
-    """Return how many epochs to begin, and how many steps to do; the last epoch may have fewer steps."""
+STATE_OF_ANOTHER_THREAD: Final = (
+    "Another thread is fitting this net, so its training state cannot be saved from here. Give that fit a "
+    "Checkpoint among its callbacks, or save without training_state."
+)
+
+
+def epochs_or_steps(epochs: object, steps: object) -> tuple[int | None, int | None]:
+    """Return for how many epochs or steps to train, of which at most one is given."""
     if epochs is not None and steps is not None:
         raise ValueError(f"Give either epochs or steps, not both (epochs={epochs}, steps={steps}).")
-    if steps is None:
-        n_epochs = whole_number(default_epochs if epochs is None else epochs, "epochs", maximum=2**31)
-        return n_epochs, n_epochs * steps_per_epoch
-    n_steps = whole_number(steps, "steps", maximum=2**62)
-    return -(-n_steps // steps_per_epoch), n_steps
+    return (
+        None if epochs is None else whole_number(epochs, "epochs", maximum=2**31),
+        None if steps is None else whole_number(steps, "steps", maximum=2**62),
+    )
 
 
 def some_samples(n_samples: int, name: str, purpose: str) -> None:
     """Refuse an empty set of samples."""
     if n_samples == 0:
         raise ValueError(f"{name} has no samples; {purpose} needs at least one.")
+
+
+def monitored(watcher: object, monitor: str, has_validation: bool, *, has_accuracy: bool) -> None:
+    """Refuse to watch a number of validation samples that is not there."""
+    name = type(watcher).__name__
+    if not has_validation and monitor.startswith("validation"):
+        raise ValueError(
+            f"{name} watches {monitor}, but there are no validation data; pass validation_data or "
+            f'validation_split to fit, or {name}(monitor="loss").'
+        )
+    if not has_accuracy and monitor == "validation_accuracy":
+        raise ValueError(
+            f"{name} watches {monitor}, but with squared_error there is none; use "
+            f'{name}(monitor="validation_loss").'
+        )
 
 
 def pair(data: object, name: str) -> tuple[object, object]:
@@ -444,16 +594,17 @@ def pair(data: object, name: str) -> tuple[object, object]:
     return data[0], data[1]
 
 
-def n_training_samples(n_samples: int, validation_split: object, validation_data: object) -> int:
+def n_training_samples(n_samples: int, validation_split: float, validation_data: object) -> int:
     """Return how many of the first samples are trained on; the others are for validation."""
-    split = fraction(validation_split, "validation_split")
-    if split == 0:
+    if validation_split == 0:
         return n_samples
     if validation_data is not None:
         raise ValueError("Give either validation_data or validation_split, not both.")
-    n_validation = int(n_samples * split)
+    n_validation = int(n_samples * validation_split)
     if n_validation == 0:
-        raise ValueError(f"validation_split={split:g} of {n_samples} sample(s) leaves none for validation.")
+        raise ValueError(
+            f"validation_split={validation_split:g} of {n_samples} sample(s) leaves none for validation."
+        )
     return n_samples - n_validation
 
 

@@ -1,25 +1,24 @@
-"""Observers of a training run: a progress display, early stopping, and the base of the user's own."""
+"""Observers of a training run: early stopping, checkpoints, logs, and the base of the user's own."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
+import os
 import time
 from dataclasses import dataclass
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _validation
-from fastmlp.history import History
+from fastmlp.history import COLUMNS, MONITORS, History, is_better
 
-_SECONDS_BETWEEN_INTERVALS = (
-    0.05  # at least; the core's calls end about every 75 ms, but also at an epoch's end
-)
-_SECONDS_BETWEEN_LINES = 1.0
-_SECONDS_BETWEEN_LINES_IN_AN_EPOCH = 10.0
+Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
+
+# At least; the core's calls end about every 75 ms, but also at an epoch's end.
+_SECONDS_BETWEEN_INTERVALS: Final = 0.05
 
 
 @dataclass(eq=False)
@@ -33,7 +32,7 @@ class Fit:
     n_epochs : int
         Epochs that this fit will begin, the last of them perhaps cut short by ``steps=``.
     n_steps : int
-        Steps that this fit will do.
+        Steps that this fit will do; those before an interruption count, if it was resumed.
     n_samples : int
         Samples that are trained on in a whole epoch.
     has_validation : bool
@@ -66,18 +65,21 @@ class Fit:
 
     @property
     def step(self) -> int:
-        """Steps done in this fit."""
+        """Steps done in this fit; not 0 in `Callback.on_fit_begin` if an interrupted fit is resumed."""
         return len(self.history.step_loss)
 
     def stop(self) -> None:
         """End the fit: an epoch under way is cut short, but gets its validation and its entry in history."""
         self.stopped = True
 
-    def _advance(self, n_samples: int, seconds: float, loss: float) -> bool:
-        """Take in what a call of the core did; return whether it is time for `Callback.on_interval`."""
+    def _advance(self, n_samples: int, seconds: float, loss: float) -> None:
+        """Take in what a call of the core did."""
         self.n_samples_seen += n_samples
         self.seconds += seconds
         self.loss = loss
+
+    def _is_time(self) -> bool:
+        """Return whether it is time for `Callback.on_interval`, which is assumed to follow."""
         now = time.monotonic()
         if now < self._next_interval:
             return False
@@ -93,21 +95,32 @@ class Callback:
     predict, to save it, to set its weights. What a callback reads from the clock must not change the weights
     if runs are to be repeatable.
 
+    Attributes
+    ----------
+    every : int or None
+        After how many steps `on_step` is called, and again after as many; None, the default, for never.
+
     Examples
     --------
     >>> from fastmlp import Callback, Net
     >>> class StopWhenGood(Callback):
-    ...     def on_epoch_end(self, net, fit):
-    ...         if fit.history.loss[-1] < 0.1:
+    ...     every = 10
+    ...     def on_step(self, net, fit):
+    ...         if fit.history.step_loss[-1] < 0.1:
     ...             fit.stop()
     >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
     >>> history = Net([4, 32, 4], seed=0).fit(X, y, epochs=5000, callbacks=[StopWhenGood()])
-    >>> len(history.loss) < 5000
-    True
+    >>> len(history.loss) < 5000, len(history.loss) % 10
+    (True, 0)
     """
+
+    every: int | None = None
 
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
         """Do something before the first step, after all arguments have been checked."""
+
+    def on_step(self, net: Any, fit: Fit) -> None:
+        """Do something after every so many steps, as the attribute `every` says."""
 
     def on_interval(self, net: Any, fit: Fit) -> None:
         """Do something about every 100 ms, at least a step apart: for showing, saving, stopping."""
@@ -117,6 +130,16 @@ class Callback:
 
     def on_fit_end(self, net: Any, fit: Fit) -> None:
         """Do something at the end, be it by an error or Ctrl-C; called whenever on_fit_begin was."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold for this callback to go on: arrays and what JSON can hold."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state` returned; called after on_fit_begin if a fit is resumed.
+
+        It may come from a file, and a file is not to be trusted.
+        """
 
 
 class EarlyStopping(Callback):
@@ -167,45 +190,31 @@ class EarlyStopping(Callback):
         self, patience: int = 5, *, monitor: str = "validation_loss", min_delta: float = 0.0
     ) -> None:
         self.patience = _validation.whole_number(patience, "patience")
-        self.monitor = _validation.one_of(
-            monitor, "monitor", ("validation_loss", "validation_accuracy", "loss")
-        )
-        self.min_delta = _validation.real_number(min_delta, "min_delta")
-        if self.min_delta < 0:
-            raise ValueError(f"min_delta must be at least 0, not {self.min_delta:g}.")
+        self.monitor = _validation.one_of(monitor, "monitor", MONITORS)
+        self.min_delta = _validation.not_negative(min_delta, "min_delta")
         self._forget()
 
     def _forget(self) -> None:
         self.best_epoch = 0
         self.best_value = math.nan
         self._best_step = 0
-        self._best: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] | None = None
+        self._best: Parameters | None = None
 
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
         """Forget what an earlier fit has found."""
         self._forget()
-        if not fit.has_validation and self.monitor != "loss":
-            raise ValueError(
-                f"EarlyStopping watches {self.monitor}, but there are no validation data; pass "
-                'validation_data or validation_split to fit, or EarlyStopping(monitor="loss").'
-            )
+        self._layer_sizes = net.layer_sizes
+        has_accuracy = net.loss != "squared_error"
+        _validation.monitored(self, self.monitor, fit.has_validation, has_accuracy=has_accuracy)
 
     def on_epoch_end(self, net: Any, fit: Fit) -> None:
         """Keep the weights if they are the best so far; stop if the best are too long ago."""
         value = getattr(fit.history, self.monitor)[-1]
-        if self._is_better(value):
+        if is_better(value, self.best_value, self.monitor, self.min_delta):
             self._best = net._copy_parameters()
             self.best_epoch, self.best_value, self._best_step = fit.epoch, value, fit.step
         elif fit.epoch - self.best_epoch >= self.patience:
             fit.stop()
-
-    def _is_better(self, value: float) -> bool:
-        if math.isnan(self.best_value):
-            return not math.isnan(value)
-        gain = self.best_value - value
-        if self.monitor == "validation_accuracy":
-            gain = -gain
-        return gain > self.min_delta
 
     def on_fit_end(self, net: Any, fit: Fit) -> None:
         """Put the best weights in use."""
@@ -219,147 +228,209 @@ class EarlyStopping(Callback):
             )
         self._best = None
 
+    def state(self) -> dict[str, Any]:
+        """Return settings, the best number and the best weights."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in _SETTINGS_OF_EARLY_STOPPING}
+        if self._best is None:
+            return state
+        for layer, (weights, biases) in enumerate(zip(*self._best, strict=True)):
+            state |= {f"layers.{layer}.weight": weights, f"layers.{layer}.bias": biases}
+        return state | {
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+            "best_step": self._best_step,
+        }
 
-class Progress(Callback):
-    """Show how far training is: epoch, step, loss, validation accuracy, images per second and time left.
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> EarlyStopping:
+        """Return one with the settings that are in a state."""
+        patience, monitor, min_delta = (state.get(name) for name in _SETTINGS_OF_EARLY_STOPPING)
+        return cls(patience, monitor=monitor, min_delta=min_delta)  # type: ignore[arg-type]
 
-    In a terminal, and in a notebook that has ipywidgets, it is a bar; elsewhere (in a log file, or without
-    the tqdm package) plain lines without control characters, at most one a second.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
+        for name in _SETTINGS_OF_EARLY_STOPPING:
+            if getattr(self, name) != state.get(name):
+                raise ValueError(
+                    f"The fit to resume has EarlyStopping with {name}={state.get(name)}, not "
+                    f"{getattr(self, name)}; give it the same settings, or leave it out."
+                )
+        if "best_epoch" not in state:
+            return
+        layers = range(len(self._layer_sizes) - 1)
+        weights = [state.get(f"layers.{layer}.weight") for layer in layers]
+        biases = [state.get(f"layers.{layer}.bias") for layer in layers]
+        self._best = _validation.parameters(weights, biases, self._layer_sizes)
+        self.best_epoch = _validation.whole_number(state["best_epoch"], "best_epoch")
+        self.best_value = _validation.real_number(state.get("best_value"), "best_value")
+        self._best_step = _validation.whole_number(state.get("best_step"), "best_step")
+
+
+_SETTINGS_OF_EARLY_STOPPING: Final = ("patience", "monitor", "min_delta")
+
+
+class Checkpoint(Callback):
+    """Save the net with all that is needed to go on, so that a fit can be resumed after Ctrl-C or a crash.
+
+    The file is saved at the end of each epoch if neither `steps` nor `seconds` is given, and whenever the fit
+    ends, except before its first step or with a loss that is not finite. It is the same file each time; it is
+    replaced whole, so that at any moment there is a good one. A Checkpoint is told after all other callbacks,
+    whatever its place among them.
 
     Parameters
     ----------
-    file : text file, optional
-        Where to write; by default sys.stderr as it is when the fit begins.
+    path : str or os.PathLike
+        The file's name, commonly ending in ".safetensors".
+    steps : int, optional
+        Save after every so many steps, at least 1.
+    seconds : float, optional
+        Save when so many seconds have gone by, at the end of a call of the core (about every 100 ms);
+        greater than 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or out of range.
+    OSError
+        During the fit, if the file cannot be written; the one that was there before is then unharmed.
 
     Examples
     --------
-    >>> import io
-    >>> from fastmlp import Net, Progress
+    >>> import pathlib, tempfile
+    >>> from fastmlp import Checkpoint, Net
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "checkpoint.safetensors"
     >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
-    >>> log = io.StringIO()
-    >>> history = Net([4, 8, 4], seed=0).fit(X, y, epochs=3, callbacks=[Progress(file=log)])
-    >>> log.getvalue().splitlines()[-1][:21]
-    'epoch 3/3, step 3/3, '
+    >>> history = Net([4, 8, 4], seed=0).fit(X, y, epochs=3, callbacks=[Checkpoint(path)])
+    >>> Net.load(path).can_resume  # the fit came to its end
+    False
     """
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file
-        self._display: _Bar | _Lines | None = None
+    def __init__(
+        self, path: str | os.PathLike[str], *, steps: int | None = None, seconds: float | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.every = None if steps is None else _validation.whole_number(steps, "steps")
+        self.seconds = None if seconds is None else _validation.positive(seconds, "seconds")
+        self._last_time = 0.0
 
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
-        """Choose between bar and lines."""
-        file = sys.stderr if self._file is None else self._file
-        bar = _bar_class(file, may_be_notebook=self._file is None)
-        self._display = _Lines(file) if bar is None else _Bar(bar, file, fit)
+        """Begin to count the seconds."""
+        self._last_time = time.monotonic()
+
+    def on_step(self, net: Any, fit: Fit) -> None:
+        """Save."""
+        self._save(net)
 
     def on_interval(self, net: Any, fit: Fit) -> None:
-        """Show the state."""
-        if self._display is not None:
-            self._display.show(fit, at_epoch_end=False)
+        """Save if it is time."""
+        if self.seconds is not None and time.monotonic() - self._last_time >= self.seconds:
+            self._save(net)
 
     def on_epoch_end(self, net: Any, fit: Fit) -> None:
-        """Show the state, with the new validation accuracy."""
-        if self._display is not None:
-            self._display.show(fit, at_epoch_end=True)
+        """Save, unless steps or seconds say when."""
+        if self.every is None and self.seconds is None:
+            self._save(net)
 
     def on_fit_end(self, net: Any, fit: Fit) -> None:
-        """Leave the last state standing."""
-        if self._display is not None:
-            self._display.close(fit)
-            self._display = None
+        """Save what is worth it."""
+        came_to_its_end = fit.stopped or fit.step == fit.n_steps
+        if fit.step > 0 and (came_to_its_end or net.can_resume):
+            self._save(net)
+
+    def _save(self, net: Any) -> None:
+        net.save(self.path, training_state=True)
+        self._last_time = time.monotonic()
 
 
-class _Lines:
-    """Progress as plain lines."""
+class CSVLogger(Callback):
+    """Write a line to a file at the end of each epoch.
 
-    def __init__(self, file: TextIO | None) -> None:
-        self._file = file
-        self._begin = self._last_time = time.monotonic()
-        self._shown_step = 0
+    The columns are those of `History.save_csv`. A new fit begins a new file; a resumed one keeps the lines of
+    the epochs that it knows, and appends.
 
-    def show(self, fit: Fit, *, at_epoch_end: bool) -> None:
-        now = time.monotonic()
-        pause = _SECONDS_BETWEEN_LINES if at_epoch_end else _SECONDS_BETWEEN_LINES_IN_AN_EPOCH
-        if now - self._last_time >= pause:
-            self._write(fit, now)
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file's name.
 
-    def close(self, fit: Fit) -> None:
-        if fit.step != self._shown_step:
-            self._write(fit, time.monotonic())
+    Raises
+    ------
+    OSError
+        During the fit, if the file cannot be written.
 
-    def _write(self, fit: Fit, now: float) -> None:
-        self._last_time, self._shown_step = now, fit.step
-        left = (fit.n_steps - fit.step) * (now - self._begin) / max(fit.step, 1)
-        fields = [
-            f"epoch {fit.epoch}/{fit.n_epochs}",
-            f"step {fit.step}/{fit.n_steps}",
-            f"loss {fit.loss:.4f}",
-        ]
-        if fit.history.validation_accuracy:
-            fields.append(f"validation accuracy {fit.history.validation_accuracy[-1]:.4f}")
-        if fit.seconds > 0:
-            fields.append(f"{fit.n_samples_seen / fit.seconds:,.0f} images/s")
-        if fit.step < fit.n_steps and not fit.stopped:
-            fields.append(f"{_duration(left)} left")
-        if self._file is not None:  # there is no stderr in a program without a console
-            print(", ".join(fields), file=self._file, flush=True)
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastmlp import CSVLogger, Net
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "log.csv"
+    >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> history = Net([4, 8, 4], seed=0).fit(X, y, epochs=3, callbacks=[CSVLogger(path)])
+    >>> len(path.read_text().splitlines())
+    4
+    """
 
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._n_lines = 0
 
-class _Bar:
-    """Progress as a tqdm bar, in a terminal or a notebook."""
+    def on_fit_begin(self, net: Any, fit: Fit) -> None:
+        """Begin the file."""
+        fit.history.save_csv(self.path)
+        self._n_lines = fit.history.n_epochs
 
-    def __init__(self, bar: Any, file: TextIO, fit: Fit) -> None:
-        self._bar = bar(
-            total=fit.n_steps,
-            file=file,
-            dynamic_ncols=True,
-            bar_format=self._layout(fit),
-            mininterval=0.1,
-            miniters=1,
-        )
-
-    def show(self, fit: Fit, *, at_epoch_end: bool) -> None:
-        self._bar.bar_format = self._layout(fit)
-        self._bar.update(fit.step - self._bar.n)
-
-    def close(self, fit: Fit) -> None:
-        self._bar.bar_format = self._layout(fit)
-        self._bar.n = fit.step
-        self._bar.refresh()
-        self._bar.close()
-
-    def _layout(self, fit: Fit) -> str:
-        """All fields around the bar, short enough for 80 columns."""
-        numbers = [] if math.isnan(fit.loss) else [f"loss {fit.loss:.4f}"]
-        if fit.history.validation_accuracy:
-            numbers.append(f"val. {100 * fit.history.validation_accuracy[-1]:.2f} %")
-        if fit.seconds > 0:
-            numbers.append(f"{_thousands(fit.n_samples_seen / fit.seconds)} images/s")
-        place = f"epoch {fit.epoch}/{fit.n_epochs}, step {fit.step}/{fit.n_steps}"
-        return f"{place} |{{bar}}| {', '.join([*numbers, '{remaining} left'])}"
+    def on_epoch_end(self, net: Any, fit: Fit) -> None:
+        """Append the epoch's line, unless the file has it since it was begun."""
+        lines = fit.history._csv_lines(self._n_lines)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        self._n_lines += len(lines)
 
 
-def _bar_class(file: TextIO | None, *, may_be_notebook: bool) -> Any:
-    """Return the kind of tqdm that suits the file, or None if plain lines do."""
-    if file is not None and file.isatty():
-        module = "tqdm.std"
-    elif may_be_notebook and "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets"):
-        module = "tqdm.notebook"
-    else:
-        return None
-    try:
-        tqdm = importlib.import_module(module).tqdm
-    except ImportError:
-        return None
-    # tqdm would otherwise start a thread that looks after bars that are updated rarely.
-    return type("_Bar", (tqdm,), {"monitor_interval": 0})
+class TensorBoard(Callback):
+    """Write the numbers of each epoch for TensorBoard to show.
 
+    It needs the package tensorboardX: ``pip install "fastmlp[tensorboard]"``.
 
-def _thousands(number: float) -> str:
-    return f"{number:,.0f}" if number < 10_000 else f"{number / 1000:,.0f}k"
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        Where to write the event file; one folder for each run, for ``tensorboard --logdir`` of their parent.
 
+    Raises
+    ------
+    ImportError
+        When it is made, if tensorboardX is missing.
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+    Examples
+    --------
+    >>> from fastmlp import Net, TensorBoard  # doctest: +SKIP
+    >>> net.fit(X, y, callbacks=[TensorBoard("runs/first")])  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                'TensorBoard needs the package tensorboardX; pip install "fastmlp[tensorboard]".'
+            ) from error
+        self.folder = Path(folder)
+        self._new_writer = SummaryWriter
+        self._writer: Any = None
+
+    def on_fit_begin(self, net: Any, fit: Fit) -> None:
+        """Open an event file; of a run that is resumed, what was written of later steps is not shown."""
+        self._writer = self._new_writer(str(self.folder), purge_step=fit.step + 1 if fit.step else None)
+
+    def on_epoch_end(self, net: Any, fit: Fit) -> None:
+        """Write the epoch's numbers, at the number of its last step."""
+        for name in COLUMNS:
+            column = getattr(fit.history, name)
+            if column:
+                self._writer.add_scalar(name, column[-1], fit.step)
+
+    def on_fit_end(self, net: Any, fit: Fit) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

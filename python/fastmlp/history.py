@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +26,17 @@ COLUMNS: Final = {
 OPTIONAL_COLUMNS: Final = ("validation_loss", "validation_accuracy")
 """Those that are empty if there was nothing to validate with."""
 
+MONITORS: Final = ("validation_loss", "validation_accuracy", "loss")
+"""Those that tell how good an epoch was."""
+
+
+def is_better(value: float, best: float, monitor: str, min_delta: float) -> bool:
+    """Whether an epoch's number is better by more than `min_delta` than the best so far, NaN for none."""
+    if math.isnan(best):
+        return not math.isnan(value)
+    gain = value - best if monitor == "validation_accuracy" else best - value
+    return gain > min_delta
+
 
 @dataclass(eq=False)
 class History:
@@ -36,11 +48,13 @@ class History:
     Attributes
     ----------
     loss : list of float
-        Mean loss of the epoch's samples in nats, each measured just before the update that it took part in.
+        Mean loss of the epoch's samples, each measured just before the update that it took part in: what was
+        trained on, weights of samples and label smoothing included. In nats, but for squared_error.
     validation_loss : list of float
-        Mean loss of the validation samples at the end of the epoch, in nats; empty without validation.
+        Mean loss of the validation samples at the end of the epoch, without weights and label smoothing;
+        empty without validation.
     validation_accuracy : list of float
-        Fraction of them predicted rightly, in [0, 1]; empty without validation.
+        Fraction of them predicted rightly, in [0, 1]; empty without validation, and with squared_error.
     learning_rate : list of float
         The learning rate of the epoch's last step.
     seconds : list of float
@@ -76,13 +90,18 @@ class History:
 
     @property
     def step_loss(self) -> NDArray[np.float32]:
-        """Loss of every step, the mean over its batch in nats; float32 (n_steps,), read-only.
+        """Loss of every step, the (weighted) mean over its batch; float32 (n_steps,), read-only.
 
         Its length is the number of updates that the weights have had in this fit, interrupted or not.
         """
         losses = self._losses[: self._n_losses]
         losses.flags.writeable = False
         return losses
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of epochs that have an entry."""
+        return len(self.samples_per_second)  # the list that an epoch is added to last
 
     def save_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one line for each epoch, with a header; the file is never half-written.
@@ -107,16 +126,46 @@ class History:
         >>> path.read_text().splitlines()[1]
         '1,0.5,,,0.1,2.0,10,50.0'
         """
-        lines = [",".join(["epoch", *COLUMNS])]
-        columns = [getattr(self, name) for name in COLUMNS]
-        for epoch in range(len(self.loss)):
-            numbers = [str(column[epoch]) if column else "" for column in columns]
-            lines.append(",".join([str(epoch + 1), *numbers]))
+        lines = [",".join(["epoch", *COLUMNS]), *self._csv_lines(0), ""]
         with atomic_writer(path) as file:
-            file.write("\n".join([*lines, ""]).encode())
+            file.write("\n".join(lines).encode())
+
+    def _csv_lines(self, first: int) -> list[str]:
+        """Return the lines of the epochs from number `first`, counted from 0, on."""
+        columns = [getattr(self, name) for name in COLUMNS]
+        return [
+            ",".join([str(epoch + 1), *(str(column[epoch]) if column else "" for column in columns)])
+            for epoch in range(first, self.n_epochs)
+        ]
+
+    def to_pandas(self) -> Any:
+        """Return the numbers of each epoch as a pandas.DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each epoch, whose index "epoch" counts from 1; a column for each list that is not empty.
+
+        Raises
+        ------
+        ImportError
+            If the package pandas is missing.
+
+        Examples
+        --------
+        >>> history = History(loss=[0.5, 0.25])  # doctest: +SKIP
+        >>> history.to_pandas().loss.min()  # doctest: +SKIP
+        0.25
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("History.to_pandas needs the package pandas; pip install pandas.") from error
+        columns = {name: column for name in COLUMNS if (column := getattr(self, name))}
+        return pd.DataFrame(columns, index=pd.RangeIndex(1, self.n_epochs + 1, name="epoch"))
 
     def __repr__(self) -> str:
-        parts = [f"{len(self.loss)} epochs, {self._n_losses} steps"]
+        parts = [f"{self.n_epochs} epochs, {self._n_losses} steps"]
         if self.loss:
             parts.append(f"loss {self.loss[-1]:.4g}")
         if self.validation_accuracy:
@@ -145,15 +194,23 @@ class History:
         learning_rate: float,
         validation_loss: float | None,
         validation_accuracy: float | None,
+        sample_weights: NDArray[np.float32] | None = None,
     ) -> None:
-        """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller."""
+        """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller.
+
+        sample_weights: those of the epoch's samples in the order in which they were trained on.
+        """
+        for name in COLUMNS:  # an interrupt may have come when the entry was half made
+            del getattr(self, name)[self.n_epochs :]
         n_steps = -(-n_samples // batch_size)
-        sizes = np.full(n_steps, batch_size)
-        sizes[-1] = n_samples - (n_steps - 1) * batch_size
+        weights = np.ones(n_samples) if sample_weights is None else sample_weights.astype(np.float64)
+        batch_weights = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))
         losses = self._losses[self._n_losses - n_steps : self._n_losses].astype(np.float64)
-        self.loss.append(float(losses @ sizes) / n_samples)
-        if validation_loss is not None and validation_accuracy is not None:
+        total = batch_weights.sum()
+        self.loss.append(float(losses @ batch_weights / total) if total else 0.0)
+        if validation_loss is not None:
             self.validation_loss.append(validation_loss)
+        if validation_accuracy is not None:
             self.validation_accuracy.append(validation_accuracy)
         self.learning_rate.append(learning_rate)
         self.seconds.append(seconds)
@@ -162,7 +219,7 @@ class History:
 
     def _to_arrays(self) -> dict[str, NDArray[Any]]:
         """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
-        n_epochs = len(self.samples_per_second)  # which is added last
+        n_epochs = self.n_epochs
         arrays = {name: np.array(getattr(self, name)[:n_epochs], dtype) for name, dtype in COLUMNS.items()}
         return arrays | {"step_loss": np.array(self.step_loss)}
 

@@ -15,17 +15,24 @@ class Evaluation:
     Attributes
     ----------
     loss : float
-        Mean cross-entropy of the samples, in nats.
+        Mean loss of the samples, weighted if there are weights; in nats, but for squared_error.
     accuracy : float
-        Fraction of samples whose most probable class is the right one, in [0, 1].
+        Fraction of samples whose most probable class is the right one, in [0, 1]; with weights, the part that
+        these have of all weight. With sigmoid_cross_entropy, of those all of whose labels are right; with
+        squared_error, which knows no right and wrong, not a number (nan).
     confusion_matrix : numpy.ndarray
         int64 (n_classes, n_classes): how many samples of each class (row) were taken for each class (column).
+        With sigmoid_cross_entropy (n_outputs, 2, 2), such a matrix for each label, with 0 before 1; with
+        squared_error empty, (0, 0). Each sample counts once, whatever its weight.
     n_samples : int
         Number of samples.
+    n_wrong : int or None
+        Number of samples predicted wrongly; None with squared_error.
 
     Examples
     --------
-    >>> print(Evaluation(0.25, 0.75, confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), 2), 4))
+    >>> counts = confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), 2)
+    >>> print(Evaluation(0.25, 0.75, counts, n_samples=4, n_wrong=1))
     loss 0.2500, accuracy 75.00 % (1 of 4 samples wrong)
     """
 
@@ -33,12 +40,14 @@ class Evaluation:
     accuracy: float
     confusion_matrix: NDArray[np.int64]
     n_samples: int
+    n_wrong: int | None
 
     def __str__(self) -> str:
-        n_wrong = self.n_samples - int(np.trace(self.confusion_matrix))
+        if self.n_wrong is None:
+            return f"loss {self.loss:.4g} ({self.n_samples:,} samples)"
         return (
             f"loss {self.loss:.4f}, accuracy {100 * self.accuracy:.2f} % "
-            f"({n_wrong:,} of {self.n_samples:,} samples wrong)"
+            f"({self.n_wrong:,} of {self.n_samples:,} samples wrong)"
         )
 
 
@@ -68,6 +77,30 @@ def confusion_matrix(
     """
     counts = np.bincount(true_classes * n_classes + predicted_classes, minlength=n_classes**2)
     return counts.astype(np.int64, copy=False).reshape(n_classes, n_classes)
+
+
+def confusion_matrices(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count, for each of several labels, how often it was predicted with and without being true.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray
+        bool (n_samples, n_labels).
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (n_labels, 2, 2); element (k, i, j) counts the samples for which label k is i and was taken for
+        j.
+
+    Examples
+    --------
+    >>> confusion_matrices(np.array([[True], [False], [True]]), np.array([[True], [True], [True]]))
+    array([[[0, 1],
+            [0, 2]]])
+    """
+    counts = [np.count_nonzero((truth == i) & (predicted == j), axis=0) for i in (0, 1) for j in (0, 1)]
+    return np.stack(counts, axis=1).astype(np.int64, copy=False).reshape(-1, 2, 2)
 
 
 def classes_of(targets: NDArray[np.int64] | NDArray[np.float32]) -> NDArray[np.int64]:

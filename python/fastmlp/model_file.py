@@ -7,7 +7,13 @@ weights:
   layer;
 - ``history.loss`` and the other columns of `fastmlp.History`, float64 or int64 (n_epochs,),
   ``history.step_loss`` float32;
+- with the state of training, ``training.first_moment.layers.0.weight`` and so on: what the optimiser has,
+  shaped like the weights; ``training.parameters.layers.0.weight`` are the live weights, if other ones, the
+  best, are in use;
+- with a fit that can be resumed, ``callbacks.0.`` and a name: arrays that callbacks need to go on;
 - the metadata have one key, "fastmlp", with JSON of what `StoredModel` lists besides.
+
+Version 1 of the format has nothing of training; it is read as ever.
 
 Nothing in a file is trusted. What is not a fastmlp model is refused once its header is read, before the rest
 of it is; nothing is unpickled. Files are read, not memory-mapped: one that another process cuts short
@@ -20,12 +26,14 @@ https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
 import os
 import stat
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,20 +44,30 @@ from numpy.typing import NDArray
 
 from fastmlp import _validation
 from fastmlp._atomic_file import atomic_writer
+from fastmlp._run import MAX_EPOCHS, Run, decoded_run, decoded_settings, encoded_run, encoded_settings
+from fastmlp._shared_network import Parameters, TrainingState, same_parameters
 from fastmlp._validation import shortened
 from fastmlp.errors import ModelFileError
 from fastmlp.history import COLUMNS, OPTIONAL_COLUMNS, History
 from fastmlp.initializers import Initializer, Normal, checked_initializer
+from fastmlp.optimizers import Optimizer
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # a file of version 1 has no loss: it is of a net that has the first of LOSSES
 MAX_HEADER_BYTES: Final = 2**22
-_MAX_EPOCHS: Final = 2**31  # the number of a shuffle has 32 bits; this leaves room to train on
+PICKLED: Final = "The pickled model"
+"""What messages call a model that is in no file."""
 
 _FLOAT32: Final = np.dtype(np.float32)
 _HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     f"history.{name}": dtype for name, dtype in (COLUMNS | {"step_loss": _FLOAT32}).items()
 }
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype(np.bool_),
+    **{f"{kind.upper()}{8 * size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
+}
 _OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
+_MUST_BE_FINITE: Final = ("", "training.parameters.")  # what stands before the name of the layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +84,8 @@ class StoredModel:
         What the weights were drawn from at first.
     precision : str
         "float32" or "mixed_bfloat16".
+    loss : str
+        What was made small; one of `fastmlp.losses`.
     seed : int
         In [0, 2**64).
     n_epochs : int
@@ -78,12 +98,17 @@ class StoredModel:
         float32 (n_inputs, n_outputs) and (n_outputs,) for each layer of weights, all finite.
     history : History
         Of the last fit.
+    training : TrainingState or None
+        What a further fit goes on from, if it is known.
+    run : Run or None
+        The fit that can be resumed, if there is one.
     """
 
     layer_sizes: tuple[int, ...]
     activations: tuple[str, ...]
     initializer: Initializer
     precision: str
+    loss: str
     seed: int
     n_epochs: int
     image_shape: tuple[int, ...] | None
@@ -91,6 +116,8 @@ class StoredModel:
     weights: list[NDArray[np.float32]]
     biases: list[NDArray[np.float32]]
     history: History
+    training: TrainingState | None = None
+    run: Run | None = None
 
 
 def save(path: str | os.PathLike[str], model: StoredModel) -> None:
@@ -136,21 +163,39 @@ def to_bytes(model: StoredModel) -> bytes:
                 f"Layer {layer} has weights that are not finite numbers; such a net is of no use and is not "
                 "saved. Train again with a smaller learning rate."
             )
-        tensors[f"layers.{layer}.weight"] = np.ascontiguousarray(weight)  # the library checks no strides
-        tensors[f"layers.{layer}.bias"] = np.ascontiguousarray(bias)
-    data: bytes = safetensors.numpy.save(tensors, {"fastmlp": json.dumps(_encoded_settings(model))})
+        tensors[f"layers.{layer}.weight"] = weight
+        tensors[f"layers.{layer}.bias"] = bias
+    settings = _encoded_settings(model)
+    if model.training is not None:
+        settings["training"] = {
+            "optimizer": encoded_settings(model.training.optimizer),
+            "beta_powers": model.training.beta_powers,
+        }
+        tensors |= _encoded_arrays(model.training, (model.weights, model.biases))
+    if model.run is not None:
+        settings["run"], arrays = encoded_run(model.run)
+        tensors |= {f"callbacks.{name}": array for name, array in arrays.items()}
+    contiguous = {
+        name: np.ascontiguousarray(array) for name, array in tensors.items()
+    }  # the library checks not
+    data: bytes = safetensors.numpy.save(contiguous, {"fastmlp": json.dumps(settings)})
     (n_header_bytes,) = struct.unpack_from("<Q", data)
     if n_header_bytes > MAX_HEADER_BYTES:
         raise ValueError(
             f"The model's description takes {n_header_bytes:,} bytes, more than the {MAX_HEADER_BYTES:,} "
-            "that can be loaded again; shorten class_names."
+            "that can be loaded again; shorten class_names, or the states of callbacks."
         )
     return data
 
 
 def from_bytes(data: bytes) -> StoredModel:
     """Read what `to_bytes` returned, with the checks of `load`."""
-    return _read(io.BytesIO(data), len(data), "The pickled model")
+    return _read(io.BytesIO(data), len(data), PICKLED)
+
+
+def refusal(name: str, error: Exception) -> ModelFileError:
+    """Return the error for a model that is wrong."""
+    return ModelFileError(f"{name} is not a model that fastmlp can load: {error}")
 
 
 def _encoded_settings(model: StoredModel) -> dict[str, object]:
@@ -163,6 +208,7 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
         "activations": model.activations,
         "initializer": initializer,
         "precision": model.precision,
+        "loss": model.loss,
         "seed": model.seed,
         "n_epochs": model.n_epochs,
         "image_shape": model.image_shape,
@@ -171,25 +217,84 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
     }
 
 
+def _encoded_arrays(training: TrainingState, in_use: Parameters) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of training by name; live weights that are in use need no second copy."""
+    tensors = {}
+    for arena, arrays in training.arrays.items():
+        if arena == "parameters" and same_parameters(in_use, arrays):
+            continue
+        for index, array in enumerate(arrays):
+            tensors[f"training.{arena}.{_layer_name(index)}"] = array
+    return tensors
+
+
+def _layer_name(index: int) -> str:
+    """Return the name of an array in a list of weights and biases, layer after layer."""
+    layer, is_bias = divmod(index, 2)
+    return f"layers.{layer}.{'bias' if is_bias else 'weight'}"
+
+
 def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
     """Decode a model from the start of a file, refusing it at the first thing that is wrong."""
     try:
         start = _read_header(file, n_bytes)
         header = _json_object(start[8:], "its header")
-        settings = _decoded_settings(header.pop("__metadata__", None))
+        stored = _fastmlp_metadata(header.pop("__metadata__", None))
+        settings = _decoded_settings(stored)
         shapes = _layer_shapes(settings["layer_sizes"])
-        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys())
-        tensors = _decoded_tensors(start + file.read(n_bytes - len(start)), shapes)
+        training_shapes = _training_shapes(header, shapes) if stored.get("training") is not None else {}
+        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys(), training_shapes.keys())
+        tensors = _decoded_tensors(start + file.read(n_bytes - len(start)), shapes | training_shapes)
+        notes = settings.pop("notes")
+        columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
+        model = StoredModel(
+            **settings,
+            weights=[tensors[name] for name in shapes if name.endswith(".weight")],
+            biases=[tensors[name] for name in shapes if name.endswith(".bias")],
+            history=History._from_arrays(columns, notes),
+        )
+        return _with_training(model, stored, tensors)
+    except RecursionError as error:
+        raise refusal(name, ValueError("its metadata are nested too deeply.")) from error
     except (TypeError, ValueError) as error:
-        raise ModelFileError(f"{name} is not a model that fastmlp can load: {error}") from error
-    columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
-    notes = settings.pop("notes")
-    return StoredModel(
-        **settings,
-        weights=[tensors[name] for name in shapes if name.endswith(".weight")],
-        biases=[tensors[name] for name in shapes if name.endswith(".bias")],
-        history=History._from_arrays(columns, notes),
+        raise refusal(name, error) from error
+
+
+def _with_training(
+    model: StoredModel, stored: dict[str, Any], tensors: dict[str, NDArray[Any]]
+) -> StoredModel:
+    """Add the state of training and the fit to resume, as far as they are stored."""
+    training = run = None
+    if stored.get("training") is not None:
+        training = _decoded_training(stored["training"], tensors, (model.weights, model.biases))
+    if stored.get("run") is not None:
+        if training is None:
+            raise ValueError("it has a fit to resume, but no state of training.")
+        arrays = {
+            name.removeprefix("callbacks."): array
+            for name, array in tensors.items()
+            if name.startswith("callbacks.")
+        }
+        run = decoded_run(stored["run"], arrays, model.history)
+    return dataclasses.replace(model, training=training, run=run)
+
+
+def _decoded_training(stored: object, tensors: dict[str, NDArray[Any]], in_use: Parameters) -> TrainingState:
+    if not isinstance(stored, dict) or not isinstance(stored.get("beta_powers"), list):
+        raise ValueError("its training is not described by optimizer and beta_powers.")
+    powers = [_validation.within(0, 1)(power, "a beta power") for power in stored["beta_powers"]]
+    if len(powers) != 2:
+        raise ValueError("its beta_powers are not two numbers.")
+    arrays: dict[str, list[NDArray[np.float32]]] = {}
+    for name, tensor in tensors.items():  # in the order of the layers
+        if name.startswith("training."):
+            arrays.setdefault(name.split(".")[1], []).append(tensor)
+    weights, biases = in_use
+    live = [array for layer in zip(weights, biases, strict=True) for array in layer]
+    optimizer = _validation.instance(
+        decoded_settings(stored.get("optimizer")), Optimizer, "optimizer", "Adam()"
     )
+    return TrainingState(optimizer, {"parameters": live} | arrays, (powers[0], powers[1]))
 
 
 def _read_header(file: BinaryIO, n_bytes: int) -> bytes:
@@ -225,12 +330,15 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return decoded
 
 
-def _decoded_settings(metadata: object) -> dict[str, Any]:
-    """Return what `StoredModel` holds besides tensors, and the notes of its history."""
+def _fastmlp_metadata(metadata: object) -> dict[str, Any]:
     text = metadata.get("fastmlp") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise ValueError("it is a safetensors file, but has no fastmlp metadata: another program wrote it.")
-    stored = _json_object(text, "its fastmlp metadata")
+    return _json_object(text, "its fastmlp metadata")
+
+
+def _decoded_settings(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what `StoredModel` holds of the net besides tensors, and the notes of its history."""
     version = _validation.whole_number(_required(stored, "format_version"), "format_version")
     if version > FORMAT_VERSION:
         raise ValueError(
@@ -238,13 +346,15 @@ def _decoded_settings(metadata: object) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Upgrade fastmlp."
         )
     sizes = _validation.layer_sizes(_required(stored, "layer_sizes"))
+    loss = _validation.LOSSES[0] if version == 1 else _required(stored, "loss")
     return {
         "layer_sizes": sizes,
         "activations": _validation.activations(_required(stored, "activations"), len(sizes) - 2),
         "initializer": _decoded_initializer(_required(stored, "initializer")),
         "precision": _validation.one_of(_required(stored, "precision"), "precision", _validation.PRECISIONS),
+        "loss": _validation.one_of(loss, "loss", _validation.LOSSES),
         "seed": _validation.seed(_required(stored, "seed")),
-        "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, _MAX_EPOCHS),
+        "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, MAX_EPOCHS),
         "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),
         "class_names": _validation.class_names(stored.get("class_names"), sizes[-1]),
         "notes": _decoded_notes(stored.get("notes", [])),
@@ -279,11 +389,20 @@ def _layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_names(header: dict[str, Any], expected: set[str]) -> None:
+def _training_shapes(
+    header: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of training that a file has, which are those of the layers."""
+    arenas = {name.split(".")[1] for name in header if name.startswith("training.")}
+    return {f"training.{arena}.{name}": shape for arena in sorted(arenas) for name, shape in shapes.items()}
+
+
+def _check_names(header: dict[str, Any], needed: set[str], of_training: Iterable[str]) -> None:
+    expected = needed | set(of_training)
     for name in expected - header.keys():
-        raise ValueError(f"tensor {name!r} is missing.")
+        raise ValueError(f"tensor {shortened(repr(name))} is missing.")
     for name, description in header.items():
-        if name not in expected:
+        if name not in expected and not name.startswith("callbacks."):
             raise ValueError(f"tensor {shortened(repr(name))} has no place in a net of its layer_sizes.")
         # The library lets further keys pass.
         if not isinstance(description, dict) or description.keys() != {"dtype", "shape", "data_offsets"}:
@@ -307,7 +426,7 @@ def _decoded_tensors(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[st
         is_free = name == "history.step_loss" or (length == 0 and name in _OPTIONAL)
         columns[name] = (length if is_free else lengths["history.loss"],)
 
-    tensors = {}
+    tensors = {name: _array(tensor) for name, tensor in stored.items() if name.startswith("callbacks.")}
     for name, shape in (shapes | columns).items():
         dtype = _HISTORY_DTYPES.get(name, _FLOAT32)
         code = f"{dtype.kind.upper()}{8 * dtype.itemsize}"  # the format's word for it, such as F32
@@ -317,8 +436,15 @@ def _decoded_tensors(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[st
                 f"tensor {name!r} is {came[0]} of shape {shortened(came[1])}, but must be {code} of shape "
                 f"{shape}."
             )
-        little_endian = np.ndarray(shape, dtype.newbyteorder("<"), stored[name]["data"])
-        tensors[name] = little_endian.astype(dtype, copy=False)
-        if name in shapes and not np.isfinite(tensors[name]).all():
+        tensors[name] = _array(stored[name])
+        if name.partition("layers.")[0] in _MUST_BE_FINITE and not np.isfinite(tensors[name]).all():
             raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers.")
     return tensors
+
+
+def _array(tensor: dict[str, Any]) -> NDArray[Any]:
+    if tensor["dtype"] not in _DTYPES:
+        raise ValueError(f"a tensor is of {shortened(tensor['dtype'])}, which NumPy does not have.")
+    dtype = _DTYPES[tensor["dtype"]]
+    little_endian = np.ndarray(tensor["shape"], dtype.newbyteorder("<"), tensor["data"])
+    return little_endian.astype(dtype, copy=False)

@@ -8,39 +8,43 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _core, _notes, _validation, model_file
-from fastmlp._random import PURPOSE_SHUFFLE, draw_seed
+from fastmlp._job import Job, checked_job, checked_samples_and_targets
+from fastmlp._observers import Observers
+from fastmlp._prediction import loss_and_predicted, outputs
+from fastmlp._random import draw_seed
+from fastmlp._run import Run, Settings, Steps
+from fastmlp._sample_weights import ClassWeight, combined_weights
 from fastmlp._samples import CoreSamples, Samples
-from fastmlp._shared_network import CoreTargets, Parameters, SharedNetwork
-from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
-from fastmlp._training import CallDone, Training, non_finite_input
+from fastmlp._shared_network import Parameters, SharedNetwork
+from fastmlp._threads import MAX_THREADS, thread_count
+from fastmlp._training import Training
 from fastmlp.augment import Augmentation
-from fastmlp.callbacks import Callback, Fit, Progress
+from fastmlp.callbacks import Callback, Fit
+from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 from fastmlp.initializers import Initializer, checked_initializer, initial_parameters
-from fastmlp.metrics import Evaluation, classes_of, confusion_matrix
-from fastmlp.optimizers import Adam, Optimizer
+from fastmlp.losses import Loss, loss_named
+from fastmlp.metrics import Evaluation
+from fastmlp.optimizers import Optimizer
+from fastmlp.schedules import Schedule
 
-_DEFAULT_EPOCHS = 10
-_ADAM = Adam()
-
-_T = TypeVar("_T")
+_DEFAULTS = Settings()
 
 
 class Net:
-    """A multilayer perceptron that classifies: dense layers, softmax at the end, cross-entropy as the loss.
+    """A multilayer perceptron: dense layers that classify, or learn several labels or numbers at once.
 
     Parameters
     ----------
     layer_sizes : sequence of int
-        Units of each layer, inputs first and classes last: ``[784, 200, 10]`` has one hidden layer of 200
-        units. At least two numbers, each at least 1.
+        Units of each layer, inputs first and classes (or other outputs) last: ``[784, 200, 10]`` has one
+        hidden layer of 200 units. At least two numbers, each at least 1.
     activation : str or sequence of str, default "relu"
         relu, tanh, sigmoid, identity, leaky_relu (slope 0.01 below 0) or gelu (x times the normal
         distribution function of x); one for all hidden layers, or one for each.
@@ -50,6 +54,10 @@ class Net:
     precision : {"float32", "mixed_bfloat16"}, default "float32"
         mixed_bfloat16 rounds the operands of matrix products to bfloat16; weights, moments and sums are
         float32 all the same.
+    loss : str, default "softmax_cross_entropy"
+        What the outputs are and what training makes small. softmax_cross_entropy: one class for each sample;
+        sigmoid_cross_entropy: several labels, each true or not (multi-label); squared_error: numbers
+        (regression). `fastmlp.losses` has the formulas.
     seed : int, optional
         In [0, 2**64). It decides the initial weights and the order of samples. With precision float32 the
         same seed, data and settings give the same weights, bit for bit, for any number of threads. By default
@@ -62,6 +70,7 @@ class Net:
         One for each hidden layer.
     initializer : str or Normal
     precision : str
+    loss : str
     seed : int
     history : History
         Of the fit under way, or else the last one; empty before the first.
@@ -104,6 +113,13 @@ class Net:
     array([1, 0])
     >>> net.evaluate(X, y).accuracy > 0.95
     True
+
+    Learn the two numbers' sum instead:
+
+    >>> net = Net([2, 16, 1], loss="squared_error", seed=0)
+    >>> history = net.fit(X, X.sum(axis=1), epochs=30, batch_size=50, optimizer=Adam(learning_rate=0.01))
+    >>> bool(abs(net.predict([[0.1, 0.8]])[0] - 0.9) < 0.1)
+    True
     """
 
     def __init__(
@@ -113,6 +129,7 @@ class Net:
         activation: str | Sequence[str] = "relu",
         initializer: Initializer = "he_normal",
         precision: str = "float32",
+        loss: str = "softmax_cross_entropy",
         seed: int | None = None,
     ) -> None:
         sizes = _validation.layer_sizes(layer_sizes)
@@ -121,6 +138,7 @@ class Net:
             _validation.activations(activation, len(sizes) - 2),
             checked_initializer(initializer),
             _validation.one_of(precision, "precision", _validation.PRECISIONS),
+            loss_named(loss),
             draw_seed() if seed is None else _validation.seed(seed),
         )
         self._network.assign(initial_parameters(sizes, self.initializer, self.seed))
@@ -131,6 +149,7 @@ class Net:
         activations: tuple[str, ...],
         initializer: Initializer,
         precision: str,
+        loss: Loss,
         seed: int,
     ) -> None:
         """Set every attribute; the arguments have been checked, and all parameters are zero."""
@@ -138,15 +157,22 @@ class Net:
         self.activations = activations
         self.initializer = initializer
         self.precision = precision
+        self.loss = loss.name
         self.seed = seed
         self.history = History()
         self.n_epochs = 0
         self._image_shape: tuple[int, ...] | None = None
         self._class_names: tuple[str, ...] | None = None
-        self._network = SharedNetwork(layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16")
+        self._loss = loss
+        self._network = SharedNetwork(
+            layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16", loss=loss.name
+        )
         self._last_run: _core.RunResult | None = None
         self._fitting = threading.Lock()
+        self._fit_thread: int | None = None
         self._n_fits = 0
+        self._run: Run | None = None  # under way, or interrupted
+        self._observers: Observers | None = None  # of the run under way
 
     # Training.
 
@@ -157,15 +183,20 @@ class Net:
         *,
         epochs: int | None = None,
         steps: int | None = None,
-        batch_size: int = 128,
-        optimizer: Optimizer = _ADAM,
+        batch_size: int = _DEFAULTS.batch_size,
+        optimizer: Optimizer = _DEFAULTS.optimizer,
+        schedule: Schedule = _DEFAULTS.schedule,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         validation_split: float = 0.0,
         callbacks: Iterable[Callback] = (),
         shuffle: bool = True,
         augment: Augmentation | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        label_smoothing: float = 0.0,
         threads: int | None = None,
         progress: bool | None = None,
+        resume: bool = False,
     ) -> History:
         """Train on batches of samples, and return what happened.
 
@@ -182,7 +213,10 @@ class Net:
             time (at most 32 MB or one batch).
         y : array_like
             Class labels, integers (n_samples,) from 0 to n_classes - 1; or class probabilities (n_samples,
-            n_classes), at least 0 and with a sum of 1 (to within 0.001) in each row.
+            n_classes), at least 0 and with a sum of 1 (to within 0.001) in each row. With
+            loss="sigmoid_cross_entropy", labels from 0 to 1, mostly 0 or 1, (n_samples, n_outputs); with
+            "squared_error", numbers (n_samples, n_outputs). For a single output these two may be
+            (n_samples,).
         epochs : int, optional
             How often to go through all samples, at least 1; 10 if `steps` is not given either.
         steps : int, optional
@@ -190,10 +224,12 @@ class Net:
             cut short; a further fit begins a new one.
         batch_size : int, default 128
             Samples for each update, at least 1. The last batch of an epoch holds what is left.
-        optimizer : Adam or SGD, default Adam()
+        optimizer : Adam, AdamW or SGD, default Adam()
             How gradients change the weights.
+        schedule : Schedule, default schedules.Constant()
+            How the optimiser's learning rate changes from step to step.
         validation_data : tuple of array_like, optional
-            (X, y) to evaluate at the end of each epoch.
+            (X, y) to evaluate at the end of each epoch, without weights and label smoothing.
         validation_split : float, default 0.0
             Instead: which fraction of the samples, in [0, 1), to leave for validation. They are the last ones
             of X as it is given, as in Keras, so X should be in random order.
@@ -205,12 +241,31 @@ class Net:
         augment : Augmentation, optional
             Distort the images at random, each of them anew in each epoch. X must hold pixels (uint8), as
             (n_samples, height, width) or of square images. Validation data stay as they are.
+        sample_weight : array_like, optional
+            How much each sample of X counts: real numbers (n_samples,) of at least 0, not all 0. The loss of
+            a batch is sum(weight * loss) / sum(weight): ratios matter, not sizes. A batch whose weights are
+            all 0 has a loss and a gradient of 0.
+        class_weight : dict or "balanced", optional
+            How much the samples of each class count, by label, at least 0; 1 for labels that are not in the
+            dict. "balanced" makes all classes of the training samples count alike: n_samples / (number of
+            classes present * samples of the class). A sample with class probabilities is one of its most
+            probable class; a sample_weight is multiplied by this. For softmax_cross_entropy only.
+        label_smoothing : float, default 0.0
+            In [0, 1). A part s of each label is spread over all: a target t is taken for (1 - s) * t + s / n,
+            where n is the number of classes, or 2 for the labels of sigmoid_cross_entropy. Not for
+            squared_error.
         threads : int, optional
             Use exactly this many threads, from 1 to 1024. By default as many as the work is worth, at most
             FASTMLP_NUM_THREADS, or else OMP_NUM_THREADS, the processors of this process, and its CPU quota.
         progress : bool, optional
             Whether to show progress: the same as a `Progress()` among the callbacks. By default nothing is
             shown.
+        resume : bool, default False
+            Whether to finish the fit that was interrupted, instead of beginning a new one. It goes on with
+            the next step, in the middle of an epoch too, and ends with the bits of one that was never
+            interrupted. Pass the same data, weights of samples and classes included; settings are those it
+            began with, and may be left out; so may `EarlyStopping`, while other callbacks are to be passed
+            again. In a new process, load the net from the file of a `Checkpoint`.
 
         Returns
         -------
@@ -223,8 +278,9 @@ class Net:
         TypeError
             If an argument is of a wrong type.
         ValueError
-            If an argument has a wrong shape or value, or there are no samples. These checks come before any
-            work: the net is as it was before.
+            If an argument has a wrong shape or value, or there are no samples; if there is no fit to resume,
+            or it began with other settings or data. These checks come before any work: the net is as it was
+            before.
         fastmlp.NonFiniteLossError
             If a loss or a weight becomes infinite or not a number. The net holds the latest weights known to
             give a finite loss, and `history` the steps up to these.
@@ -243,6 +299,12 @@ class Net:
         UserWarning
             If all units of a hidden layer are dead.
 
+        References
+        ----------
+        class_weight="balanced": G. King, L. Zeng: Logistic Regression in Rare Events Data, Political
+        Analysis 9, 2001. label_smoothing: C. Szegedy et al.: Rethinking the Inception Architecture for
+        Computer Vision, CVPR 2016, section 7, with the uniform distribution over classes.
+
         Examples
         --------
         >>> import numpy as np
@@ -252,98 +314,139 @@ class Net:
         >>> history.loss[-1] < history.loss[0]
         True
         """
-        data = self._checked_data(X, y, validation_data, validation_split)
-        job = _checked_job(
-            data,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            optimizer=optimizer,
+        settings = Settings(
+            epochs,
+            steps,
+            batch_size,
+            optimizer,
+            schedule,
+            validation_split,
+            shuffle,
+            label_smoothing,
+            augment,
+        )
+        unfinished = self._run_to_resume(settings) if _validation.boolean(resume, "resume") else None
+        job = checked_job(
+            X,
+            y,
+            settings if unfinished is None else unfinished.settings,
+            layer_sizes=self.layer_sizes,
+            image_shape=self._image_shape,
+            loss=self._loss,
+            seed=self.seed,
+            validation_data=validation_data,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
             callbacks=callbacks,
-            shuffle=shuffle,
-            augmentation=self._checked_augmentation(augment, data),
             threads=threads,
             progress=progress,
         )
+        data = job.data
+        kind_of_data = len(data.samples), data.validation is not None, data.weights is not None
+        if unfinished is not None:
+            unfinished.check_data(*kind_of_data)
+        run = unfinished or Run(settings, *kind_of_data, self.n_epochs)
+
         n_fits = self._n_fits
         if self._fitting.locked():
             raise RuntimeError(_validation.FIT_UNDER_WAY)
         with self._fitting:  # a lock that Ctrl-C cannot leave locked
             if self._n_fits != n_fits:  # another thread was quicker
                 raise RuntimeError(_validation.FIT_UNDER_WAY)
+            if resume and self._run is not run:  # it has just been finished
+                raise ValueError(_validation.NOTHING_TO_RESUME)
             self._n_fits += 1
-            n_samples_seen = self._train(job)
+            self._fit_thread = threading.get_ident()
+            n_samples_seen = self._train(job, run)
             notes, alarms = self._look_at(job, n_samples_seen)
             self.history.notes += notes
         for alarm in alarms:
             warnings.warn(alarm, UserWarning, stacklevel=2)
         return self.history
 
-    def _train(self, job: _Job) -> int:
+    def _run_to_resume(self, given: Settings) -> Run:
+        if self._run is None:
+            raise ValueError(_validation.NOTHING_TO_RESUME)
+        self._run.settings.check_same(given)
+        return self._run
+
+    def _train(self, job: Job, run: Run) -> int:
         """Do the steps, record them, and tell the callbacks; return how many samples were trained on."""
-        history = History()
-        fit = Fit(history, job.n_epochs, job.n_steps, len(job.data.samples), job.data.validation is not None)
+        history = run.history
+        fit = _fit_for(run)
+        observers = Observers(self, fit, job.callbacks, run.records)
         training = Training(
-            self._network, job.data.samples, job.data.targets, job.threads, history, job.augmentation
+            self._network,
+            job.data.samples,
+            job.data.targets,
+            job.threads,
+            history,
+            weights=job.data.weights,
+            label_smoothing=run.settings.label_smoothing,
+            augmentation=job.augmentation,
         )
-        learning_rate = job.optimizer.learning_rate
-
-        def tell(hook: str) -> None:
-            for callback in job.callbacks:
-                getattr(callback, hook)(self, fit)
-
         with ExitStack() as at_end:  # what it is given happens however this ends, the last first
+            at_end.callback(observers.end)
             at_end.callback(lambda: setattr(self, "_last_run", training.last_run))
-            for callback in job.callbacks:
-                at_end.callback(callback.on_fit_end, self, fit)
-                callback.on_fit_begin(self, fit)
             at_end.callback(training.collect)
-
-            self.history = history
-            self._network.go_live(job.optimizer)
+            observers.begin()
+            at_end.push(self._stop_observing)
+            self.history, self._run, self._observers = history, run, observers
+            history.notes.clear()  # they are of its end
+            self._network.go_live(run.settings.optimizer)
             self._image_shape = job.data.image_shape or self._image_shape
-            while fit.step < fit.n_steps and not fit.stopped:
-                fit.epoch += 1
-                order = self._next_order(job, fit.n_steps - fit.step)
-                calls = []
-                net_epoch = self.n_epochs - 1
-                for call in training.epoch(fit.epoch, order, job.batch_size, learning_rate, net_epoch):
-                    calls.append(call)
-                    if fit._advance(call.n_samples, call.seconds, call.loss):
-                        tell("on_interval")
+
+            observers.on_epoch_end()  # of an epoch whose end an interruption kept from some
+            while history.n_epochs < run.n_epochs and (run.n_open_steps or not fit.stopped):
+                fit.epoch = history.n_epochs + 1
+                self.n_epochs = run.first_epoch + fit.epoch
+                steps = run.steps_of_epoch(self.seed)
+                if run.n_open_steps == 0:
+                    run.epoch_seconds = 0.0
+                first = len(steps) if fit.stopped else run.n_open_steps
+                for call in training.epoch(fit.epoch, steps, first, observers.steps_to_next):
+                    run.epoch_seconds += call.seconds
+                    fit._advance(call.n_samples, call.seconds, call.loss)
+                    observers.on_call()
                     if fit.stopped:
                         break
-                training.check_weights(fit.epoch, learning_rate)
-                self._record_epoch(job, history, calls)
-                tell("on_epoch_end")
+                self._end_epoch(job, run, training, steps)
+                observers.on_epoch_end()
+            self._run = None  # there is nothing left to resume
         return fit.n_samples_seen
 
-    def _next_order(self, job: _Job, n_steps: int) -> NDArray[np.int64]:
-        """Choose the samples of the next epoch, in order, for as many as n_steps batches."""
-        n_samples = len(job.data.samples)
-        if job.shuffle:
-            order = _core.philox_permutation(self.seed, PURPOSE_SHUFFLE, self.n_epochs, n_samples)
-        else:
-            order = np.arange(n_samples)
-        self.n_epochs += 1
-        return order[: n_steps * job.batch_size]
-
-    def _record_epoch(self, job: _Job, history: History, calls: Sequence[CallDone]) -> None:
+    def _end_epoch(self, job: Job, run: Run, training: Training, steps: Steps) -> None:
+        """Make the history's entry of an epoch whose steps have been done."""
+        learning_rate = float(steps.learning_rates[run.n_open_steps - 1])
+        training.check_weights(run.history.n_epochs + 1, learning_rate)
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
-            validation_loss, predicted = self._loss_and_classes(samples, targets, job.threads.count)
-            validation_accuracy = float(np.mean(predicted == classes_of(targets)))
-        history._add_epoch(
-            batch_size=job.batch_size,
-            n_samples=sum(call.n_samples for call in calls),
-            seconds=math.fsum(call.seconds for call in calls),
-            learning_rate=job.optimizer.learning_rate,
+            validation_loss, predicted = loss_and_predicted(
+                self._network, self._loss, samples, targets, None, job.threads.count
+            )
+            is_right = self._loss.is_right(targets, predicted)
+            validation_accuracy = None if is_right is None else float(np.mean(is_right))
+        weights = job.data.weights
+        run.history._add_epoch(
+            batch_size=run.batch_size,
+            n_samples=run.n_open_samples,
+            sample_weights=None if weights is None else weights[steps.order[: run.n_open_samples]],
+            seconds=run.epoch_seconds,
+            learning_rate=learning_rate,
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
         )
 
-    def _look_at(self, job: _Job, n_samples_seen: int) -> tuple[list[str], list[str]]:
+    def _stop_observing(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep what the callbacks need to go on, before they are told of the end."""
+        if self._run is not None and self._observers is not None:
+            self._observers.keep_in(self._run)
+        self._observers = None
+        if kind is not None and issubclass(kind, NonFiniteLossError):
+            self._run = None  # to go on would lead there again
+
+    def _look_at(self, job: Job, n_samples_seen: int) -> tuple[list[str], list[str]]:
         """Return notes on the trained net, and what to warn of."""
         try:
             return _notes.look_at(
@@ -357,38 +460,10 @@ class Net:
         except ValueError:  # a sample that was not trained on holds something that is not a number
             return [], []
 
-    def _checked_data(self, X: object, y: object, validation_data: object, validation_split: object) -> _Data:
-        array, targets = self._checked_samples_and_targets(X, y, "X", "y", "training")
-        n_training = _validation.n_training_samples(len(array), validation_split, validation_data)
-        validation = None
-        if validation_data is not None:
-            validation_X, validation_y = _validation.pair(validation_data, "validation_data")
-            names = ("validation_data's X", "validation_data's y")
-            samples, validation_targets = self._checked_samples_and_targets(
-                validation_X, validation_y, *names, "validation"
-            )
-            validation = Samples(samples, self.layer_sizes[0], names[0]), validation_targets
-        elif n_training < len(array):
-            held_out = Samples(array[n_training:], self.layer_sizes[0], first_row=n_training)
-            validation = held_out, targets[n_training:]
-        return _Data(
-            Samples(array[:n_training], self.layer_sizes[0]),
-            targets[:n_training],
-            validation,
-            image_shape=array.shape[1:] if array.ndim > 2 else None,
-        )
-
-    def _checked_augmentation(self, augment: object, data: _Data) -> _core.Augmentation | None:
-        if augment is None:
-            return None
-        augmentation = _validation.instance(augment, Augmentation, "augment", "Augmentation(shift=2)")
-        height, width = _validation.pixel_dimensions(data.samples.X, "X", self._image_shape)
-        return augmentation._of_size(height, width, self.seed)
-
     # Prediction.
 
-    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.int64]:
-        """Return the most probable class of each sample.
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """Return the most probable class of each sample; or its labels, or numbers.
 
         Parameters
         ----------
@@ -400,7 +475,10 @@ class Net:
         Returns
         -------
         numpy.ndarray
-            int64 (n_samples,), from 0 to n_classes - 1; the first of equally probable classes.
+            int64 (n_samples,), from 0 to n_classes - 1; the first of equally probable classes. With
+            loss="sigmoid_cross_entropy" int64 (n_samples, n_outputs): 1 where the label is more probable than
+            not, else 0. With "squared_error" float32 (n_samples, n_outputs): the outputs. For a single output
+            these two are (n_samples,).
 
         Raises
         ------
@@ -414,8 +492,7 @@ class Net:
         >>> Net([2, 3], seed=0).predict([[0.0, 1.0], [1.0, 0.0]]).shape
         (2,)
         """
-        classes: NDArray[np.int64] = self.logits(X, threads=threads).argmax(axis=1)
-        return classes
+        return self._loss.predicted(self.logits(X, threads=threads))
 
     def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
         """Return the probability of each class for each sample.
@@ -430,12 +507,14 @@ class Net:
         Returns
         -------
         numpy.ndarray
-            float32 (n_samples, n_classes), at least 0; the sum of each row is 1 to within rounding.
+            float32 (n_samples, n_classes), at least 0; the sum of each row is 1 to within rounding. With
+            loss="sigmoid_cross_entropy" (n_samples, n_outputs), of each label by itself.
 
         Raises
         ------
         TypeError, ValueError
-            If X is no array of real numbers, or its samples have another number of features.
+            If X is no array of real numbers, or its samples have another number of features. ValueError if
+            the loss is "squared_error": numbers have no probabilities.
         fastmlp.NonFiniteInputError
             If a sample holds a value that is infinite or not a number.
 
@@ -445,13 +524,13 @@ class Net:
         array([[0.33333334, 0.33333334, 0.33333334]], dtype=float32)
         """
         if threads is None:
-            at_once = self._network.network.softmax_of_few(X)
+            at_once = self._loss.probabilities_of_few(self._network.network, X)
             if at_once is not None:
                 return at_once
-        return self._outputs(X, threads, lambda network, rows, limit: network.softmax(rows, limit))
+        return self._outputs(X, threads, self._loss.probabilities)
 
     def logits(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
-        """Return the output of the last layer, before softmax.
+        """Return the output of the last layer, before softmax or sigmoid.
 
         Parameters
         ----------
@@ -480,7 +559,15 @@ class Net:
         n_layers = len(self.layer_sizes) - 1
         return self._outputs(X, threads, lambda network, rows, limit: network.forward(rows, n_layers, limit))
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike, *, threads: int | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        threads: int | None = None,
+    ) -> Evaluation:
         """Compare predictions with the truth.
 
         Parameters
@@ -488,15 +575,18 @@ class Net:
         X : array_like
             Samples, as for `fit`; at least one.
         y : array_like
-            Class labels or class probabilities, as for `fit`. A sample with probabilities counts as one of
-            its most probable class in the accuracy and the confusion matrix.
+            As for `fit`. A sample with class probabilities counts as one of its most probable class in the
+            accuracy and the confusion matrix, and a label that is a probability as 1 if that is above 0.5.
+        sample_weight, class_weight : optional
+            As for `fit`: the loss is sum(weight * loss) / sum(weight), and so is the accuracy. With
+            class_weight="balanced" it is the balanced accuracy, the mean of the classes' accuracies.
         threads : int, optional
             The most threads to use, from 1 to 1024; by default as for `fit`.
 
         Returns
         -------
         Evaluation
-            Mean loss in nats, accuracy, confusion matrix and number of samples.
+            Mean loss, accuracy, confusion matrix and number of samples.
 
         Raises
         ------
@@ -510,18 +600,15 @@ class Net:
         >>> print(Net([2, 2], seed=0).evaluate([[0.0, 0.0], [0.0, 0.0]], [0, 1]))
         loss 0.6931, accuracy 50.00 % (1 of 2 samples wrong)
         """
-        array, targets = self._checked_samples_and_targets(X, y, "X", "y", "evaluation")
+        array, targets = checked_samples_and_targets(
+            X, y, self.layer_sizes, self._image_shape, self._loss, purpose="evaluation"
+        )
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
-        loss, predicted = self._loss_and_classes(Samples(array, self.layer_sizes[0]), targets, limit)
-        matrix = confusion_matrix(classes_of(targets), predicted, self.layer_sizes[-1])
-        return Evaluation(loss, float(np.trace(matrix) / len(array)), matrix, len(array))
-
-    def _checked_samples_and_targets(
-        self, X: object, y: object, X_name: str, y_name: str, purpose: str
-    ) -> tuple[NDArray[Any], CoreTargets]:
-        array = _validation.samples(X, self.layer_sizes[0], self._image_shape, X_name)
-        _validation.some_samples(len(array), X_name, purpose)
-        return array, _validation.targets(y, len(array), self.layer_sizes[-1], y_name, X_name)
+        n_outputs = self.layer_sizes[-1]
+        weights = combined_weights(sample_weight, class_weight, targets, n_outputs, self.loss)
+        samples = Samples(array, self.layer_sizes[0])
+        loss, predicted = loss_and_predicted(self._network, self._loss, samples, targets, weights, limit)
+        return self._loss.evaluation(loss, targets, weights, predicted, n_outputs)
 
     def _outputs(
         self,
@@ -532,38 +619,7 @@ class Net:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape)
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
         samples = Samples(array, self.layer_sizes[0])
-        outputs = self._by_chunks(samples, lambda network, rows, _: compute(network, rows, limit))
-        if len(outputs) == 1:
-            return outputs[0]
-        return np.concatenate(outputs) if outputs else np.empty((0, self.layer_sizes[-1]), np.float32)
-
-    def _loss_and_classes(
-        self, samples: Samples, targets: CoreTargets, threads: int
-    ) -> tuple[float, NDArray[np.int64]]:
-        """Mean loss in nats, and the predicted class of each sample."""
-        parts = self._by_chunks(
-            samples, lambda network, rows, place: network.evaluate(rows, targets[place], threads)
-        )
-        mean_loss = math.fsum(loss for loss, _ in parts) / len(samples)
-        return mean_loss, np.concatenate([predicted for _, predicted in parts])
-
-    def _by_chunks(
-        self, samples: Samples, compute: Callable[[_core.Network, CoreSamples, slice], _T]
-    ) -> list[_T]:
-        """Compute something of all samples, some at a time, all with the same weights."""
-
-        def compute_all(network: _core.Network) -> list[_T]:
-            results = []
-            for place in samples.chunks(self.n_parameters):
-                rows = samples.gather(place)
-                try:
-                    results.append(compute(network, rows, place))
-                except ValueError:
-                    _raise_if_not_finite(samples, rows, place.start)
-                    raise
-            return results
-
-        return self._network.read(compute_all)
+        return outputs(self._network, samples, lambda network, rows: compute(network, rows, limit))
 
     # Weights and what else there is to know.
 
@@ -606,7 +662,12 @@ class Net:
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases."""
-        return _validation.n_parameters(self.layer_sizes)
+        return self._network.n_parameters
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether a fit was interrupted, or is under way: ``fit(X, y, resume=True)`` finishes it."""
+        return self._run is not None
 
     @property
     def instruction_set(self) -> str:
@@ -637,8 +698,9 @@ class Net:
             for n_units, activation in zip(self.layer_sizes[1:-1], self.activations, strict=True)
         ]
         layers = " -> ".join([str(self.layer_sizes[0]), *hidden, str(self.layer_sizes[-1])])
+        loss = "" if self.loss == _validation.LOSSES[0] else f"{self.loss}, "
         return (
-            f"<Net {layers}: {self.n_parameters:,} parameters, {self.precision}, seed {self.seed}, "
+            f"<Net {layers}: {self.n_parameters:,} parameters, {self.precision}, {loss}seed {self.seed}, "
             f"{self.n_epochs} epochs>"
         )
 
@@ -651,8 +713,8 @@ class Net:
 
     # Files.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the net to a file: weights, settings, history. The optimiser's moments are not in it.
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+        """Write the net to a file: weights, settings and history, and if wanted what training needs to go on.
 
         The file is safetensors, with tensors named ``layers.0.weight`` and so on. It appears whole or not at
         all: it is written to a temporary name in the same folder, flushed to disk and renamed.
@@ -661,6 +723,10 @@ class Net:
         ----------
         path : str or os.PathLike
             The file's name, commonly ending in ".safetensors".
+        training_state : bool, default False
+            Whether to save the optimiser's moments, too, so that a further fit of the loaded net goes on as
+            this one's would; and, of a fit that is under way or was interrupted, all that ``resume=True``
+            needs. The file is then three to six times as large.
 
         Raises
         ------
@@ -668,6 +734,8 @@ class Net:
             If the file cannot be written; the one that was there before is then unharmed.
         ValueError
             If a weight is not a finite number.
+        RuntimeError
+            If the training state is asked for while another thread fits the net; its own callbacks may.
 
         Examples
         --------
@@ -677,7 +745,8 @@ class Net:
         >>> Net.load(path)
         <Net 2 -> 3: 9 parameters, float32, seed 7, 0 epochs>
         """
-        model_file.save(path, self._stored())
+        with_training = _validation.boolean(training_state, "training_state")
+        model_file.save(path, self._stored(with_training=with_training))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Net:
@@ -691,7 +760,8 @@ class Net:
         Returns
         -------
         Net
-            It predicts the same as the one that was saved, and can be trained on, with moments of zero.
+            It predicts the same as the one that was saved, and can be trained on, with moments of zero if the
+            file has none.
 
         Raises
         ------
@@ -700,15 +770,20 @@ class Net:
         OSError
             If the file cannot be read.
         """
-        return cls._from_stored(model_file.load(path))
+        return cls._from_stored(model_file.load(path), os.fspath(path))
 
-    def _stored(self) -> model_file.StoredModel:
+    def _stored(self, *, with_training: bool = False) -> model_file.StoredModel:
+        if with_training and self._fitting.locked() and self._fit_thread != threading.get_ident():
+            raise RuntimeError(_validation.STATE_OF_ANOTHER_THREAD)
+        if with_training and self._run is not None and self._observers is not None:
+            self._observers.keep_in(self._run)
         weights, biases = self._copy_parameters()
         return model_file.StoredModel(
             self.layer_sizes,
             self.activations,
             self.initializer,
             self.precision,
+            self.loss,
             self.seed,
             self.n_epochs,
             self._image_shape,
@@ -716,91 +791,51 @@ class Net:
             weights,
             biases,
             self.history,
+            self._network.training_state() if with_training else None,
+            self._run if with_training else None,
         )
 
     @classmethod
-    def _from_stored(cls, stored: model_file.StoredModel) -> Net:
+    def _from_stored(cls, stored: model_file.StoredModel, name: str) -> Net:
         net = cls.__new__(cls)
-        net._set_up(stored.layer_sizes, stored.activations, stored.initializer, stored.precision, stored.seed)
+        settings = stored.layer_sizes, stored.activations, stored.initializer, stored.precision
+        net._set_up(*settings, loss_named(stored.loss), stored.seed)
         net._network.assign((stored.weights, stored.biases))
         net.history = stored.history
         net.n_epochs = stored.n_epochs
         net._image_shape = stored.image_shape
         net._class_names = stored.class_names
+        net._run = stored.run
+        if stored.training is not None:
+            try:
+                net._network.go_on_from(stored.training)
+            except ValueError as error:
+                raise model_file.refusal(name, error) from error
         return net
 
     @classmethod
     def _from_bytes(cls, data: bytes) -> Net:
-        return cls._from_stored(model_file.from_bytes(data))
+        return cls._from_stored(model_file.from_bytes(data), model_file.PICKLED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy through the file format."""
         return self._from_bytes, (model_file.to_bytes(self._stored()),)
 
 
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """What to train on and to validate with."""
-
-    samples: Samples
-    targets: CoreTargets
-    validation: tuple[Samples, CoreTargets] | None
-    image_shape: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """A fit's arguments, checked."""
-
-    data: _Data
-    n_epochs: int
-    n_steps: int
-    batch_size: int
-    optimizer: Optimizer
-    callbacks: list[Callback]
-    shuffle: bool
-    augmentation: _core.Augmentation | None
-    threads: ThreadCount
-
-
-def _checked_job(
-    data: _Data,
-    *,
-    epochs: object,
-    steps: object,
-    batch_size: object,
-    optimizer: object,
-    callbacks: object,
-    shuffle: object,
-    augmentation: _core.Augmentation | None,
-    threads: object,
-    progress: object,
-) -> _Job:
-    batch = min(_validation.whole_number(batch_size, "batch_size"), len(data.samples))
-    steps_per_epoch = -(-len(data.samples) // batch)
-    n_epochs, n_steps = _validation.epochs_and_steps(epochs, steps, _DEFAULT_EPOCHS, steps_per_epoch)
-    observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
-    if progress is not None and _validation.boolean(progress, "progress"):
-        observers.append(Progress())
-    return _Job(
-        data,
-        n_epochs=n_epochs,
-        n_steps=n_steps,
-        batch_size=batch,
-        optimizer=_validation.instance(optimizer, Optimizer, "optimizer", "Adam(learning_rate=0.001)"),
-        callbacks=observers,
-        shuffle=_validation.boolean(shuffle, "shuffle"),
-        augmentation=augmentation,
-        threads=thread_count(_validation.threads(threads, MAX_THREADS)),
+def _fit_for(run: Run) -> Fit:
+    """Return what callbacks may know at the beginning."""
+    history = run.history
+    return Fit(
+        history,
+        run.n_epochs,
+        run.n_steps,
+        run.n_samples,
+        run.has_validation,
+        epoch=history.n_epochs,
+        n_samples_seen=history.n_epochs * run.n_samples + run.n_open_samples,
+        seconds=math.fsum(history.seconds) + run.epoch_seconds * (run.n_open_steps > 0),
+        stopped=run.stopped,
     )
-
-
-def _raise_if_not_finite(samples: Samples, rows: CoreSamples, first_row: int) -> None:
-    """Name the sample if one of these converted rows is what the core has refused."""
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        row = first_row + int(np.flatnonzero(~finite)[0])
-        raise non_finite_input(samples, row) from None
 
 
 def _read_only(arrays: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

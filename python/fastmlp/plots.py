@@ -1,4 +1,4 @@
-"""Pictures of digits, distortions, predictions, learning curves, mistakes and weights.
+"""Pictures of digits, distortions, predictions, learning curves, schedules, mistakes and weights.
 
 Every function draws into the Axes that it is given, or into a new Figure, and returns the Figure: save it
 with ``.savefig("name.png")``, or let a notebook show it as the last value of a cell. New Figures are not
@@ -27,14 +27,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _validation
 from fastmlp.augment import Augmentation
+from fastmlp.history import History
 from fastmlp.metrics import Evaluation, classes_of
+from fastmlp.schedules import Schedule, Span, checked_schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from fastmlp.history import History
     from fastmlp.net import Net
 
 MAX_IMAGES = 400
@@ -46,6 +47,7 @@ MAX_PREDICTIONS = 24
 _BLUE, _VERMILLION, _GREY, _LIGHT_GREY = "#0072B2", "#D55E00", "#8C8C8C", "#D9DEE2"
 _DOTS_PER_INCH = 150
 _MAX_BARS = 26
+_POINTS_PER_EPOCH = 200  # of a line
 _MAX_NAMED_CLASSES = 60
 _MAX_CLASSES_WITH_COUNTS = 30
 _GAP, _LINE_HEIGHT, _CAPTION_SIZE = 0.08, 0.145, 8  # of sheets: inches, inches, points
@@ -371,12 +373,69 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
     if has_accuracy:
         _draw_accuracy(panels[1], history)
     for panel in panels:
-        panel.set_xlabel("epochs")
-        panel.xaxis.get_major_locator().set_params(integer=panel.get_xlim()[1] > 3)
-        panel.grid(color="0.9", linewidth=0.8)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
+        _finish_curves(panel)
     return _figure_of(panels[0])
+
+
+def schedule(
+    schedule: Schedule,
+    *,
+    epochs: int = 10,
+    steps_per_epoch: int = 100,
+    learning_rate: float | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw how a schedule will change the learning rate, before any training.
+
+    What `ReduceOnPlateau` will do depends on the training; it is drawn for one in which nothing gets better
+    after the first epoch, so that the rate falls as early as it can.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        One of `fastmlp.schedules`.
+    epochs : int, default 10
+        Epochs of the fit that is planned, at least 1.
+    steps_per_epoch : int, default 100
+        Steps of each of them: the number of samples divided by the batch size, rounded up; at least 1.
+    learning_rate : float, optional
+        The optimiser's; by default what it is multiplied by is drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default in a new Figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The Figure that holds the picture.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or out of range.
+
+    Examples
+    --------
+    >>> from fastmlp.schedules import Cosine, Warmup
+    >>> figure = schedule(Warmup(50, then=Cosine()), epochs=5, learning_rate=0.004)
+    """
+    plan = checked_schedule(schedule)
+    n_epochs = _validation.whole_number(epochs, "epochs", maximum=10_000)
+    n_steps = _validation.whole_number(steps_per_epoch, "steps_per_epoch")
+    rate = 1.0 if learning_rate is None else _validation.positive(learning_rate, "learning_rate")
+    places, rates = [], []
+    for epoch in range(n_epochs):
+        same = [0.0] * epoch
+        none_better = History(loss=same, validation_loss=same, validation_accuracy=same)
+        steps = np.unique(np.linspace(0, n_steps - 1, min(n_steps, _POINTS_PER_EPOCH)).astype(np.int64))
+        steps += epoch * n_steps
+        places.append(steps / n_steps)
+        rates.append(rate * plan.factors(steps, Span(n_epochs * n_steps, n_steps, none_better)))
+    ax = _axes(5.6, 3.2) if ax is None else ax
+    ax.plot(np.concatenate(places), np.concatenate(rates), color=_BLUE, linewidth=1.6)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("factor of the learning rate" if learning_rate is None else "learning rate")
+    _finish_curves(ax)
+    return _figure_of(ax)
 
 
 def confusion_matrix(
@@ -751,6 +810,15 @@ def _draw_bars(ax: Axes, probabilities: NDArray[np.float32], names: Sequence[str
 
 
 # Curves.
+
+
+def _finish_curves(ax: Axes) -> None:
+    ax.set_xlabel("epochs")
+    locator: Any = ax.xaxis.get_major_locator()
+    locator.set_params(integer=ax.get_xlim()[1] > 3)
+    ax.grid(color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_losses(ax: Axes, history: History) -> None:

@@ -136,8 +136,19 @@ class ElementwiseCases : KernelCases {
     void updates() {
         for (const std::size_t count : {0, 16, 48, 160})
             for (const bool with_operand : {false, true}) {
-                update("adam", table_.adam, true, count, with_operand);
-                update("sgd", table_.sgd, false, count, with_operand);
+                Update decaying = update_, decoupled = update_, nesterov = update_;
+                decaying.l2 = 0.01f;
+                decoupled.decoupled_decay = 0.01f;
+                nesterov.nesterov = true;
+                Update decaying_nesterov = decaying;
+                decaying_nesterov.nesterov = true;
+                update("adam", table_.adam, true, update_, count, with_operand);
+                update("adam_decaying", table_.adam, true, decaying, count, with_operand);
+                update("adam_decoupled", table_.adam, true, decoupled, count, with_operand);
+                update("sgd", table_.sgd, false, update_, count, with_operand);
+                update("sgd_decaying", table_.sgd, false, decaying, count, with_operand);
+                update("sgd_nesterov", table_.sgd, false, nesterov, count, with_operand);
+                update("sgd_decaying_nesterov", table_.sgd, false, decaying_nesterov, count, with_operand);
             }
         not_finite_update("adam_not_finite", table_.adam);
         not_finite_update("sgd_not_finite", table_.sgd);
@@ -160,9 +171,9 @@ class ElementwiseCases : KernelCases {
             }
     }
 
-    void update(const std::string& name, UpdateKernel kernel, bool adam, std::size_t count, bool with_operand) {
+    void update(const std::string& name, UpdateKernel kernel, bool adam, const Update& u, std::size_t count,
+                bool with_operand) {
         Item item(set_, name + (with_operand ? "_operand " : " ") + shape(count));
-        const Update& u = update_;
         Floats gradient(count), value(count), first(count), second(count),
             operand(operand_rows(count / kPanel) * kPanel);
         for (std::size_t i = 0; i < count; ++i) {
@@ -179,22 +190,33 @@ class ElementwiseCases : KernelCases {
             item.require(kernel(u, gradient.data(), parameters, count), "finite numbers were taken for others");
         }
         for (std::size_t i = 0; i < count; ++i) {
-            const double g = static_cast<double>(u.gradient_scale) * gradient[i];
+            const double decay = static_cast<double>(u.l2) * w0[i];
+            const double g = static_cast<double>(u.gradient_scale) * gradient[i] + decay;
+            // The gradient's product with its scale, the decay's with the parameter, and their sum, are rounded; g may
+            // be far smaller than either.
+            const double g_error = 3 * kU * (std::fabs(g - decay) + std::fabs(decay));
             // Each term carries at most 4 roundings before it is added, and the sum one more.
             double m, m_error, step, step_error;
             if (adam) {
                 m = static_cast<double>(u.beta_1) * m0[i] + u.one_minus_beta_1 * g;
-                m_error = 5 * kU * (std::fabs(u.beta_1 * m0[i]) + std::fabs(u.one_minus_beta_1 * g));
+                m_error = 5 * kU * (std::fabs(u.beta_1 * m0[i]) + std::fabs(u.one_minus_beta_1 * g)) +
+                          u.one_minus_beta_1 * g_error;
                 const double v = static_cast<double>(u.beta_2) * v0[i] + u.one_minus_beta_2 * g * g;
+                const double v_error = 6 * kU * v + u.one_minus_beta_2 * g_error * (2 * std::fabs(g) + g_error);
                 const double root = std::sqrt(u.second_correction * v) + u.epsilon;
-                item.expect(second[i], {v, 6 * kU * v});
+                item.expect(second[i], {v, v_error});
                 step = u.rate * m / root;
                 step_error = u.rate * m_error / root + 8 * kU * std::fabs(step);
+                if (v > v_error) step_error += std::fabs(step) * v_error / (v - v_error);
+                const double decoupled = static_cast<double>(u.decoupled_decay) * w0[i];
+                step += decoupled;
+                step_error += 2 * kU * (std::fabs(step) + std::fabs(decoupled));
             } else {
                 m = static_cast<double>(u.beta_1) * m0[i] + g;
-                m_error = 5 * kU * (std::fabs(u.beta_1 * m0[i]) + std::fabs(g));
-                step = u.rate * m;
-                step_error = u.rate * m_error + 2 * kU * std::fabs(step);
+                m_error = 5 * kU * (std::fabs(u.beta_1 * m0[i]) + std::fabs(g)) + g_error;
+                step = u.rate * (u.nesterov ? u.beta_1 * m + g : m);
+                const double ahead_error = u.nesterov ? 5 * kU * (std::fabs(m) + std::fabs(g)) + g_error : 0.0;
+                step_error = u.rate * (m_error + ahead_error) + 2 * kU * std::fabs(step);
                 item.expect_exactly(second[i], v0[i]);
             }
             item.expect(first[i], {m, m_error});
@@ -245,7 +267,10 @@ class ElementwiseCases : KernelCases {
                          .one_minus_beta_1 = 0.1f,
                          .one_minus_beta_2 = 0.001f,
                          .second_correction = 333.5f,
-                         .epsilon = 1e-8f};
+                         .epsilon = 1e-8f,
+                         .l2 = 0.0f,
+                         .decoupled_decay = 0.0f,
+                         .nesterov = false};
 };
 
 }  // namespace

@@ -20,6 +20,7 @@ void check_augment(const KernelTable& table);
 void check_packing(const KernelTable& table);
 void check_elementwise(const KernelTable& table);
 void check_softmax(const KernelTable& table);
+void check_losses(const KernelTable& table);
 
 // The error of one float32 rounding, relative. A sum of n products, each rounded into the running sum, is wrong by at
 // most n u times the sum of the magnitudes where multiply-adds are fused, and twice that where they are not.

@@ -24,6 +24,7 @@ void check(const KernelTable& table) {
     check_elementwise(table);
     check_softmax(table);
     check_augment(table);
+    check_losses(table);
     check_training(table);
 }
 

@@ -23,10 +23,11 @@ class SoftmaxCases : KernelCases {
             for (const std::size_t rows : {0, 1, 5, 15, 16, 17, 33}) {
                 softmax(rows, n_classes);
                 for (const Rounding rounding : {Rounding::kNone, Rounding::kBfloat16})
-                    for (const bool indexed : {false, true}) {
-                        cross_entropy(rows, n_classes, true, indexed, rounding);
-                        cross_entropy(rows, n_classes, false, indexed, rounding);
-                    }
+                    for (const bool indexed : {false, true})
+                        for (const bool labelled : {true, false}) {
+                            cross_entropy(rows, n_classes, labelled, indexed, rounding, 0.0f);
+                            cross_entropy(rows, n_classes, labelled, indexed, rounding, 0.125f);
+                        }
             }
         not_finite_logits();
     }
@@ -80,9 +81,12 @@ class SoftmaxCases : KernelCases {
         item.require(matrix.frame_is_untouched(), "wrote outside the result");
     }
 
-    void cross_entropy(std::size_t rows, std::size_t n_classes, bool labelled, bool indexed, Rounding rounding) {
+    // Smoothed labels come with weights, which scale the delta.
+    void cross_entropy(std::size_t rows, std::size_t n_classes, bool labelled, bool indexed, Rounding rounding,
+                       float smoothing) {
         Item item(set_, std::string("softmax_cross_entropy") + (labelled ? "_labels" : "_probabilities") +
-                            (indexed ? "_indexed" : "") + name_of(rounding) + " " + shape(rows, n_classes));
+                            (indexed ? "_indexed" : "") + (smoothing != 0.0f ? "_smoothed_weighted" : "") +
+                            name_of(rounding) + " " + shape(rows, n_classes));
         constexpr float delta_scale = 1.0f / 77.0f;
         Matrix matrix = some_logits(rows, n_classes);
         const Matrix logits = matrix;
@@ -90,20 +94,25 @@ class SoftmaxCases : KernelCases {
         for (auto& label : labels) label = static_cast<std::int64_t>(random_.below(n_classes));
         const std::vector<std::int64_t> index = random_.permutation(rows);
         const std::vector<float> probabilities = some_targets(rows, n_classes);
+        std::vector<float> weights(rows);
+        for (float& weight : weights) weight = std::fabs(random_.symmetric());
         std::vector<float> losses(rows, kNan);
         {
             const FloatingPointScope scope(table_);
             table_.softmax_cross_entropy({matrix.data(), matrix.stride(), rows, n_classes,
                                           labelled ? labels.data() : nullptr, probabilities.data(),
-                                          indexed ? index.data() : nullptr, delta_scale, rounding, losses.data()});
+                                          indexed ? index.data() : nullptr, delta_scale, rounding, losses.data(),
+                                          smoothing != 0.0f ? weights.data() : nullptr, smoothing});
         }
         for (std::size_t i = 0; i < rows; ++i) {
             const std::size_t sample = indexed ? at(index, i) : i;
             const Distribution exact = distribution_of(logits, i);
             const auto target = [&](std::size_t j) -> double {
-                if (labelled) return at(labels, sample) == j ? 1.0 : 0.0;
-                return probabilities[sample * n_classes + j];
+                const double given = labelled ? (at(labels, sample) == j ? 1.0 : 0.0)
+                                              : static_cast<double>(probabilities[sample * n_classes + j]);
+                return (1.0 - smoothing) * given + smoothing / static_cast<double>(n_classes);
             };
+            const double scale = delta_scale * (smoothing != 0.0f ? static_cast<double>(weights[sample]) : 1.0);
             double target_sum = 0.0, linear = 0.0;
             for (std::size_t j = 0; j < n_classes; ++j) {
                 target_sum += target(j);
@@ -112,11 +121,12 @@ class SoftmaxCases : KernelCases {
             const double n = static_cast<double>(n_classes);
             // The logarithm is right to 8 u of itself and turns the sum's relative error into an absolute one.
             const double loss = linear + target_sum * exact.log_sum;
-            item.expect(losses[i], {loss, (n / 16 + 8) * kU * loss + relative_error(n_classes)});
+            // A smoothed target carries three roundings more.
+            item.expect(losses[i], {loss, (n / 16 + 11) * kU * loss + relative_error(n_classes)});
             for (std::size_t j = 0; j < n_classes; ++j) {
                 const double p = exact.probability[j] * target_sum;
-                const Expected delta{delta_scale * (p - target(j)),
-                                     delta_scale * ((relative_error(n_classes) + n * kU) * p + 4 * kU) + 0x1p-125};
+                const Expected delta{scale * (p - target(j)),
+                                     scale * ((relative_error(n_classes) + n * kU) * p + 8 * kU) + 0x1p-125};
                 item.expect(matrix.at(i, j), rounded(delta, rounding));
             }
         }

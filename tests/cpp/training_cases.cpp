@@ -30,6 +30,9 @@ struct Recipe {
     unsigned zero_eighths = 0;         // of the input of a sparse sample
     bool dense_samples_first = false;  // else all are sparse: the first half of each batch has no zeros
     bool work_for_seven = false;       // large enough for each of seven threads to have work
+    Loss loss = Loss::kSoftmaxCrossEntropy;
+    bool weighted = false;
+    float label_smoothing = 0.0f;
 };
 
 constexpr std::size_t kSamples = 211;
@@ -78,6 +81,44 @@ std::vector<Recipe> recipes() {
          false,
          33,
          6},
+        {"multi_label",
+         {37, 29, 19},
+         {kTanh},
+         Rounding::kNone,
+         kSgd,
+         false,
+         false,
+         33,
+         0,
+         false,
+         false,
+         Loss::kSigmoidCrossEntropy},
+        {"weighted",
+         {37, 29, 19},
+         {kRelu},
+         Rounding::kNone,
+         kAdam,
+         true,
+         true,
+         33,
+         0,
+         false,
+         false,
+         Loss::kSoftmaxCrossEntropy,
+         true,
+         0.1f},
+        {"regression",
+         {37, 29, 19},
+         {kGelu},
+         Rounding::kNone,
+         kAdam,
+         false,
+         false,
+         33,
+         0,
+         false,
+         false,
+         Loss::kSquaredError},
     };
 }
 
@@ -104,7 +145,9 @@ struct Samples {
         }
         inputs = {recipe.pixels ? pixels.data() : nullptr, recipe.pixels ? nullptr : values.data(), kSamples,
                   n_features};
-        targets = {recipe.labels ? labels.data() : nullptr, recipe.labels ? nullptr : probabilities.data()};
+        for (std::size_t i = 0; i < kSamples; ++i) weights.push_back(0.25f * static_cast<float>(i % 5));
+        targets = {recipe.labels ? labels.data() : nullptr, recipe.labels ? nullptr : probabilities.data(),
+                   recipe.weighted ? weights.data() : nullptr, recipe.label_smoothing};
         for (std::size_t s = 0; s < kSteps; ++s) {
             // The last batch is a smaller one.
             const std::size_t size = s + 1 < kSteps ? recipe.batch_size : (recipe.batch_size + 1) / 2;
@@ -123,6 +166,7 @@ struct Samples {
     std::vector<float> values;
     std::vector<std::int64_t> labels;
     std::vector<float> probabilities;
+    std::vector<float> weights;
     std::vector<std::int64_t> order;
     std::vector<std::int64_t> offsets{0};
     std::vector<double> learning_rates = std::vector<double>(kSteps, 0.01);
@@ -160,7 +204,7 @@ std::vector<float> parameters_of(const Network& network) {
 // Losses, parameters, and what the trained net says of the samples, all as one row of numbers.
 std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::size_t threads, Item& item) {
     const Samples samples(recipe);
-    Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table);
+    Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table, recipe.loss);
     start(network);
     Trainer trainer(network);
     trainer.set_optimizer({.kind = recipe.optimizer, .momentum = 0.5});

@@ -1,0 +1,313 @@
+"""A fit that has begun: what must be known, besides weights, moments and history, to finish it later."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _core, _validation, optimizers, schedules
+from fastmlp._random import PURPOSE_SHUFFLE
+from fastmlp.augment import Augmentation, Elastic
+from fastmlp.history import History
+from fastmlp.optimizers import Adam, Optimizer
+from fastmlp.schedules import Constant, Schedule, Span, checked_schedule
+
+MAX_EPOCHS: Final = 2**31
+"""Of a net's life: the number of a shuffle has 32 bits; this leaves room to train on."""
+
+_DEFAULT_EPOCHS: Final = 10
+_ADAM: Final = Adam()
+_CONSTANT: Final = Constant()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result of a fit, besides the net and the data; the defaults are those of `Net.fit`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of a wrong type or out of range.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 128
+    optimizer: Optimizer = _ADAM
+    schedule: Schedule = _CONSTANT
+    validation_split: float = 0.0
+    shuffle: bool = True
+    label_smoothing: float = 0.0
+    augment: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        epochs, steps = _validation.epochs_or_steps(self.epochs, self.steps)
+        object.__setattr__(self, "epochs", epochs)
+        object.__setattr__(self, "steps", steps)
+        _validation.set_checked(self, "batch_size", _validation.whole_number)
+        _validation.instance(self.optimizer, Optimizer, "optimizer", "Adam(learning_rate=0.001)")
+        checked_schedule(self.schedule)
+        _validation.set_checked(self, "validation_split", _validation.fraction)
+        _validation.set_checked(self, "shuffle", _validation.boolean)
+        _validation.set_checked(self, "label_smoothing", _validation.fraction)
+        if self.augment is not None:
+            _validation.instance(self.augment, Augmentation, "augment", "Augmentation(shift=2)")
+
+    def check_same(self, given: Settings) -> None:
+        """Raise ValueError if a setting is given, that is, no default, and another one than here."""
+        for setting in dataclasses.fields(self):
+            value, mine = getattr(given, setting.name), getattr(self, setting.name)
+            if value not in (setting.default, mine):
+                raise ValueError(
+                    f"The fit to resume has {setting.name}={mine}, not {value}; leave {setting.name} out, "
+                    "since a resumed fit has the settings that it began with."
+                )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a callback needs to go on.
+
+    Attributes
+    ----------
+    kind : str
+        The name of its class.
+    n_epochs_told : int
+        Of how many epochs' ends it has been told.
+    state : dict
+        What `Callback.state` returned.
+    """
+
+    kind: str
+    n_epochs_told: int
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates.
+
+    net_epoch is the number of their epoch in the net's life, from 0, on which random numbers depend.
+    """
+
+    order: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    learning_rates: NDArray[np.float64]
+    net_epoch: int
+
+    def __len__(self) -> int:
+        return len(self.learning_rates)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of the largest batch: the first one, since only the last of an epoch may be smaller."""
+        return int(self.offsets[1])
+
+    def part(self, first: int, last: int) -> Steps:
+        """Return those of these steps from number first, counted from 0, to last - 1."""
+        if first == 0 and last >= len(self):
+            return self
+        offsets = self.offsets[first : last + 1]
+        order = self.order[offsets[0] : offsets[-1]]
+        return Steps(order, offsets - offsets[0], self.learning_rates[first:last], self.net_epoch)
+
+
+@dataclass(eq=False)
+class Run:
+    """A fit that has begun. Its history tells how many epochs and steps it has done.
+
+    Attributes
+    ----------
+    settings : Settings
+    n_samples : int
+        Samples trained on in each epoch.
+    has_validation : bool
+        Whether there are samples for validation.
+    has_weights : bool
+        Whether samples or classes have weights.
+    first_epoch : int
+        Epochs that the net had begun before this fit.
+    history : History
+    epoch_seconds : float
+        Time spent on training in the epoch under way.
+    stopped : bool
+        Whether a callback asked for the end.
+    records : list of Record
+        Of the callbacks, as of the latest checkpoint or the end.
+    """
+
+    settings: Settings
+    n_samples: int
+    has_validation: bool
+    has_weights: bool
+    first_epoch: int
+    history: History = field(default_factory=History)
+    epoch_seconds: float = 0.0
+    stopped: bool = False
+    records: list[Record] = field(default_factory=list)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Samples of a batch, but for the last one of an epoch."""
+        return min(self.settings.batch_size, self.n_samples)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Batches that the samples make."""
+        return -(-self.n_samples // self.batch_size)
+
+    @cached_property
+    def n_steps(self) -> int:
+        """Steps of the whole fit."""
+        if self.settings.steps is not None:
+            return self.settings.steps
+        return (self.settings.epochs or _DEFAULT_EPOCHS) * self.steps_per_epoch
+
+    @cached_property
+    def n_epochs(self) -> int:
+        """Epochs of the whole fit; the last one may have fewer steps."""
+        return -(-self.n_steps // self.steps_per_epoch)
+
+    @property
+    def n_open_steps(self) -> int:
+        """Steps done in the epoch that has no entry in the history yet."""
+        n_steps_before = self.history.n_epochs * self.steps_per_epoch  # fewer, if the last was cut short
+        return max(0, len(self.history.step_loss) - n_steps_before)
+
+    @property
+    def n_open_samples(self) -> int:
+        """Samples trained on in these steps."""
+        return min(self.n_open_steps * self.batch_size, self.n_samples)
+
+    def steps_of_epoch(self, seed: int) -> Steps:
+        """Return all steps of the epoch that has no entry in the history yet."""
+        first = self.history.n_epochs * self.steps_per_epoch
+        net_epoch = self.first_epoch + self.history.n_epochs
+        if self.settings.shuffle:
+            order = _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples)
+        else:
+            order = np.arange(self.n_samples)
+        order = order[: (self.n_steps - first) * self.batch_size]
+        offsets = np.append(np.arange(0, len(order), self.batch_size), len(order))
+        span = Span(self.n_steps, self.steps_per_epoch, self.history)
+        factors = self.settings.schedule.factors(first + np.arange(len(offsets) - 1), span)
+        return Steps(order, offsets, self.settings.optimizer.learning_rate * factors, net_epoch)
+
+    def check_data(self, n_samples: int, has_validation: bool, has_weights: bool) -> None:
+        """Raise ValueError if it cannot be these data that the fit began with."""
+        if n_samples != self.n_samples:
+            raise ValueError(
+                f"The fit to resume trains on {self.n_samples:,} samples, not {n_samples:,}; pass the X and "
+                "y that it began with."
+            )
+        if has_validation != self.has_validation:
+            raise ValueError(
+                "The fit to resume has validation data; pass the same again."
+                if self.has_validation
+                else "The fit to resume has no validation data; leave them out."
+            )
+        if has_weights != self.has_weights:
+            raise ValueError(
+                "The fit to resume has weights of samples or classes; pass the same again."
+                if self.has_weights
+                else "The fit to resume has no weights of samples or classes; leave them out."
+            )
+
+
+# As JSON and arrays.
+
+_KINDS: Final[dict[str, type]] = {
+    kind.__name__: kind
+    for kind in (*vars(optimizers).values(), *schedules.KINDS)
+    if isinstance(kind, type) and issubclass(kind, Optimizer | Schedule) and kind is not Optimizer
+} | {kind.__name__: kind for kind in (Settings, Augmentation, Elastic)}
+
+
+def encoded_settings(settings: object) -> object:
+    """Return settings as JSON can hold them: a dataclass becomes an object with the name of its kind."""
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        return settings
+    values = {
+        item.name: encoded_settings(getattr(settings, item.name)) for item in dataclasses.fields(settings)
+    }
+    return {"kind": type(settings).__name__, **values}
+
+
+def decoded_settings(stored: object) -> Any:
+    """Return what `encoded_settings` encoded; TypeError or ValueError if it is no such thing."""
+    if isinstance(stored, list):
+        return tuple(stored)
+    if not isinstance(stored, dict):
+        return stored
+    values = {name: decoded_settings(value) for name, value in stored.items()}
+    kind = values.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"{_validation.shortened(repr(kind))} is no kind of settings.")
+    return _KINDS[kind](**values)
+
+
+def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return a run without its history as JSON can hold it, and the arrays of its callbacks by name."""
+    arrays: dict[str, NDArray[Any]] = {}
+    records = []
+    for index, record in enumerate(run.records):
+        rest = dict(record.state)
+        for name, value in record.state.items():
+            if isinstance(value, np.ndarray):
+                arrays[f"{index}.{name}"] = rest.pop(name)
+        records.append({"kind": record.kind, "n_epochs_told": record.n_epochs_told, "state": rest})
+    stored = {
+        "settings": encoded_settings(run.settings),
+        "n_samples": run.n_samples,
+        "has_validation": run.has_validation,
+        "has_weights": run.has_weights,
+        "first_epoch": run.first_epoch,
+        "epoch_seconds": run.epoch_seconds,
+        "stopped": run.stopped,
+        "callbacks": records,
+    }
+    return stored, arrays
+
+
+def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: History) -> Run:
+    """Return what `encoded_run` encoded; TypeError or ValueError if it is no such thing."""
+    if not isinstance(stored, dict):
+        raise ValueError("its run is not a JSON object.")
+    records = stored.get("callbacks")
+    if not isinstance(records, list):
+        raise ValueError("its run has no list of callbacks.")
+    states: list[dict[str, Any]] = [{} for _ in records]
+    for name, array in arrays.items():
+        index, _, key = name.partition(".")
+        if not index.isascii() or not index.isdecimal() or int(index) >= len(records):
+            raise ValueError(f"tensor {_validation.shortened(repr(name))} belongs to no callback.")
+        states[int(index)][key] = array
+    settings = decoded_settings(stored.get("settings"))
+    run = Run(
+        _validation.instance(settings, Settings, "settings", "Settings()"),
+        _validation.whole_number(stored.get("n_samples"), "n_samples"),
+        _validation.boolean(stored.get("has_validation"), "has_validation"),
+        _validation.boolean(stored.get("has_weights"), "has_weights"),
+        _validation.whole_number(stored.get("first_epoch"), "first_epoch", 0, MAX_EPOCHS),
+        history,
+        _validation.not_negative(stored.get("epoch_seconds"), "epoch_seconds"),
+        _validation.boolean(stored.get("stopped"), "stopped"),
+        [_decoded_record(record, state) for record, state in zip(records, states, strict=True)],
+    )
+    too_many_steps = len(history.step_loss) > run.n_steps or run.n_open_steps > run.steps_per_epoch
+    if history.n_epochs > run.n_epochs or too_many_steps:
+        raise ValueError("its history is not that of its run.")
+    return run
+
+
+def _decoded_record(stored: object, arrays: dict[str, NDArray[Any]]) -> Record:
+    match stored:
+        case {"kind": str(kind), "n_epochs_told": n_epochs_told, "state": dict(state)}:
+            n_told = _validation.whole_number(n_epochs_told, "n_epochs_told", 0)
+            return Record(kind, n_told, state | arrays)
+    raise ValueError("a callback is not described by kind, n_epochs_told and state.")
