@@ -270,7 +270,8 @@ class ElementwiseCases : KernelCases {
                          .epsilon = 1e-8f,
                          .l2 = 0.0f,
                          .decoupled_decay = 0.0f,
-                         .nesterov = false};
+                         .nesterov = false,
+                         .prefetch = 1u << 24};  // far outside the arrays
 };
 
 }  // namespace
