@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import commit, limit_cpus
+from machine import commit
 from native import ROOT, BuildError, build
 from process import Process, ProcessError
 from results import middle_half, summary
@@ -91,13 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     try:
         programs = [build("kernel_benchmark", tree) for tree in (ROOT, args.against) if tree is not None]
-        limit_cpus(1)
         with ExitStack() as at_end:
             ours, *others = (
                 at_end.enter_context(Process(f"kernel_benchmark of {program.parents[4]}", [program], 1))
                 for program in programs
             )
-            facts = ours.ask("describe")
+            facts = ours.ask(request="describe")
             sets, workloads = chosen(facts, args.sets, args.only)
             print(f"{facts['cpu']}, one thread, commit {commit()}, {args.rounds} rounds")
             timed = measure(ours, others, sets, workloads, args.rounds)
@@ -132,11 +131,11 @@ def measure(
     for number in range(rounds):
         for workload in workloads:
             for name in sets:
-                request = f"measure {name} {workload} {SECONDS}"
                 turns = [(ours, timed[name][workload].rounds)]
                 turns += [(other, timed[name][workload].against) for other in others]
                 for process, measurements in turns if number % 2 == 0 else reversed(turns):
-                    measurements.append(process.ask(request))
+                    answer = process.ask(request="measure", set=name, workload=workload, seconds=SECONDS)
+                    measurements.append(answer)
         print(".", end="", flush=True)
     print()
     return timed
@@ -144,9 +143,9 @@ def measure(
 
 def described(name: str, facts: Mapping[str, int]) -> str:
     tile = f"{facts['tile_rows']} x {16 * facts['tile_panels']}"
-    skipping = f"{facts['skip_rows']} x {16 * facts['skip_panels']}"
+    listed = f"{16 * facts['listed_row_panels']} and {16 * facts['listed_group_panels']}"
     return (
-        f"{name}: {facts['vector_bits']}-bit vectors; tiles of {tile}, {skipping} where zeros are skipped; "
+        f"{name}: {facts['vector_bits']}-bit vectors; tiles of {tile}, lists of {listed} columns; "
         f"depth blocks of {facts['depth_block']}, row blocks of {facts['row_block']}"
     )
 

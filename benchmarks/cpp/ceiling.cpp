@@ -3,26 +3,39 @@
 
 #include <chrono>
 
-#include "../../cpp/kernels/tuning.h"
-
-#if defined(FASTMLP_TARGET_AVX512)
+#if defined(FASTMLP_TARGET_AVX512_BF16)
 #include <immintrin.h>
+#define FASTMLP_TARGET_AVX512
+#define FASTMLP_CEILING avx512_bf16_ceiling
+#define FASTMLP_SET "avx512_bf16"
+#elif defined(FASTMLP_TARGET_AVX512)
 #define FASTMLP_CEILING avx512_ceiling
 #define FASTMLP_SET "avx512"
-#define FASTMLP_VECTOR_BYTES 64
 #elif defined(FASTMLP_TARGET_AVX2)
 #define FASTMLP_CEILING avx2_ceiling
 #define FASTMLP_SET "avx2"
-#define FASTMLP_VECTOR_BYTES 32
+#elif defined(FASTMLP_TARGET_NEON_BF16)
+#include <arm_neon.h>
+#define FASTMLP_TARGET_NEON
+#define FASTMLP_CEILING neon_bf16_ceiling
+#define FASTMLP_SET "neon_bf16"
 #elif defined(FASTMLP_TARGET_NEON)
 #define FASTMLP_CEILING neon_ceiling
 #define FASTMLP_SET "neon"
-#define FASTMLP_VECTOR_BYTES 16
 #else
 #define FASTMLP_CEILING baseline_ceiling
 #define FASTMLP_SET "baseline"
+#endif
+
+#if defined(FASTMLP_TARGET_AVX512)
+#define FASTMLP_VECTOR_BYTES 64
+#elif defined(FASTMLP_TARGET_AVX2)
+#define FASTMLP_VECTOR_BYTES 32
+#else
 #define FASTMLP_VECTOR_BYTES 16
 #endif
+
+#include "../../cpp/kernels/tuning.h"
 
 namespace fastmlp::benchmark {
 
@@ -79,33 +92,39 @@ double copy_rate(const float* from, float* to, std::size_t count, double seconds
     });
 }
 
-#if defined(FASTMLP_TARGET_AVX512)
+#if defined(FASTMLP_TARGET_AVX512_BF16) || defined(FASTMLP_TARGET_NEON_BF16)
 
-// vdpbf16ps multiplies 32 pairs and adds them to 16 sums.
-[[gnu::target("avx512bf16,avx512f,avx512bw,avx512vl")]] double dot_products(__m512* sums, __m512bh a, __m512bh b) {
-    for (int repeat = 0; repeat < kRepeats; ++repeat) {
-#pragma GCC unroll 12
-        for (int i = 0; i < kSums; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], a, b);
-    }
-    return 2.0 * kRepeats * kSums * 32;
+#if defined(FASTMLP_TARGET_AVX512_BF16)
+using Pairs = __m512bh;
+[[gnu::always_inline]] inline Vector dot_product(Vector sum, Pairs a, Pairs b) {
+    return reinterpret_cast<Vector>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), a, b));
 }
+#else
+using Pairs = bfloat16x8_t;
+[[gnu::always_inline]] inline Vector dot_product(Vector sum, Pairs a, Pairs b) {
+    return reinterpret_cast<Vector>(vbfdotq_f32(reinterpret_cast<float32x4_t>(sum), a, b));
+}
+#endif
 
 double bfloat16_rate(double seconds) {
-    __m512 sums[kSums];
-    for (__m512& sum : sums) sum = _mm512_setzero_ps();
-    __m512i zero = _mm512_setzero_si512();
+    Vector sums[kSums] = {};
+    Vector zero{};
     __asm__ __volatile__("" : "+m"(zero));
-    const auto operand = reinterpret_cast<__m512bh>(zero);
-    const double flops = rate(seconds, [&] { return dot_products(sums, operand, operand); });
+    const auto operand = reinterpret_cast<Pairs>(zero);
+    const double flops = rate(seconds, [&] {
+        for (int repeat = 0; repeat < kRepeats; ++repeat) {
+#pragma GCC unroll 12
+            for (int i = 0; i < kSums; ++i) sums[i] = dot_product(sums[i], operand, operand);
+        }
+        return 4.0 * kRepeats * kSums * kLanes;  // two multiplications and two additions a lane
+    });
     __asm__ __volatile__("" : : "m"(sums) : "memory");
     return flops;
 }
 
-auto bfloat16_rate_if_supported() { return __builtin_cpu_supports("avx512bf16") ? bfloat16_rate : nullptr; }
-
 #else
 
-double (*bfloat16_rate_if_supported())(double) { return nullptr; }
+constexpr double (*bfloat16_rate)(double) = nullptr;
 
 #endif
 
@@ -114,9 +133,9 @@ double (*bfloat16_rate_if_supported())(double) { return nullptr; }
 Ceiling FASTMLP_CEILING() {
     return {FASTMLP_SET,
             FASTMLP_VECTOR_BYTES * 8,
-            {kTileRows, kTilePanels, kSkipRows, kSkipPanels, kDepthBlock, kRowBlock},
+            {kTileRows, kTilePanels, kListedRowPanels, kListedGroupPanels, kDepthBlock, kRowBlock},
             multiply_add_rate,
-            bfloat16_rate_if_supported(),
+            bfloat16_rate,
             copy_rate};
 }
 

@@ -1,11 +1,13 @@
 // Times workloads on each instruction set, beside what the same thread can do at best: benchmarks/kernels.py.
 //
-// Answers each line of input with one line of JSON:
-//   describe                       the processor, the names of all workloads, and each set's vectors and tiles
-//   measure SET WORKLOAD SECONDS   a workload's work, the seconds it takes, and the ceilings right before and after it
+// Answers each line of JSON with another:
+//   {"request": "describe"}   the processor, the names of all workloads, and each set's vectors and tiles
+//   {"request": "measure", "set": ..., "workload": ..., "seconds": ...}
+//                             a workload's work, the seconds it takes, and the ceilings right before and after it
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <iostream>
 #include <map>
@@ -39,9 +41,9 @@ struct Set {
 // In the order of instruction_sets().
 std::vector<Set> supported_sets() {
 #if defined(__x86_64__)
-    const std::vector<Ceiling> ceilings = {baseline_ceiling(), avx2_ceiling(), avx512_ceiling()};
+    const std::vector<Ceiling> ceilings = {baseline_ceiling(), avx2_ceiling(), avx512_ceiling(), avx512_bf16_ceiling()};
 #else
-    const std::vector<Ceiling> ceilings = {neon_ceiling()};
+    const std::vector<Ceiling> ceilings = {neon_ceiling(), neon_bf16_ceiling()};
 #endif
     std::vector<Set> sets;
     for (const InstructionSet& set : instruction_sets()) {
@@ -57,7 +59,8 @@ std::vector<Set> supported_sets() {
 class Benchmark {
  public:
     Benchmark() : sets_(supported_sets()), recipes_(lesson_recipes(kBatch)) {
-        for (Recipe& recipe : big_layer_recipes()) recipes_.push_back(std::move(recipe));
+        for (auto& more : {bfloat16_recipes(kBatch), big_layer_recipes()})
+            recipes_.insert(recipes_.end(), more.begin(), more.end());
     }
 
     std::string describe() const {
@@ -70,9 +73,9 @@ class Benchmark {
             const Tiles& tiles = set.ceiling.tiles;
             json << (&set == sets_.data() ? "\"" : ", \"") << set.kernels.name
                  << "\": {\"vector_bits\": " << set.ceiling.vector_bits << ", \"tile_rows\": " << tiles.rows
-                 << ", \"tile_panels\": " << tiles.panels << ", \"skip_rows\": " << tiles.skip_rows
-                 << ", \"skip_panels\": " << tiles.skip_panels << ", \"depth_block\": " << tiles.depth_block
-                 << ", \"row_block\": " << tiles.row_block << '}';
+                 << ", \"tile_panels\": " << tiles.panels << ", \"listed_row_panels\": " << tiles.listed_row_panels
+                 << ", \"listed_group_panels\": " << tiles.listed_group_panels
+                 << ", \"depth_block\": " << tiles.depth_block << ", \"row_block\": " << tiles.row_block << '}';
         }
         json << "}}";
         return json.str();
@@ -147,10 +150,13 @@ int main() {
     try {
         fastmlp::benchmark::Benchmark benchmark;
         for (std::string line; std::getline(std::cin, line);) {
+            // Names and values are words without blanks, in this order: what is between them can be passed over.
+            for (char& letter : line)
+                if (std::strchr("{}:,\"", letter) != nullptr) letter = ' ';
             std::istringstream words(line);
-            std::string request, set, workload;
+            std::string name, request, set, workload;
             double seconds = 0;
-            words >> request >> set >> workload >> seconds;
+            words >> name >> request >> name >> set >> name >> workload >> name >> seconds;
             if (request == "describe")
                 std::cout << benchmark.describe() << std::endl;
             else if (request == "measure" && seconds > 0)

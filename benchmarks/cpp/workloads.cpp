@@ -10,6 +10,7 @@
 #include "../../cpp/core/data.h"
 #include "../../cpp/core/floating_point.h"
 #include "../../cpp/core/gemm.h"
+#include "../../cpp/core/input_batch.h"
 #include "../../cpp/core/network.h"
 #include "../../cpp/core/optimizer.h"
 #include "../../cpp/core/predictor.h"
@@ -68,10 +69,6 @@ class Matrix {
     void fill_randomly() {
         fill([&](std::size_t i, std::size_t j) { return number(i * columns_ + j); });
     }
-    void fill_with_images() {
-        const std::vector<std::uint8_t> images = drawn_images(rows_);
-        fill([&](std::size_t i, std::size_t j) { return static_cast<float>(images[i * columns_ + j]); });
-    }
 
  private:
     std::size_t rows_, columns_;
@@ -80,105 +77,132 @@ class Matrix {
 
 enum class Left { kDense, kImages };
 
-// A product's operands and result; the left one is what may hold zeros.
+// What products multiply where this says so: in bfloat16, pairs if the set has products of these, else floats.
+Words words_of(const KernelTable& kernels, Rounding rounding) {
+    const bool in_pairs = rounding == Rounding::kBfloat16 && kernels.pair_products.multiply != nullptr;
+    return in_pairs ? Words::kBfloat16Pairs : Words::kFloats;
+}
+
+// The operands of a product and its result.
 struct Operands {
-    Operands(Left left, std::size_t a_rows, std::size_t a_columns, std::size_t b_rows, std::size_t b_columns,
-             std::size_t c_rows, std::size_t c_columns)
+    Operands(std::size_t a_rows, std::size_t a_columns, std::size_t b_rows, std::size_t b_columns, std::size_t c_rows,
+             std::size_t c_columns)
         : a(a_rows, a_columns), b(b_rows, b_columns), c(c_rows, c_columns) {
+        a.fill_randomly();
         b.fill_randomly();
-        if (left == Left::kImages)
-            a.fill_with_images();
-        else
-            a.fill_randomly();
     }
 
-    Workload workload(double flops, double executed_flops) const {
+    Workload workload(double flops, Words words) const {
         Workload workload;
-        workload.flops = flops;
-        workload.executed_flops = executed_flops;
-        workload.footprint = bytes_of_floats(a.size() + b.size() + c.size());
-        workload.traffic = workload.footprint;
+        workload.flops = workload.executed_flops = flops;
+        workload.in_bfloat16 = words == Words::kBfloat16Pairs;
         return workload;
     }
 
     Matrix a, b, c;
-    std::vector<NonZero> lists;
     AlignedBuffer scratch;
 };
 
-// Elements of a that are left when row_tile x column_tile of them are skipped together or not at all.
-double listed(const Matrix& a, std::size_t rows, std::size_t columns, std::size_t row_tile, std::size_t column_tile) {
-    std::size_t count = 0;
-    for (std::size_t row = 0; row < rows; row += row_tile)
-        for (std::size_t column = 0; column < columns; column += column_tile) {
-            const std::size_t row_end = std::min(rows, row + row_tile);
-            const std::size_t column_end = std::min(columns, column + column_tile);
-            bool any = false;
-            for (std::size_t i = row; i < row_end; ++i)
-                for (std::size_t j = column; j < column_end; ++j) any |= a.all().at(i, j / kPanel)[j % kPanel] != 0.0f;
-            if (any) count += (row_end - row) * (column_end - column);
-        }
-    return static_cast<double>(count);
-}
-
 // outputs = inputs weights, in blocks of rows, as a training step does it.
-Workload forward_product(const KernelTable& kernels, Left left, std::size_t rows, std::size_t depth,
+Workload forward_product(const KernelTable& kernels, Rounding rounding, std::size_t rows, std::size_t depth,
                          std::size_t columns) {
-    const auto of = std::make_shared<Operands>(left, rows, depth, depth, columns, rows, columns);
-    double executed = flops_of(rows, depth, columns);
-    if (left == Left::kImages) {
-        of->lists.resize(skip_lists_size(kernels));
-        executed = 2.0 * static_cast<double>(columns) * listed(of->a, rows, depth, kernels.skip_rows, 1);
-    }
-    Workload workload = of->workload(flops_of(rows, depth, columns), executed);
+    const Words words = words_of(kernels, rounding);
+    const std::size_t word_depth = n_words(words, depth);
+    const auto of = std::make_shared<Operands>(rows, word_depth, word_depth, columns, rows, columns);
+    Workload workload = of->workload(flops_of(rows, depth, columns), words);
     workload.run = [=, &kernels] {
         const FloatingPointScope scope(kernels);
         const std::size_t parts = (rows + kernels.row_block - 1) / kernels.row_block;
         for (std::size_t part = 0; part < parts; ++part)
-            multiply(kernels, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(),
-                     even_part(rows, part, parts), {0, n_panels(columns)}, depth,
-                     of->lists.empty() ? nullptr : of->lists.data());
+            multiply(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(),
+                     even_part(rows, part, parts), {0, n_panels(columns)}, word_depth);
     };
     return workload;
 }
 
-// d_weights = inputs' deltas, in tiles of the result, as a training step does it.
-Workload gradient_product(const KernelTable& kernels, Left left, std::size_t n_inputs, std::size_t batch,
+// Tiles of d_weights that a training step makes at a time.
+constexpr std::size_t kInputPanels = 4, kOutputPanels = 16;
+
+// Calls f(input panels, output panels) for each of these tiles.
+template <class F>
+void for_each_gradient_tile(std::size_t n_inputs, std::size_t n_outputs, F f) {
+    for (std::size_t in = 0; in < n_panels(n_inputs); in += kInputPanels)
+        for (std::size_t out = 0; out < n_panels(n_outputs); out += kOutputPanels)
+            f(Range{in, std::min(in + kInputPanels, n_panels(n_inputs))},
+              Range{out, std::min(out + kOutputPanels, n_panels(n_outputs))});
+}
+
+// d_weights = inputs' deltas.
+Workload gradient_product(const KernelTable& kernels, Rounding rounding, std::size_t n_inputs, std::size_t batch,
                           std::size_t n_outputs) {
-    constexpr std::size_t kInputPanels = 4, kOutputPanels = 16;
-    const auto of = std::make_shared<Operands>(left, batch, n_inputs, batch, n_outputs, kInputPanels * kPanel,
-                                               kOutputPanels * kPanel);
-    double executed = flops_of(n_inputs, batch, n_outputs);
-    if (left == Left::kImages) {
-        of->lists.resize(skip_lists_size(kernels));
-        executed = 2.0 * static_cast<double>(n_outputs) * listed(of->a, batch, n_inputs, 1, kPanel / kSkipLists);
-    }
-    Workload workload = of->workload(flops_of(n_inputs, batch, n_outputs), executed);
+    const Words words = words_of(kernels, rounding);
+    const std::size_t depth = n_words(words, batch);
+    const auto of =
+        std::make_shared<Operands>(depth, n_inputs, depth, n_outputs, kInputPanels * kPanel, kOutputPanels * kPanel);
+    Workload workload = of->workload(flops_of(n_inputs, batch, n_outputs), words);
     workload.run = [=, &kernels] {
         const FloatingPointScope scope(kernels);
-        for (std::size_t in = 0; in < n_panels(n_inputs); in += kInputPanels)
-            for (std::size_t out = 0; out < n_panels(n_outputs); out += kOutputPanels)
-                multiply_transposed(kernels, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(),
-                                    {in, std::min(in + kInputPanels, n_panels(n_inputs))},
-                                    {out, std::min(out + kOutputPanels, n_panels(n_outputs))}, n_inputs, batch,
-                                    of->lists.empty() ? nullptr : of->lists.data());
+        for_each_gradient_tile(n_inputs, n_outputs, [&](Range in, Range out) {
+            multiply_transposed(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(), in,
+                                out, n_inputs, {0, depth}, false);
+        });
     };
     return workload;
 }
 
 // d_inputs = deltas weights'.
-Workload backward_product(const KernelTable& kernels, std::size_t batch, std::size_t n_outputs, std::size_t n_inputs) {
-    const auto of = std::make_shared<Operands>(Left::kDense, batch, n_outputs, n_inputs, n_outputs, batch, n_inputs);
+Workload backward_product(const KernelTable& kernels, Rounding rounding, std::size_t batch, std::size_t n_outputs,
+                          std::size_t n_inputs) {
+    const Words words = words_of(kernels, rounding);
+    const auto of = std::make_shared<Operands>(batch, n_words(words, n_outputs), n_words(words, n_inputs), n_outputs,
+                                               batch, n_inputs);
     of->scratch = AlignedBuffer(transposed_scratch_size(kernels));
-    const double flops = flops_of(batch, n_outputs, n_inputs);
-    Workload workload = of->workload(flops, flops);
+    Workload workload = of->workload(flops_of(batch, n_outputs, n_inputs), words);
     workload.run = [=, &kernels] {
         const FloatingPointScope scope(kernels);
-        multiply_by_transposed(kernels, std::as_const(of->a).all(), std::as_const(of->b).all(), n_inputs, of->c.all(),
-                               {0, batch}, {0, n_panels(n_inputs)}, n_outputs, of->scratch.data());
+        multiply_by_transposed(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), n_inputs,
+                               n_outputs, of->c.all(), {0, batch}, {0, n_panels(n_inputs)}, of->scratch.data());
     };
     return workload;
 }
+
+std::vector<std::int64_t> rows_in_disorder(std::size_t n) {
+    std::vector<std::int64_t> order(n);
+    permutation({2026, 3, 0}, n, order.data());
+    return order;
+}
+
+std::vector<std::int64_t> some_labels(std::size_t n) {
+    std::vector<std::int64_t> labels(n);
+    for (std::size_t i = 0; i < n; ++i) labels[i] = static_cast<std::int64_t>(i % kClasses);
+    return labels;
+}
+
+// 784-200-10 with images, or as many random numbers, to train on or to predict.
+struct Lesson {
+    Lesson(const KernelTable& kernels, Left left, std::size_t samples, Rounding rounding)
+        : network({kPixels, kHidden, kClasses}, {Activation::kRelu}, rounding, kernels), labels(some_labels(samples)) {
+        if (left == Left::kImages)
+            pixels = drawn_images(samples);
+        else
+            values = numbers(samples * kPixels);
+        inputs = {pixels.empty() ? nullptr : pixels.data(), values.empty() ? nullptr : values.data(), samples, kPixels};
+        for (const Layer& layer : network.layers()) {
+            std::vector<float> weights = numbers(layer.n_inputs * layer.n_outputs), biases(layer.n_outputs);
+            for (float& weight : weights) weight *= 0.1f;
+            network.write_layer(network.parameters(), layer, weights.data(), biases.data());
+        }
+        network.refresh_operands();
+    }
+
+    double forward_flops() const { return 2.0 * network.forward_work() * static_cast<double>(inputs.n_samples); }
+
+    Network network;
+    std::vector<std::uint8_t> pixels;
+    std::vector<float> values;
+    std::vector<std::int64_t> labels;
+    Inputs inputs;
+};
 
 // A kernel that goes once over its arrays. in_place: bytes that it both reads and writes.
 Workload streaming(double read, double written, double in_place, std::function<void()> run) {
@@ -189,30 +213,78 @@ Workload streaming(double read, double written, double in_place, std::function<v
     return workload;
 }
 
-std::vector<std::int64_t> rows_in_disorder(std::size_t n) {
-    std::vector<std::int64_t> order(n);
-    permutation({2026, 3, 0}, n, order.data());
-    return order;
+// The first layer's input, packed in parts as a training step does it, and what its products take.
+struct FirstLayer {
+    FirstLayer(const KernelTable& kernels, Left left, std::size_t samples, Rounding rounding)
+        : lesson(kernels, left, samples, rounding),
+          order(rows_in_disorder(samples)),
+          parts((samples + kernels.row_block - 1) / kernels.row_block),
+          input(lesson.network, samples, parts, true),
+          scratch(InputBatch::pack_scratch_size(lesson.network)),
+          z(samples, kHidden),
+          deltas(n_words(lesson.network.words(), samples), kHidden),
+          gradient(kInputPanels * kPanel, kOutputPanels * kPanel) {
+        deltas.fill_randomly();
+        pack();
+    }
+
+    void pack() {
+        for (std::size_t part = 0; part < parts; ++part)
+            input.pack(lesson.inputs, order.data(), part, even_part(order.size(), part, parts, 2), scratch.data());
+    }
+    void multiply() {
+        for (std::size_t part = 0; part < parts; ++part)
+            input.multiply(part, lesson.network.weight_operand(lesson.network.layers().front()), z.all(),
+                           {0, n_panels(kHidden)});
+    }
+    void multiply_transposed() {
+        for_each_gradient_tile(kPixels, kHidden, [&](Range in, Range out) {
+            input.multiply_transposed(parts, std::as_const(deltas).all(), gradient.all(), in, out);
+        });
+    }
+
+    // Elements that are left when those of `group` neighbouring columns are skipped together or not at all.
+    double listed(std::size_t group) const {
+        std::size_t count = 0;
+        for (std::size_t i = 0; i < lesson.pixels.size(); i += group) {
+            const auto first = lesson.pixels.begin() + static_cast<std::ptrdiff_t>(i);
+            if (std::any_of(first, first + static_cast<std::ptrdiff_t>(group), [](auto p) { return p != 0; }))
+                count += group;
+        }
+        return static_cast<double>(count);
+    }
+
+    Lesson lesson;
+    std::vector<std::int64_t> order;
+    std::size_t parts;
+    InputBatch input;
+    AlignedBuffer scratch;
+    Matrix z, deltas, gradient;
+};
+
+Workload first_layer_product(const KernelTable& kernels, Rounding rounding, std::size_t batch,
+                             void (FirstLayer::*multiply)(), std::size_t group) {
+    const auto layer = std::make_shared<FirstLayer>(kernels, Left::kImages, batch, rounding);
+    Workload workload;
+    workload.flops = flops_of(batch, kPixels, kHidden);
+    workload.in_bfloat16 = layer->lesson.network.words() == Words::kBfloat16Pairs;
+    if (!workload.in_bfloat16)  // whose lists have pairs
+        workload.executed_flops = 2.0 * static_cast<double>(kHidden) * layer->listed(group);
+    workload.run = [=, &kernels] {
+        const FloatingPointScope scope(kernels);
+        ((*layer).*multiply)();
+    };
+    return workload;
 }
 
-Workload pack_uint8(const KernelTable& kernels, std::size_t rows) {
-    const auto images = std::make_shared<std::vector<std::uint8_t>>(drawn_images(rows));
-    const auto order = std::make_shared<std::vector<std::int64_t>>(rows_in_disorder(rows));
-    const auto out = std::make_shared<Matrix>(rows, kPixels);
-    return streaming(static_cast<double>(images->size()), bytes_of_floats(out->size()), 0, [=, &kernels] {
+Workload packing(const KernelTable& kernels, Left left, Rounding rounding, std::size_t batch) {
+    const auto layer = std::make_shared<FirstLayer>(kernels, left, batch, rounding);
+    const double read = static_cast<double>(layer->lesson.pixels.size()) + bytes_of_floats(layer->lesson.values.size());
+    // Written are the words that are not 0, and lists of them; taken as one float for each element, it is the same
+    // amount for all ways of packing.
+    return streaming(read, bytes_of_floats(batch * kPixels), 0, [=, &kernels] {
         const FloatingPointScope scope(kernels);
-        kernels.pack_uint8(images->data(), kPixels, order->data(), rows, kPixels, out->all().data, out->all().stride);
-    });
-}
-
-Workload pack_float(const KernelTable& kernels, std::size_t rows) {
-    const auto values = std::make_shared<std::vector<float>>(numbers(rows * kPixels));
-    const auto order = std::make_shared<std::vector<std::int64_t>>(rows_in_disorder(rows));
-    const auto out = std::make_shared<Matrix>(rows, kPixels);
-    return streaming(bytes_of_floats(values->size()), bytes_of_floats(out->size()), 0, [=, &kernels] {
-        const FloatingPointScope scope(kernels);
-        kernels.pack_float(values->data(), kPixels, order->data(), rows, kPixels, Rounding::kNone, out->all().data,
-                           out->all().stride);
+        layer->pack();
     });
 }
 
@@ -238,12 +310,6 @@ Workload activation_backward(const KernelTable& kernels, std::size_t rows, Activ
         kernels.activation_backward({delta->all().data, saved->all().data, delta->all().stride, rows, n_panels(kHidden),
                                      activation, Rounding::kNone});
     });
-}
-
-std::vector<std::int64_t> some_labels(std::size_t n) {
-    std::vector<std::int64_t> labels(n);
-    for (std::size_t i = 0; i < n; ++i) labels[i] = static_cast<std::int64_t>(i % kClasses);
-    return labels;
 }
 
 Workload softmax_cross_entropy(const KernelTable& kernels, std::size_t rows) {
@@ -279,32 +345,6 @@ Workload update(const KernelTable& kernels, OptimizerSettings::Kind kind) {
     });
 }
 
-// 784-200-10 with images, or as many random numbers, to train on or to predict.
-struct Lesson {
-    Lesson(const KernelTable& kernels, Left left, std::size_t samples, Rounding rounding)
-        : network({kPixels, kHidden, kClasses}, {Activation::kRelu}, rounding, kernels), labels(some_labels(samples)) {
-        if (left == Left::kImages)
-            pixels = drawn_images(samples);
-        else
-            values = numbers(samples * kPixels);
-        inputs = {pixels.empty() ? nullptr : pixels.data(), values.empty() ? nullptr : values.data(), samples, kPixels};
-        for (const Layer& layer : network.layers()) {
-            std::vector<float> weights = numbers(layer.n_inputs * layer.n_outputs), biases(layer.n_outputs);
-            for (float& weight : weights) weight *= 0.1f;
-            network.write_layer(layer, weights.data(), biases.data());
-        }
-        network.refresh_rounded_operands();
-    }
-
-    double forward_flops() const { return 2.0 * network.forward_work() * static_cast<double>(inputs.n_samples); }
-
-    Network network;
-    std::vector<std::uint8_t> pixels;
-    std::vector<float> values;
-    std::vector<std::int64_t> labels;
-    Inputs inputs;
-};
-
 Workload training_step(const KernelTable& kernels, Left left, std::size_t batch, Rounding rounding) {
     struct Training {
         Training(const KernelTable& table, Left which, std::size_t samples, Rounding operands)
@@ -318,7 +358,7 @@ Workload training_step(const KernelTable& kernels, Left left, std::size_t batch,
     // Three products for each weight, but no gradient of pixels.
     const double first_layer = flops_of(batch, kPixels, kHidden);
     workload.flops = 3.0 * training->lesson.forward_flops() - first_layer;
-    workload.in_bfloat16 = rounding == Rounding::kBfloat16;
+    workload.in_bfloat16 = training->lesson.network.words() == Words::kBfloat16Pairs;
     workload.run = [training, batch] {
         // So small a rate that the net stays as it is.
         const std::int64_t offsets[] = {0, static_cast<std::int64_t>(batch)};
@@ -341,64 +381,91 @@ Workload prediction(const KernelTable& kernels, std::size_t samples) {
 
 }  // namespace
 
+namespace {
+
+using Table = const KernelTable&;
+
+std::string joined(const std::string& name, std::size_t rows, std::size_t columns) {
+    return name + "_" + std::to_string(rows) + "x" + std::to_string(columns);
+}
+
+Recipe step_recipe(const std::string& name, Left left, std::size_t batch, Rounding rounding) {
+    return {name + "_" + std::to_string(batch),
+            [=](Table table) { return training_step(table, left, batch, rounding); }};
+}
+
+// Products and packing of the lesson's net; a suffix for the names says in which precision.
+std::vector<Recipe> product_recipes(std::size_t n, Rounding rounding, const std::string& suffix) {
+    constexpr std::size_t kOne = 1;
+    return {
+        {joined("forward_dense" + suffix, n, kPixels, kHidden),
+         [=](Table table) { return forward_product(table, rounding, n, kPixels, kHidden); }},
+        {joined("forward_sparse" + suffix, n, kPixels, kHidden),
+         [=](Table table) { return first_layer_product(table, rounding, n, &FirstLayer::multiply, kOne); }},
+        {joined("gradient_dense" + suffix, kPixels, n, kHidden),
+         [=](Table table) { return gradient_product(table, rounding, kPixels, n, kHidden); }},
+        {joined("gradient_sparse" + suffix, kPixels, n, kHidden),
+         [=](Table table) {
+             return first_layer_product(table, rounding, n, &FirstLayer::multiply_transposed, kListedColumns);
+         }},
+        {joined("backward" + suffix, n, kClasses, kHidden),
+         [=](Table table) { return backward_product(table, rounding, n, kClasses, kHidden); }},
+        {joined("backward" + suffix, n, kHidden, kHidden),
+         [=](Table table) { return backward_product(table, rounding, n, kHidden, kHidden); }},
+        {joined("pack_sparse_uint8" + suffix, n, kPixels),
+         [=](Table table) { return packing(table, Left::kImages, rounding, n); }},
+        {joined("pack_dense_float" + suffix, n, kPixels),
+         [=](Table table) { return packing(table, Left::kDense, rounding, n); }},
+    };
+}
+
+}  // namespace
+
 std::vector<Recipe> lesson_recipes(std::size_t batch_size) {
     const std::size_t n = batch_size;
-    using Table = const KernelTable&;
-    const auto step = [](const char* name, Left left, std::size_t batch, Rounding rounding) {
-        return Recipe{std::string("step_") + name + "_" + std::to_string(batch),
-                      [=](Table table) { return training_step(table, left, batch, rounding); }};
-    };
-    const auto streaming_recipe = [](const char* name, std::size_t rows, std::size_t columns, auto prepare) {
-        return Recipe{std::string(name) + "_" + std::to_string(rows) + "x" + std::to_string(columns), prepare};
-    };
-    return {
-        {joined("forward_dense", n, kPixels, kHidden),
-         [=](Table table) { return forward_product(table, Left::kDense, n, kPixels, kHidden); }},
-        {joined("forward_sparse", n, kPixels, kHidden),
-         [=](Table table) { return forward_product(table, Left::kImages, n, kPixels, kHidden); }},
-        {joined("gradient_dense", kPixels, n, kHidden),
-         [=](Table table) { return gradient_product(table, Left::kDense, kPixels, n, kHidden); }},
-        {joined("gradient_sparse", kPixels, n, kHidden),
-         [=](Table table) { return gradient_product(table, Left::kImages, kPixels, n, kHidden); }},
-        {joined("backward", n, kClasses, kHidden),
-         [=](Table table) { return backward_product(table, n, kClasses, kHidden); }},
-        {joined("backward", n, kHidden, kHidden),
-         [=](Table table) { return backward_product(table, n, kHidden, kHidden); }},
-        streaming_recipe("pack_uint8", n, kPixels, [=](Table table) { return pack_uint8(table, n); }),
-        streaming_recipe("pack_float", n, kPixels, [=](Table table) { return pack_float(table, n); }),
-        streaming_recipe("bias_relu", n, kHidden,
-                         [=](Table table) { return bias_activation(table, n, Activation::kRelu); }),
-        streaming_recipe("bias_gelu", n, kHidden,
-                         [=](Table table) { return bias_activation(table, n, Activation::kGelu); }),
-        streaming_recipe("relu_backward", n, kHidden,
-                         [=](Table table) { return activation_backward(table, n, Activation::kRelu); }),
-        streaming_recipe("softmax_cross_entropy", n, kClasses,
-                         [=](Table table) { return softmax_cross_entropy(table, n); }),
-        streaming_recipe("adam", kPixels, kHidden,
-                         [](Table table) { return update(table, OptimizerSettings::Kind::kAdam); }),
-        streaming_recipe("sgd", kPixels, kHidden,
-                         [](Table table) { return update(table, OptimizerSettings::Kind::kSgd); }),
-        step("dense", Left::kDense, n, Rounding::kNone),
-        step("sparse", Left::kImages, n, Rounding::kNone),
-        step("bfloat16_dense", Left::kDense, n, Rounding::kBfloat16),
-        step("bfloat16_sparse", Left::kImages, n, Rounding::kBfloat16),
-        step("sparse", Left::kImages, kSmallBatch, Rounding::kNone),
-        {"predict_1", [](Table table) { return prediction(table, 1); }},
-        {"predict_" + std::to_string(kPredicted), [](Table table) { return prediction(table, kPredicted); }},
-    };
+    std::vector<Recipe> recipes = product_recipes(n, Rounding::kNone, "");
+    for (Recipe& recipe : std::vector<Recipe>{
+             {joined("bias_relu", n, kHidden),
+              [=](Table table) { return bias_activation(table, n, Activation::kRelu); }},
+             {joined("bias_gelu", n, kHidden),
+              [=](Table table) { return bias_activation(table, n, Activation::kGelu); }},
+             {joined("relu_backward", n, kHidden),
+              [=](Table table) { return activation_backward(table, n, Activation::kRelu); }},
+             {joined("softmax_cross_entropy", n, kClasses),
+              [=](Table table) { return softmax_cross_entropy(table, n); }},
+             {joined("adam", kPixels, kHidden),
+              [](Table table) { return update(table, OptimizerSettings::Kind::kAdam); }},
+             {joined("sgd", kPixels, kHidden),
+              [](Table table) { return update(table, OptimizerSettings::Kind::kSgd); }},
+             step_recipe("step_dense", Left::kDense, n, Rounding::kNone),
+             step_recipe("step_sparse", Left::kImages, n, Rounding::kNone),
+             step_recipe("step_dense_bfloat16", Left::kDense, n, Rounding::kBfloat16),
+             step_recipe("step_sparse_bfloat16", Left::kImages, n, Rounding::kBfloat16),
+             step_recipe("step_sparse", Left::kImages, kSmallBatch, Rounding::kNone),
+             {"predict_1", [](Table table) { return prediction(table, 1); }},
+             {"predict_" + std::to_string(kPredicted), [](Table table) { return prediction(table, kPredicted); }},
+         })
+        recipes.push_back(std::move(recipe));
+    return recipes;
+}
+
+std::vector<Recipe> bfloat16_recipes(std::size_t batch_size) {
+    return product_recipes(batch_size, Rounding::kBfloat16, "_bfloat16");
 }
 
 std::vector<Recipe> big_layer_recipes() {
     constexpr std::size_t kBatch = 256, kInputs = 2500, kOutputs = 2000;
-    using Table = const KernelTable&;
-    return {
-        {joined("forward_dense", kBatch, kInputs, kOutputs),
-         [](Table table) { return forward_product(table, Left::kDense, kBatch, kInputs, kOutputs); }},
-        {joined("gradient_dense", kInputs, kBatch, kOutputs),
-         [](Table table) { return gradient_product(table, Left::kDense, kInputs, kBatch, kOutputs); }},
-        {joined("backward", kBatch, kOutputs, kInputs),
-         [](Table table) { return backward_product(table, kBatch, kOutputs, kInputs); }},
-    };
+    std::vector<Recipe> recipes;
+    for (const Rounding rounding : {Rounding::kNone, Rounding::kBfloat16}) {
+        const std::string suffix = rounding == Rounding::kNone ? "" : "_bfloat16";
+        recipes.push_back({joined("forward_dense" + suffix, kBatch, kInputs, kOutputs),
+                           [=](Table table) { return forward_product(table, rounding, kBatch, kInputs, kOutputs); }});
+        recipes.push_back({joined("gradient_dense" + suffix, kInputs, kBatch, kOutputs),
+                           [=](Table table) { return gradient_product(table, rounding, kInputs, kBatch, kOutputs); }});
+        recipes.push_back({joined("backward" + suffix, kBatch, kOutputs, kInputs),
+                           [=](Table table) { return backward_product(table, rounding, kBatch, kOutputs, kInputs); }});
+    }
+    return recipes;
 }
 
 }  // namespace fastmlp::benchmark

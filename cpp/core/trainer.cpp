@@ -235,10 +235,13 @@ class Step {
     std::size_t input_parts(std::size_t l) const {
         return (n_panels(layer(l).n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
     }
+    // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l) const {
         const std::size_t panels = layer(l).panels();
         const std::size_t unit = weights_stay(rows_, layer(l).n_inputs, panels, team_.size()) ? team_.size() : 1;
-        return unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
+        const std::size_t parts = unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
+        const std::size_t wanted = (2 * team_.size() + input_parts(l) - 1) / input_parts(l);
+        return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
     }
 
     // All forward phases divide the rows alike.
