@@ -205,8 +205,8 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
     std::vector<std::vector<std::uint32_t>> counts(n_parts, std::vector<std::uint32_t>(n_groups));
     for (std::size_t part = 0; part < n_parts; ++part) {
         const Range rows = even_part(matrix.rows, part, n_parts);
-        entries[part].resize((rows.size() + 1) * n_groups);
-        parts.push_back({entries[part].data(), counts[part].data(), rows.size() + 1});
+        entries[part].resize((rows.size() + kGroupSlack) * n_groups);
+        parts.push_back({entries[part].data(), counts[part].data(), rows.size() + kGroupSlack});
         for (std::size_t row = rows.begin; row < rows.end; row += kRowsListed)
             products.list_groups(matrix.panels().at(row, 0), matrix.stride, std::min(kRowsListed, rows.end - row),
                                  matrix.columns, row, parts.back());

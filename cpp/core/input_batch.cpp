@@ -19,10 +19,6 @@ constexpr std::size_t kRowsLookedAt = 8;
 // Lists pay below this fraction of non-zeros; see docs/performance.md.
 constexpr double kSparse = 0.4;
 
-// What list_rows may write beyond a row's words, and list_groups beyond a group's rows.
-constexpr std::size_t kRowSlack = kPanel;
-constexpr std::size_t kGroupSlack = 1;
-
 constexpr std::size_t kCacheLine = 64;
 
 // Inlined, since g++ takes a function that only prefetches for one that does nothing.

@@ -31,6 +31,10 @@ inline constexpr std::size_t kPanel = 16;
 
 // Columns of a left operand that share a list in multiply_transposed_listed: neighbouring pixels.
 inline constexpr std::size_t kListedColumns = 4;
+// What lists must have room for beyond what they will hold, as kernels may write there: words (and places) of a row,
+// and rows of a group.
+inline constexpr std::size_t kRowSlack = kPanel;
+inline constexpr std::size_t kGroupSlack = 2;
 
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 
@@ -90,8 +94,8 @@ struct ListedWords {
     float words[kListedColumns];
 };
 
-// For each group the rows in which any of its columns is not 0. A list has room for `capacity` rows, one more than it
-// will hold.
+// For each group the rows in which any of its columns is not 0. A list has room for `capacity` rows, kGroupSlack more
+// than it will hold.
 struct ListedGroups {
     ListedWords* entries;   // of group g from g * capacity on
     std::uint32_t* counts;  // of each group
@@ -121,7 +125,7 @@ struct Products {
     // The same results for finite b, up to the sign of zero, without the words of a that are 0.
     void (*multiply_listed)(const ListedProduct& product);
     void (*multiply_transposed_listed)(const ListedTransposedProduct& product);
-    // Lists rows, from word `first` on; words and places have room for 16 more than they will hold.
+    // Lists rows, from word `first` on; words and places have room for kRowSlack more than they will hold.
     void (*list_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                       std::uint32_t first, ListedRows out);
     // Appends rows, numbered from first_row on, to the lists of their groups; out begins with the group of column 0.

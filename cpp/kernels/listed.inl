@@ -29,27 +29,30 @@ template <class Word>
 void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                  std::size_t first_row, ListedGroups out) {
     constexpr std::size_t kGroups = kPanel / kListedColumns;
+    constexpr unsigned kGroupMask = (1u << kListedColumns) - 1u;
     for (std::size_t column = 0; column < columns; column += kPanel, matrix += matrix_panel_stride) {
         const std::size_t first_group = column / kListedColumns;
         const std::size_t rest = (columns - column + kListedColumns - 1) / kListedColumns;
-        ListedWords* end[kGroups];
-        for (std::size_t i = 0; i < kGroups && i < rest; ++i)
-            end[i] = out.entries + (first_group + i) * out.capacity + out.counts[first_group + i];
+        const std::size_t groups = rest < kGroups ? rest : kGroups;
+        ListedWords* lists[kGroups];
+        std::size_t counts[kGroups];
+        for (std::size_t i = 0; i < kGroups; ++i) {
+            const std::size_t group = first_group + (i < groups ? i : 0);  // those beyond are not written to
+            lists[i] = out.entries + group * out.capacity;
+            counts[i] = out.counts[group];
+        }
         for (std::size_t row = 0; row < rows; ++row) {
             const float* line = matrix + row * kPanel;
             const unsigned mask = Word::nonzero_mask(load_line(line));
             const auto place = static_cast<std::uint32_t>((first_row + row) * kPanel);
 #pragma GCC unroll 4
             for (std::size_t i = 0; i < kGroups; ++i) {
-                if (i >= rest) break;
-                end[i]->place = place;
-                __builtin_memcpy(end[i]->words, line + i * kListedColumns, sizeof(end[i]->words));
-                end[i] += (mask >> i * kListedColumns & ((1u << kListedColumns) - 1u)) != 0 ? 1 : 0;
+                if (i >= groups) break;
+                store_listed(lists[i] + counts[i], place, line + i * kListedColumns);
+                counts[i] += (mask & kGroupMask << i * kListedColumns) != 0 ? 1 : 0;
             }
         }
-        for (std::size_t i = 0; i < kGroups && i < rest; ++i)
-            out.counts[first_group + i] =
-                static_cast<std::uint32_t>(end[i] - (out.entries + (first_group + i) * out.capacity));
+        for (std::size_t i = 0; i < groups; ++i) out.counts[first_group + i] = static_cast<std::uint32_t>(counts[i]);
     }
 }
 

@@ -616,6 +616,20 @@ FASTMLP_INLINE void store_pairs_of_columns(float* p, const Line& a) {
 }
 #endif
 
+// Writes an entry with one store where that can be done; what follows it, as much as another entry, may be overwritten.
+FASTMLP_INLINE void store_listed(ListedWords* entry, std::uint32_t place, const float* words) {
+#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
+    static_assert(offsetof(ListedWords, words) == sizeof(float) && sizeof(ListedWords) == 5 * sizeof(float));
+    const __m256i behind = _mm256_setr_epi32(0, 0, 1, 2, 3, 0, 0, 0);
+    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(words)), behind);
+    const __m256 first = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(place)));
+    _mm256_storeu_ps(reinterpret_cast<float*>(entry), _mm256_blend_ps(moved, first, 1));
+#else
+    entry->place = place;
+    __builtin_memcpy(entry->words, words, sizeof(entry->words));
+#endif
+}
+
 // Of the line at `line`, the lanes whose bits are set, one after the other to `words`; to `places`, first_place plus
 // 16 times their numbers. What follows these, up to 16, may be overwritten.
 FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, unsigned lanes, float* words,

@@ -203,9 +203,9 @@ class ProductCases : KernelCases {
         const FloatingPointScope scope(table_);
         for (std::size_t part = 0; part < 3; ++part) {
             const std::size_t begin = of.depth * part / 3, end = of.depth * (part + 1) / 3;
-            entries.emplace_back((end - begin + 1) * n_groups);
+            entries.emplace_back((end - begin + kGroupSlack) * n_groups);
             counts.emplace_back(n_groups);
-            parts.push_back({entries.back().data(), counts.back().data(), end - begin + 1});
+            parts.push_back({entries.back().data(), counts.back().data(), end - begin + kGroupSlack});
             for (std::size_t row = begin; row < end; row += kRowsListed)
                 products.list_groups(of.a.data() + row * kPanel, of.a.stride(), std::min(kRowsListed, end - row),
                                      extent.rows, row, parts.back());
