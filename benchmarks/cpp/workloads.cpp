@@ -220,7 +220,7 @@ struct FirstLayer {
           order(rows_in_disorder(samples)),
           parts((samples + kernels.row_block - 1) / kernels.row_block),
           input(lesson.network, samples, parts, true),
-          scratch(InputBatch::pack_scratch_size(lesson.network)),
+          scratch(InputBatch::pack_scratch_size(lesson.network, nullptr)),
           z(samples, kHidden),
           deltas(n_words(lesson.network.words(), samples), kHidden),
           gradient(kInputPanels * kPanel, kOutputPanels * kPanel) {
