@@ -34,3 +34,18 @@ inline __m512 shim_mm512_shuffle_f32x4(__m512 a, __m512 b) {
     return result;
 }
 #define _mm512_shuffle_f32x4(a, b, immediate) shim_mm512_shuffle_f32x4<(immediate)>(a, b)
+
+inline __m512i shim_mm512_cvtps_epi32(__m512 a) {  // rounds as the processor is set to, unlike a vector conversion
+    const __m256i low = _mm256_cvtps_epi32(_mm512_castps512_ps256(a));
+    const __m256i high = _mm256_cvtps_epi32(_mm512_castps512_ps256(_mm512_shuffle_f32x4(a, a, 0x4e)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+inline __m128i shim_mm512_cvtepi32_epi8(__m512i a) {
+    return reinterpret_cast<__m128i>(__builtin_convertvector(reinterpret_cast<ShimInts>(a), ShimBytes));
+}
+#define _mm512_cvtps_epi32(a) shim_mm512_cvtps_epi32(a)
+#define _mm512_cvtepi32_epi8(a) shim_mm512_cvtepi32_epi8(a)
+
+// SIMDe 0.7.4 gives this name to a macro with two parameters too many.
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
