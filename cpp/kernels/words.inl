@@ -2,6 +2,7 @@
 #pragma once
 
 #include "simd.h"
+#include "transpose.inl"
 
 namespace fastmlp {
 namespace {
