@@ -205,6 +205,48 @@ def test_batch_of_rows_in_any_order_trains_on_those_rows(precision, instruction_
         np.testing.assert_array_equal(a, b)
 
 
+@every_instruction_set
+@every_precision
+@every_input
+def test_softmax_of_few_has_the_bits_of_softmax(dtype, precision, instruction_set):
+    # Two nets in turn, and other numbers of samples: the memory that a thread keeps must not be mistaken.
+    rng = np.random.default_rng(21)
+    networks = []
+    for sizes in ([40, 9, 4], [40, 70, 33, 5]):
+        net = random_net(rng, sizes, ["relu"] * (len(sizes) - 2), mixed_bfloat16=PRECISIONS[precision])
+        networks.append(network_like(net, instruction_set))
+    for n in (1, 2, 8, 1, 3):
+        X = random_inputs(rng, dtype, n, 40)
+        for network in networks:
+            for shape in ((n, 40), (n, 5, 8)):
+                at_once = network.softmax_of_few(X.reshape(shape))
+                assert at_once.tobytes() == network.softmax(X, 1).tobytes()
+
+
+def test_softmax_of_few_leaves_what_it_cannot_use_in_place_to_softmax():
+    network = _core.Network([6, 3], [])
+    X = np.ones((2, 6), np.float32)
+    spoilt = X.copy()
+    spoilt[1, 5] = np.nan
+    assert network.softmax_of_few(X) is not None
+    for other in (
+        X.tolist(),
+        X[0],
+        X[:, :5].copy(),
+        X[:0],
+        np.ones((1000, 6), np.float32),
+        X.astype(np.float64),
+        X.astype(">f4"),
+        X.astype(np.int8),
+        np.asfortranarray(X),
+        X[:, ::-1],
+        X.view(np.recarray),
+        spoilt,
+        None,
+    ):
+        assert network.softmax_of_few(other) is None
+
+
 OPTIMIZERS = {
     "adam": (ReferenceAdam, adam_trainer, 1e-3),
     "sgd": (ReferenceSGD, sgd_trainer, 0.1),

@@ -245,7 +245,8 @@ class ElementwiseCases : KernelCases {
                          .one_minus_beta_1 = 0.1f,
                          .one_minus_beta_2 = 0.001f,
                          .second_correction = 333.5f,
-                         .epsilon = 1e-8f};
+                         .epsilon = 1e-8f,
+                         .prefetch = 1u << 24};  // far outside the arrays
 };
 
 }  // namespace
