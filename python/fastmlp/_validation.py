@@ -428,7 +428,10 @@ def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
 def _check_labels(labels: NDArray[Any], n_classes: int, name: str) -> None:
     if labels.size == 0 or (labels.min() >= 0 and labels.max() < n_classes):
         return
-    index = int(np.flatnonzero((labels < 0) | (labels >= n_classes))[0])
+    wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(wrong) == 0:  # another thread has changed them meanwhile; the core checks the copy that it uses
+        return
+    index = int(wrong[0])
     raise ValueError(
         f"{name}[{index}] is {labels[index]}, but this net has {n_classes} class(es): labels must be from 0 "
         f"to {n_classes - 1}."
