@@ -167,7 +167,9 @@ def test_every_schedule_is_tested_here() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Step(0), ValueError, "epochs must be a whole number of at least 1, not 0"),
+        (lambda: Step(0), ValueError, "epochs must be a whole number from 1 to"),
+        (lambda: Step(2**63), ValueError, "epochs must be a whole number from 1 to"),
+        (lambda: Step((1, 10**400)), ValueError, r"epochs\[1\] must be a whole number from 1 to"),
         (lambda: Step("30"), TypeError, "epochs must be a whole number"),
         (lambda: Step(1.5), TypeError, "epochs"),
         (lambda: Step(()), ValueError, r"epochs must be one or more rising numbers, not \(\)"),
@@ -183,7 +185,8 @@ def test_every_schedule_is_tested_here() -> None:
         (lambda: ReduceOnPlateau(0), ValueError, "patience"),
         (lambda: ReduceOnPlateau(monitor="accuracy"), ValueError, "monitor must be one of"),
         (lambda: ReduceOnPlateau(min_delta=-1), ValueError, "min_delta must be at least 0"),
-        (lambda: Warmup(0), ValueError, "steps must be a whole number of at least 1"),
+        (lambda: Warmup(0), ValueError, "steps must be a whole number from 1 to"),
+        (lambda: Warmup(2**63), ValueError, "steps must be a whole number from 1 to"),
         (lambda: Warmup(5, then=Cosine), TypeError, "then is the class Cosine; pass an instance"),
         (lambda: Warmup(5, then=Warmup(5)), ValueError, "then must not be a Warmup"),
     ],

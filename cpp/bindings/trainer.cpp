@@ -104,7 +104,10 @@ std::map<std::string, std::vector<py::array_t<float>>> arrays_of(const BoundStat
 std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
                                      const std::map<std::string, std::vector<py::array>>& arrays,
                                      std::pair<double, double> beta_powers) {
-    auto result = std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
+    const auto result = [&] {
+        const ReleasedGil released;
+        return std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
+    }();
     const auto arenas = arenas_of(result->state);
     if (arrays.size() != arenas.size()) throw py::value_error("arrays are not those of this optimiser");
     for (const auto& [name, arena] : arenas) {

@@ -296,7 +296,7 @@ class ReduceOnPlateau(Schedule):
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        _validation.set_checked(self, "patience", _validation.whole_number)
+        _validation.set_checked(self, "patience", _count)
         _validation.set_checked(self, "factor", _validation.proper_fraction)
         object.__setattr__(self, "monitor", _validation.one_of(self.monitor, "monitor", MONITORS))
         _validation.set_checked(self, "min_delta", _validation.not_negative)
@@ -351,7 +351,7 @@ class Warmup(Schedule):
     then: Schedule = Constant()
 
     def __post_init__(self) -> None:
-        _validation.set_checked(self, "steps", _validation.whole_number)
+        _validation.set_checked(self, "steps", _count)
         if isinstance(checked_schedule(self.then, "then"), Warmup):
             raise ValueError("then must not be a Warmup again; add up the steps of both.")
 
@@ -375,10 +375,15 @@ def checked_schedule(value: object, name: str = "schedule") -> Schedule:
     return _validation.instance(value, Schedule, name, "schedules.Cosine()")
 
 
+def _count(value: object, name: str) -> int:
+    """Return a number of steps or epochs, which int64 and float64 hold exactly."""
+    return _validation.whole_number(value, name, maximum=2**53)
+
+
 def _epochs(value: object, name: str) -> int | tuple[int, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return _validation.whole_number(value, name)
-    epochs = tuple(_validation.whole_number(epoch, f"{name}[{index}]") for index, epoch in enumerate(value))
+        return _count(value, name)
+    epochs = tuple(_count(epoch, f"{name}[{index}]") for index, epoch in enumerate(value))
     if not epochs or any(later <= earlier for earlier, later in pairwise(epochs)):
         raise ValueError(f"{name} must be one or more rising numbers, not {_validation.shortened(epochs)}.")
     return epochs
