@@ -31,8 +31,7 @@ FASTMLP_INLINE Line load_padded(const std::uint8_t* source, std::size_t count) {
 FASTMLP_INLINE Line load_whole(const float* source) { return load_line_unaligned(source); }
 FASTMLP_INLINE Line load_whole(const std::uint8_t* source) { return load_line_uint8(source); }
 
-// Calls put(panel, line) for each panel of one row; returns NaN in some lane if the row holds a value that is not
-// finite, else 0 in all.
+// Calls put(panel, line) for each panel of one row.
 template <class Element, class Put>
 FASTMLP_INLINE void for_each_line(const Element* source, std::size_t columns, Put put) {
     const Columns split = split_columns(columns);

@@ -40,10 +40,8 @@ FASTMLP_INLINE void clear_rest(const PairedMatrix& out, std::size_t rows, std::s
     for (std::size_t row = 0; row < rows; ++row, rest += kPanel) store_pairs_of_columns(rest, splat_line(0.0f));
 }
 
-FASTMLP_INLINE Line load_row(const float* source, std::size_t column, std::size_t columns) {
-    return columns - column < kPanel ? load_padded(source + column, columns - column) : load_whole(source + column);
-}
-FASTMLP_INLINE Line load_row(const std::uint8_t* source, std::size_t column, std::size_t columns) {
+template <class Element>
+FASTMLP_INLINE Line load_row(const Element* source, std::size_t column, std::size_t columns) {
     return columns - column < kPanel ? load_padded(source + column, columns - column) : load_whole(source + column);
 }
 
