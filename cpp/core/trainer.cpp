@@ -37,6 +37,7 @@ struct Grid {
     std::size_t row_parts;
     std::size_t panel_parts;
     std::size_t size() const { return row_parts * panel_parts; }
+    bool operator==(const Grid&) const = default;
 };
 
 // Whether each thread should have panels of a layer of its own in the forward phase and the update. It pays where
@@ -56,11 +57,14 @@ Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, 
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }
 
-// Of a backward phase. By rows, as in the forward phase, so that deltas stay in their thread's cache; but by panels
-// where weights outweigh them, so that no two tasks transpose the same weights.
-Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t team) {
+// Of a backward phase. By rows, so that deltas stay in their thread's cache: in the forward phases' parts, unless these
+// are so many that transposing the weights for each of them costs more than to wait for the other threads. But by panels
+// where weights outweigh deltas, so that no two tasks transpose the same weights.
+Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t forward_parts,
+                     std::size_t team) {
     if (n_outputs <= rows) {
-        const std::size_t row_parts = std::min(most_row_parts(rows), 2 * team);
+        const bool cheap = forward_parts <= 2 * team || n_outputs <= kPanel;
+        const std::size_t row_parts = cheap ? forward_parts : std::min(most_row_parts(rows), 2 * team);
         if (row_parts >= team) return {row_parts, 1};
     }
     const std::size_t most_parts = (panels + kTransposedPanels - 1) / kTransposedPanels;
@@ -150,36 +154,17 @@ class Step {
           rows_(n_samples),
           total_weight_(total_weight(targets, samples, n_samples)) {}
 
-    // Packs the batch and computes activations, losses and the delta of the logits. Sets input_finite and
-    // loss_finite to false where that is so.
-    void forward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
-        const auto pack_part = [&](std::size_t part) { pack(part, input_finite); };
-        const auto loss_part = [&](std::size_t part) { loss(part, loss_finite); };
-        for (std::size_t l = 0; l < n_layers(); ++l) {
-            const std::size_t panels = layer(l).panels();
-            const Grid grid = divide_forward(rows_, layer(l).n_inputs, panels, kernels_.row_block, team_.size());
-            // A task that has whole rows packs them before the first layer, and takes the loss after the last.
-            const bool whole_rows = grid.panel_parts == 1;
-            const bool first = l == 0, last = l + 1 == n_layers();
-            if (first && !whole_rows) team_.for_each(rank_, row_parts(), pack_part);
+    // Packs the batch and computes activations, losses and the deltas of all layers. Sets the flags to false where
+    // that is so.
+    void forward_and_backward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
+        for (std::size_t phase = 0, end; phase < n_phases(); phase = end) {
+            // Phases that have the same whole rows for their tasks go on with them, and need not wait for one another.
+            const Grid grid = grid_of(phase);
+            end = phase + 1;
+            if (grid.panel_parts == 1)
+                while (end < n_phases() && grid_of(end) == grid) ++end;
             team_.for_each(rank_, grid.size(), [&](std::size_t task) {
-                const std::size_t part = task % grid.row_parts;
-                if (first && whole_rows) pack_part(part);
-                forward_layer(l, part, even_part(panels, task / grid.row_parts, grid.panel_parts, kPanelUnit));
-                if (last && whole_rows) loss_part(part);
-            });
-            if (last && !whole_rows) team_.for_each(rank_, row_parts(), loss_part);
-        }
-    }
-
-    // Deltas of all hidden layers, from the last to the first.
-    void backward() {
-        for (std::size_t l = n_layers() - 1; l > 0; --l) {
-            const std::size_t panels = n_panels(layer(l).n_inputs);
-            const Grid grid = divide_backward(rows_, layer(l).n_outputs, panels, team_.size());
-            team_.for_each(rank_, grid.size(), [&](std::size_t task) {
-                backward_layer(l, even_part(rows_, task % grid.row_parts, grid.row_parts, kRowUnit),
-                               even_part(panels, task / grid.row_parts, grid.panel_parts, kPanelUnit));
+                for (std::size_t each = phase; each < end; ++each) run(each, grid, task, input_finite, loss_finite);
             });
         }
     }
@@ -242,6 +227,38 @@ class Step {
         const std::size_t parts = unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
         const std::size_t wanted = (2 * team_.size() + input_parts(l) - 1) / input_parts(l);
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
+    }
+
+    // The phases before the update: the packing of the batch, each layer's outputs, the losses, and the deltas of each
+    // layer's inputs, from the last layer to the second.
+    std::size_t n_phases() const { return 2 * n_layers() + 1; }
+
+    Grid grid_of(std::size_t phase) const {
+        if (phase == 0 || phase == n_layers() + 1) return {row_parts(), 1};
+        if (phase <= n_layers()) {
+            const Layer& forward = layer(phase - 1);
+            return divide_forward(rows_, forward.n_inputs, forward.panels(), kernels_.row_block, team_.size());
+        }
+        const Layer& backward = layer(2 * n_layers() + 1 - phase);
+        return divide_backward(rows_, backward.n_outputs, n_panels(backward.n_inputs), row_parts(), team_.size());
+    }
+
+    void run(std::size_t phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
+             std::atomic<bool>& loss_finite) {
+        const std::size_t row_part = task % grid.row_parts;
+        const auto panels_of = [&](std::size_t columns) {
+            return even_part(n_panels(columns), task / grid.row_parts, grid.panel_parts, kPanelUnit);
+        };
+        if (phase == 0) {
+            pack(row_part, input_finite);
+        } else if (phase <= n_layers()) {
+            forward_layer(phase - 1, row_part, panels_of(layer(phase - 1).n_outputs));
+        } else if (phase == n_layers() + 1) {
+            loss(row_part, loss_finite);
+        } else {
+            const std::size_t l = 2 * n_layers() + 1 - phase;
+            backward_layer(l, even_part(rows_, row_part, grid.row_parts, kRowUnit), panels_of(layer(l).n_inputs));
+        }
     }
 
     // All forward phases divide the rows alike.
@@ -383,10 +400,9 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
             const auto begin = static_cast<std::size_t>(batches.offsets[s]);
             const auto end = static_cast<std::size_t>(batches.offsets[s + 1]);
             Step step(network_, *workspace_, team, rank, inputs, targets, batches.order + begin, end - begin);
-            step.forward(input_finite, loss_finite);
+            step.forward_and_backward(input_finite, loss_finite);
             if (!input_finite || !loss_finite) break;
             if (rank == 0) result.losses[s] = step.mean_loss();
-            step.backward();
             count.advance(settings_);
             step.update(settings_, make_update(settings_, count, batches.learning_rates[s]), first_moment_.data(),
                         second_moment_.size() == 0 ? nullptr : second_moment_.data(), parameters_finite);
