@@ -48,8 +48,8 @@ def test_epoch_loss_weighs_a_smaller_last_batch_by_its_samples() -> None:
     history = History()
     history._set_step_losses(0, losses(9, 4, 1))  # the first belongs to an epoch before
     history._add_epoch(
-        batch_size=3,
-        n_samples=5,
+        first_step=1,
+        offsets=np.array([0, 3, 5]),
         seconds=2.0,
         learning_rate=0.1,
         validation_loss=None,

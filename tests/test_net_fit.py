@@ -10,6 +10,8 @@ import pytest
 
 from fastmlp import SGD, Adam, Callback, Net, _core, _samples, _training
 from fastmlp._random import PURPOSE_SHUFFLE
+from fastmlp._shared_network import SharedNetwork
+from fastmlp.schedules import Constant, Cosine, ReduceOnPlateau, Schedule, Step, Warmup
 
 RNG = np.random.default_rng(0)
 N = 53
@@ -96,6 +98,35 @@ def test_same_seed_gives_the_same_bits_wherever_calls_end(monkeypatch: pytest.Mo
     monkeypatch.setattr(_training, "_MOST_GROWTH", 10**6)  # whole epochs
     assert_same_weights(usual, stepwise)
     assert_same_weights(usual, fitted())
+
+
+@pytest.mark.parametrize(
+    "schedule", [Constant(), Step(epochs=3), Warmup(7, Cosine()), ReduceOnPlateau(monitor="loss")]
+)
+def test_epochs_that_share_a_call_are_those_that_somebody_watches(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 1e6)
+    n_calls = 0
+    train = SharedNetwork.train
+
+    def counting_train(*args: Any) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        train(*args)
+
+    watched, unwatched = new_net(), new_net()
+    settings: dict[str, Any] = {"steps": 6 * 39 + 2, "batch_size": 10, "schedule": schedule}
+    watched.fit(X, Y, callbacks=[Callback()], **settings)
+    monkeypatch.setattr(SharedNetwork, "train", counting_train)
+    unwatched.fit(X, Y, **settings)
+    assert (n_calls < 10) == (not schedule.needs_history)
+    assert_same_weights(watched, unwatched)
+    assert unwatched.n_epochs == watched.n_epochs == 40
+    for name in ("step_loss", "loss", "learning_rate", "n_steps"):
+        expected = getattr(watched.history, name)
+        np.testing.assert_array_equal(getattr(unwatched.history, name), expected, strict=True)
+    assert min(unwatched.history.seconds) > 0
 
 
 def test_order_of_an_epoch_is_a_function_of_seed_and_epoch_over_the_nets_life() -> None:

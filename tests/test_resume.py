@@ -26,6 +26,7 @@ from fastmlp import (
     schedules,
 )
 from fastmlp._run import Settings, decoded_settings, encoded_settings
+from fastmlp._shared_network import SharedNetwork
 
 RNG = np.random.default_rng(0)
 X = RNG.random((43, 6), dtype=np.float32)
@@ -268,6 +269,33 @@ def test_interruption_while_an_epoch_is_validated_is_made_up_for(monkeypatch: py
         interrupted(net, epochs=2, validation_data=HELD_OUT)
     assert (net.history.n_epochs, len(net.history.step_loss)) == (0, 5)
     net.fit(X, Y, validation_data=HELD_OUT, resume=True)
+    assert_same_net(net, straight)
+
+
+@pytest.mark.parametrize("steps_of_calls", [[1, 8], [1, 8, 4], [1, 8, 32]])
+def test_interruption_after_a_call_of_several_epochs_leaves_entries_of_all_whole_ones(
+    steps_of_calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = SharedNetwork.train
+    rest = list(steps_of_calls)
+
+    def interrupted_train(network: SharedNetwork, arguments: Any, results: Any) -> None:
+        train(network, arguments, results)
+        rest.pop()
+        if not rest:
+            raise KeyboardInterrupt
+
+    straight, net = new_net(), new_net()
+    straight.fit(X, Y, batch_size=BATCH_SIZE, epochs=50)
+    monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 1e6)
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedNetwork, "train", interrupted_train)
+        interrupted(net, epochs=50)
+    n_steps = len(net.history.step_loss)
+    assert n_steps > 0
+    assert (net.history.n_epochs, net.n_epochs) == (n_steps // 5, -(-n_steps // 5))
+    assert len(net.history.seconds) == net.history.n_epochs
+    net.fit(X, Y, resume=True)
     assert_same_net(net, straight)
 
 

@@ -71,6 +71,10 @@ class Observers:
                 f"The fit to resume has a callback {_validation.shortened(record.kind)}; pass it again."
             )
 
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._observers)
+
     def begin(self) -> None:
         """Tell all of the fit's beginning, and give those that go on their states."""
         for observer in self._observers:

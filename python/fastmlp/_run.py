@@ -58,6 +58,11 @@ class Settings:
         if self.augment is not None:
             _validation.instance(self.augment, Augmentation, "augment", "Augmentation(shift=2)")
 
+    @property
+    def needs_every_epoch(self) -> bool:
+        """Whether the core must be called anew for each epoch."""
+        return self.augment is not None or self.schedule.needs_history
+
     def check_same(self, given: Settings) -> None:
         """Raise ValueError if a setting is given, that is, no default, and another one than here."""
         for setting in dataclasses.fields(self):
@@ -92,7 +97,7 @@ class Record:
 class Steps:
     """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates.
 
-    net_epoch is the number of their epoch in the net's life, from 0, on which random numbers depend.
+    net_epoch is the number of the first one's epoch in the net's life, from 0; random numbers depend on it.
     """
 
     order: NDArray[np.int64]
@@ -105,8 +110,8 @@ class Steps:
 
     @property
     def batch_size(self) -> int:
-        """Samples of the largest batch: the first one, since only the last of an epoch may be smaller."""
-        return int(self.offsets[1])
+        """Samples of the largest batch."""
+        return int(np.diff(self.offsets).max())
 
     def part(self, first: int, last: int) -> Steps:
         """Return those of these steps from number first, counted from 0, to last - 1."""
@@ -175,28 +180,34 @@ class Run:
 
     @property
     def n_open_steps(self) -> int:
-        """Steps done in the epoch that has no entry in the history yet."""
+        """Steps done since the latest epoch that has an entry in the history."""
         n_steps_before = self.history.n_epochs * self.steps_per_epoch  # fewer, if the last was cut short
-        return max(0, len(self.history.step_loss) - n_steps_before)
+        return max(0, self.history._n_losses - n_steps_before)
 
-    @property
-    def n_open_samples(self) -> int:
-        """Samples trained on in these steps."""
-        return min(self.n_open_steps * self.batch_size, self.n_samples)
+    def n_samples_of(self, n_steps: int) -> int:
+        """Return how many samples the first so many steps of an epoch train on."""
+        return min(n_steps * self.batch_size, self.n_samples)
 
-    def steps_of_epoch(self, seed: int) -> Steps:
-        """Return all steps of the epoch that has no entry in the history yet."""
-        first = self.history.n_epochs * self.steps_per_epoch
-        net_epoch = self.first_epoch + self.history.n_epochs
+    def steps_ahead(self, seed: int, n_epochs: int) -> Steps:
+        """Return all steps of the next epochs that have no entry in the history yet: so many, or all."""
+        first = self.history.n_epochs
+        epochs = np.arange(first, min(first + n_epochs, self.n_epochs))
+        order = np.concatenate([self._order(seed, self.first_epoch + epoch) for epoch in epochs.tolist()])
+        starts = np.arange(0, self.n_samples, self.batch_size)
+        offsets = np.append((self.n_samples * (epochs - first)[:, np.newaxis] + starts).ravel(), len(order))
+        offsets = offsets[: self.n_steps - first * self.steps_per_epoch + 1]
+        rates = self.learning_rates(first * self.steps_per_epoch + np.arange(len(offsets) - 1))
+        return Steps(order[: offsets[-1]], offsets, rates, self.first_epoch + first)
+
+    def _order(self, seed: int, net_epoch: int) -> NDArray[np.int64]:
         if self.settings.shuffle:
-            order = _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples)
-        else:
-            order = np.arange(self.n_samples)
-        order = order[: (self.n_steps - first) * self.batch_size]
-        offsets = np.append(np.arange(0, len(order), self.batch_size), len(order))
+            return _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples)
+        return np.arange(self.n_samples)
+
+    def learning_rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the learning rates of steps, numbered from 0, of epochs without an entry in the history."""
         span = Span(self.n_steps, self.steps_per_epoch, self.history)
-        factors = self.settings.schedule.factors(first + np.arange(len(offsets) - 1), span)
-        return Steps(order, offsets, self.settings.optimizer.learning_rate * factors, net_epoch)
+        return self.settings.optimizer.learning_rate * self.settings.schedule.factors(steps, span)
 
     def check_data(self, n_samples: int, has_validation: bool, has_weights: bool) -> None:
         """Raise ValueError if it cannot be these data that the fit began with."""
@@ -299,8 +310,7 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
         _validation.boolean(stored.get("stopped"), "stopped"),
         [_decoded_record(record, state) for record, state in zip(records, states, strict=True)],
     )
-    too_many_steps = len(history.step_loss) > run.n_steps or run.n_open_steps > run.steps_per_epoch
-    if history.n_epochs > run.n_epochs or too_many_steps:
+    if history.n_epochs > run.n_epochs or len(history.step_loss) > run.n_steps:
         raise ValueError("its history is not that of its run.")
     return run
 

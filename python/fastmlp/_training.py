@@ -59,6 +59,8 @@ class Training:
         How many threads to use.
     history : History
         Gets the loss of every step.
+    steps_per_epoch : int
+        For messages.
     weights : numpy.ndarray, optional
         float32 (n_samples,): how much each sample counts; by default all count alike.
     label_smoothing : float, default 0.0
@@ -74,6 +76,7 @@ class Training:
         targets: CoreTargets,
         threads: ThreadCount,
         history: History,
+        steps_per_epoch: int,
         *,
         weights: NDArray[np.float32] | None = None,
         label_smoothing: float = 0.0,
@@ -87,8 +90,9 @@ class Training:
         self._label_smoothing = label_smoothing
         self._threads = threads
         self._history = history
+        self._steps_per_epoch = steps_per_epoch
         self._augmentation = augmentation
-        self._steps_per_call = 1
+        self.steps_per_call = 1
         self._results: list[_core.RunResult] = []  # of the latest call: none or one
         self._first_step = 0  # of that call
         self._marks: list[
@@ -97,14 +101,10 @@ class Training:
         self._version = -1  # of the network, after our last call
         self._next_mark = 0.0
 
-    def epoch(
-        self, number: int, steps: Steps, first: int, steps_to_pause: Callable[[], int]
-    ) -> Iterator[CallDone]:
-        """Do an epoch's steps from number `first` on.
+    def do(self, steps: Steps, steps_to_pause: Callable[[], int]) -> Iterator[CallDone]:
+        """Do steps.
 
         Control comes back about every 75 ms, and at the latest after as many steps as `steps_to_pause` says.
-
-        number: of the epoch in this fit, from 1, for messages.
 
         Raises
         ------
@@ -114,18 +114,19 @@ class Training:
         NonFiniteInputError
             Before the update of the step whose batch holds such a value.
         """
+        first = 0
         while first < len(steps):
-            n_steps = min(self._steps_per_call, steps_to_pause())
+            n_steps = min(self.steps_per_call, steps_to_pause())
             if not self._samples.in_place:
                 n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // steps.batch_size))
             call = steps.part(first, first + n_steps)
-            yield self._do(call, number)
+            yield self._do(call)
             first += len(call)
 
-    def check_weights(self, epoch: int, learning_rate: float) -> None:
+    def check_weights(self, learning_rate: float) -> None:
         """Go one step back and raise NonFiniteLossError if the last update made weights not finite."""
         if not self._network.network.is_finite:
-            self._fail(len(self._history.step_loss), epoch, learning_rate, "A weight after")
+            self._fail(len(self._history.step_loss), learning_rate, "A weight after")
 
     def collect(self) -> None:
         """Record the losses of the latest call.
@@ -135,7 +136,7 @@ class Training:
         for result in self._results:
             self._history._set_step_losses(self._first_step, result.losses)
 
-    def _do(self, steps: Steps, epoch: int) -> CallDone:
+    def _do(self, steps: Steps) -> CallDone:
         mark = self._mark()
         begin = time.perf_counter()
         result = self._call(steps)
@@ -149,7 +150,7 @@ class Training:
             raise non_finite_input(self._samples, row)
         if result.stopped:
             step = len(self._history.step_loss) + 1
-            self._fail(step, epoch, float(steps.learning_rates[n_done]), "The loss or a weight at")
+            self._fail(step, float(steps.learning_rates[n_done]), "The loss or a weight at")
         self._adapt(len(steps), seconds)
         return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
 
@@ -184,7 +185,7 @@ class Training:
 
     def _adapt(self, n_steps: int, seconds: float) -> None:
         wanted = int(n_steps * _SECONDS_PER_CALL / max(seconds, 1e-9))
-        self._steps_per_call = max(1, min(wanted, _MOST_GROWTH * n_steps))
+        self.steps_per_call = max(1, min(wanted, _MOST_GROWTH * n_steps))
 
     def _mark(self) -> _Mark:
         """Return the latest state to go back to, which is a new one from time to time."""
@@ -199,8 +200,9 @@ class Training:
             self._next_mark = end + _SNAPSHOT_PAUSE * (end - begin)
         return self._marks[-1]
 
-    def _fail(self, step: int, epoch: int, learning_rate: float, happened: str) -> NoReturn:
+    def _fail(self, step: int, learning_rate: float, happened: str) -> NoReturn:
         self._undo_last_update()
+        epoch = 1 + (step - 1) // self._steps_per_epoch
         message = _validation.not_finite(happened, step, epoch, learning_rate)
         raise NonFiniteLossError(message, step=step, epoch=epoch, learning_rate=learning_rate)
 

@@ -188,26 +188,31 @@ class History:
     def _add_epoch(
         self,
         *,
-        batch_size: int,
-        n_samples: int,
+        first_step: int,
+        offsets: NDArray[np.int64],
         seconds: float,
         learning_rate: float,
         validation_loss: float | None,
         validation_accuracy: float | None,
         sample_weights: NDArray[np.float32] | None = None,
     ) -> None:
-        """Make the entry of an epoch whose steps have been recorded; only its last batch may be smaller.
+        """Make the entry of an epoch whose steps have been recorded.
 
+        first_step: the number of its first step, from 0.
+        offsets: where each batch begins among the epoch's samples, and how many these are.
         sample_weights: those of the epoch's samples in the order in which they were trained on.
         """
+        n_epochs = self.n_epochs
         for name in COLUMNS:  # an interrupt may have come when the entry was half made
-            del getattr(self, name)[self.n_epochs :]
-        n_steps = -(-n_samples // batch_size)
-        weights = np.ones(n_samples) if sample_weights is None else sample_weights.astype(np.float64)
-        batch_weights = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))
-        losses = self._losses[self._n_losses - n_steps : self._n_losses].astype(np.float64)
-        total = batch_weights.sum()
-        self.loss.append(float(losses @ batch_weights / total) if total else 0.0)
+            del getattr(self, name)[n_epochs:]
+        n_steps, n_samples = len(offsets) - 1, int(offsets[-1])
+        if sample_weights is None:
+            batch_weights = (offsets[1:] - offsets[:-1]).astype(np.float64)
+        else:
+            batch_weights = np.add.reduceat(sample_weights.astype(np.float64), offsets[:-1])
+        total = float(batch_weights.sum())
+        losses = self._losses[first_step : first_step + n_steps].astype(np.float64)
+        self.loss.append(float(losses @ batch_weights) / total if total else 0.0)
         if validation_loss is not None:
             self.validation_loss.append(validation_loss)
         if validation_accuracy is not None:

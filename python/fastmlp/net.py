@@ -381,12 +381,17 @@ class Net:
             job.data.targets,
             job.threads,
             history,
+            run.steps_per_epoch,
             weights=job.data.weights,
             label_smoothing=run.settings.label_smoothing,
             augmentation=job.augmentation,
         )
+        # When nobody needs to know of an epoch's end, one call of the core may do several epochs.
+        unwatched = not (observers or job.data.validation or run.settings.needs_every_epoch)
         with ExitStack() as at_end:  # what it is given happens however this ends, the last first
             at_end.callback(observers.end)
+            if unwatched:
+                at_end.callback(self._end_unwatched_epochs, job, run)
             at_end.callback(lambda: setattr(self, "_last_run", training.last_run))
             at_end.callback(training.collect)
             observers.begin()
@@ -398,27 +403,44 @@ class Net:
 
             observers.on_epoch_end()  # of an epoch whose end an interruption kept from some
             while history.n_epochs < run.n_epochs and (run.n_open_steps or not fit.stopped):
+                n_epochs = max(1, training.steps_per_call // run.steps_per_epoch) if unwatched else 1
+                n_epochs = max(n_epochs, -(-run.n_open_steps // run.steps_per_epoch))
                 fit.epoch = history.n_epochs + 1
                 self.n_epochs = run.first_epoch + fit.epoch
-                steps = run.steps_of_epoch(self.seed)
+                steps = run.steps_ahead(self.seed, n_epochs)
                 if run.n_open_steps == 0:
                     run.epoch_seconds = 0.0
-                first = len(steps) if fit.stopped else run.n_open_steps
-                for call in training.epoch(fit.epoch, steps, first, observers.steps_to_next):
+                rest = steps.part(len(steps) if fit.stopped else run.n_open_steps, len(steps))
+                for call in training.do(rest, observers.steps_to_next):
                     run.epoch_seconds += call.seconds
                     fit._advance(call.n_samples, call.seconds, call.loss)
                     observers.on_call()
                     if fit.stopped:
                         break
-                self._end_epoch(job, run, training, steps)
+                done = steps.part(0, run.n_open_steps)
+                training.check_weights(float(done.learning_rates[-1]))
+                self._end_epochs(job, run, done)
                 observers.on_epoch_end()
             self._run = None  # there is nothing left to resume
         return fit.n_samples_seen
 
-    def _end_epoch(self, job: Job, run: Run, training: Training, steps: Steps) -> None:
-        """Make the history's entry of an epoch whose steps have been done."""
-        learning_rate = float(steps.learning_rates[run.n_open_steps - 1])
-        training.check_weights(run.history.n_epochs + 1, learning_rate)
+    def _end_unwatched_epochs(self, job: Job, run: Run) -> None:
+        """Make the entries of whole epochs that an interrupted call of the core has done."""
+        n_epochs, n_steps = divmod(run.n_open_steps, run.steps_per_epoch)
+        if n_epochs:
+            self._end_epochs(job, run, run.steps_ahead(self.seed, n_epochs))
+        self.n_epochs = run.first_epoch + run.history.n_epochs + (n_steps > 0)
+
+    def _end_epochs(self, job: Job, run: Run, steps: Steps) -> None:
+        """Make the history's entries of epochs whose steps, these, have been done."""
+        seconds_per_step = run.epoch_seconds / len(steps)
+        for first in range(0, len(steps), run.steps_per_epoch):
+            epoch = steps.part(first, first + run.steps_per_epoch)
+            seconds = seconds_per_step * len(epoch)
+            self._end_epoch(job, run, epoch, seconds)
+            run.epoch_seconds = max(0.0, run.epoch_seconds - seconds)
+
+    def _end_epoch(self, job: Job, run: Run, steps: Steps, seconds: float) -> None:
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
@@ -429,11 +451,11 @@ class Net:
             validation_accuracy = None if is_right is None else float(np.mean(is_right))
         weights = job.data.weights
         run.history._add_epoch(
-            batch_size=run.batch_size,
-            n_samples=run.n_open_samples,
-            sample_weights=None if weights is None else weights[steps.order[: run.n_open_samples]],
-            seconds=run.epoch_seconds,
-            learning_rate=learning_rate,
+            first_step=run.history.n_epochs * run.steps_per_epoch,
+            offsets=steps.offsets,
+            sample_weights=None if weights is None else weights[steps.order],
+            seconds=seconds,
+            learning_rate=float(steps.learning_rates[-1]),
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
         )
@@ -832,7 +854,7 @@ def _fit_for(run: Run) -> Fit:
         run.n_samples,
         run.has_validation,
         epoch=history.n_epochs,
-        n_samples_seen=history.n_epochs * run.n_samples + run.n_open_samples,
+        n_samples_seen=history.n_epochs * run.n_samples + run.n_samples_of(run.n_open_steps),
         seconds=math.fsum(history.seconds) + run.epoch_seconds * (run.n_open_steps > 0),
         stopped=run.stopped,
     )

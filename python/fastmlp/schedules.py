@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,15 @@ class Span:
 
 
 class Schedule:
-    """What all schedules have: a factor of the learning rate for each step."""
+    """What all schedules have: a factor of the learning rate for each step.
+
+    Attributes
+    ----------
+    needs_history : bool
+        Whether factors depend on the entries of earlier epochs in the history: yes, unless a class says no.
+    """
+
+    needs_history: ClassVar[bool] = True
 
     def factors(self, steps: StepNumbers, span: Span) -> Factors:
         """Return what the learning rate is multiplied by.
@@ -56,7 +64,8 @@ class Schedule:
         Parameters
         ----------
         steps : numpy.ndarray
-            int64 (n,), numbers of steps counted from 0, all of the same epoch.
+            int64 (n,), numbers of steps counted from 0, all of the same epoch; or of several, for a schedule
+            whose `needs_history` is False.
         span : Span
             The fit that they belong to.
 
@@ -80,6 +89,8 @@ class Constant(Schedule):
     >>> Constant().factors(np.arange(3), Span(n_steps=3, steps_per_epoch=3))
     array([1., 1., 1.])
     """
+
+    needs_history: ClassVar[bool] = False
 
     def factors(self, steps: StepNumbers, span: Span) -> Factors:
         """Return 1 for each step."""
@@ -116,6 +127,7 @@ class Step(Schedule):
     array([1.  , 0.1 , 0.01])
     """
 
+    needs_history: ClassVar[bool] = False
     epochs: int | tuple[int, ...]
     factor: float = 0.1
 
@@ -156,6 +168,7 @@ class Exponential(Schedule):
     array([1.    , 0.5   , 0.25  , 0.125 , 0.0625])
     """
 
+    needs_history: ClassVar[bool] = False
     factor: float = 0.9
 
     def __post_init__(self) -> None:
@@ -196,6 +209,7 @@ class Cosine(Schedule):
     array([1.    , 0.8536, 0.5   , 0.1464])
     """
 
+    needs_history: ClassVar[bool] = False
     final: float = 0.0
 
     def __post_init__(self) -> None:
@@ -238,6 +252,7 @@ class OneCycle(Schedule):
     array([0.    , 0.25  , 0.5   , 0.75  , 1.    , 0.8536, 0.5   , 0.1465])
     """
 
+    needs_history: ClassVar[bool] = False
     rise: float = 0.3
     start: float = 0.04
     final: float = 4e-6
@@ -361,6 +376,11 @@ class Warmup(Schedule):
         later = np.maximum(steps - self.steps, 0)
         rest = dataclasses.replace(span, n_steps=max(span.n_steps - self.steps, 1))
         return np.where(steps < self.steps, rising, self.then.factors(later, rest))
+
+    @property
+    def needs_history(self) -> bool:  # type: ignore[override]
+        """Whether `then` does."""
+        return self.then.needs_history
 
     def _check_validation(self, has_validation: bool, has_accuracy: bool) -> None:
         self.then._check_validation(has_validation, has_accuracy)
