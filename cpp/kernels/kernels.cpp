@@ -5,6 +5,7 @@
 #include "augment.inl"
 #include "kernel_table.h"
 #include "listed.inl"
+#include "lists.inl"
 #include "loss.inl"
 #include "optimizer.inl"
 #include "packing.inl"

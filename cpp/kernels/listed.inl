@@ -8,54 +8,6 @@
 namespace fastmlp {
 namespace {
 
-template <class Word>
-void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
-               std::uint32_t first, ListedRows out) {
-    std::uint32_t end = first;
-    for (std::size_t row = 0; row < rows; ++row) {
-        const float* line = matrix + row * kPanel;
-        for (std::size_t column = 0; column < columns; column += kPanel, line += matrix_panel_stride) {
-            const unsigned mask = Word::nonzero_mask(load_line(line));
-            store_chosen(line, static_cast<std::uint32_t>(column * kPanel), mask, out.words + end, out.places + end);
-            end += static_cast<std::uint32_t>(__builtin_popcount(mask));
-        }
-        out.ends[row] = end;
-    }
-}
-
-// Panel by panel, so that the counts of its groups stay in registers. Every row is written to every list, and counts
-// only where it is not 0: that costs less than a branch that goes either way.
-template <class Word>
-void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
-                 std::size_t first_row, ListedGroups out) {
-    constexpr std::size_t kGroups = kPanel / kListedColumns;
-    constexpr unsigned kGroupMask = (1u << kListedColumns) - 1u;
-    for (std::size_t column = 0; column < columns; column += kPanel, matrix += matrix_panel_stride) {
-        const std::size_t first_group = column / kListedColumns;
-        const std::size_t rest = (columns - column + kListedColumns - 1) / kListedColumns;
-        const std::size_t groups = rest < kGroups ? rest : kGroups;
-        ListedWords* lists[kGroups];
-        std::size_t counts[kGroups];
-        for (std::size_t i = 0; i < kGroups; ++i) {
-            const std::size_t group = first_group + (i < groups ? i : 0);  // those beyond are not written to
-            lists[i] = out.entries + group * out.capacity;
-            counts[i] = out.counts[group];
-        }
-        for (std::size_t row = 0; row < rows; ++row) {
-            const float* line = matrix + row * kPanel;
-            const unsigned mask = Word::nonzero_mask(load_line(line));
-            const auto place = static_cast<std::uint32_t>((first_row + row) * kPanel);
-#pragma GCC unroll 4
-            for (std::size_t i = 0; i < kGroups; ++i) {
-                if (i >= groups) break;
-                store_listed(lists[i] + counts[i], place, line + i * kListedColumns);
-                counts[i] += (mask & kGroupMask << i * kListedColumns) != 0 ? 1 : 0;
-            }
-        }
-        for (std::size_t i = 0; i < groups; ++i) out.counts[first_group + i] = static_cast<std::uint32_t>(counts[i]);
-    }
-}
-
 template <class Word, int kPanels>
 void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     const float* word = p.a.words;

@@ -81,16 +81,6 @@ FASTMLP_INLINE Vec to_float(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
 FASTMLP_INLINE Vec load_uint8(const std::uint8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
-#define FASTMLP_HAS_COMPRESS
-FASTMLP_INLINE void store_chosen(float* p, Vec a, unsigned lanes) {
-    _mm512_storeu_ps(p, _mm512_maskz_compress_ps(static_cast<__mmask16>(lanes), a.v));
-}
-FASTMLP_INLINE void store_chosen(std::uint32_t* p, IntVec a, unsigned lanes) {
-    _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), a.v));
-}
-FASTMLP_INLINE IntVec multiples_of_16() {
-    return {_mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240)};
-}
 FASTMLP_INLINE void store_uint8(std::uint8_t* p, Vec a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
@@ -500,36 +490,6 @@ FASTMLP_INLINE void store_pairs_of_columns(float* p, const Line& a) {
     for (int i = 0; i < kVecs; ++i) store_pairs_of_columns(p + i * kLanes / 2, a.part[i]);
 }
 #endif
-
-// Writes an entry with one store where that can be done; what follows it, as much as another entry, may be overwritten.
-FASTMLP_INLINE void store_listed(ListedWords* entry, std::uint32_t place, const float* words) {
-#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
-    static_assert(offsetof(ListedWords, words) == sizeof(float) && sizeof(ListedWords) == 5 * sizeof(float));
-    const __m256i behind = _mm256_setr_epi32(0, 0, 1, 2, 3, 0, 0, 0);
-    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(words)), behind);
-    const __m256 first = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(place)));
-    _mm256_storeu_ps(reinterpret_cast<float*>(entry), _mm256_blend_ps(moved, first, 1));
-#else
-    entry->place = place;
-    __builtin_memcpy(entry->words, words, sizeof(entry->words));
-#endif
-}
-
-// Of the line at `line`, the lanes whose bits are set, one after the other to `words`; to `places`, first_place plus
-// 16 times their numbers. What follows these, up to 16, may be overwritten.
-FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, unsigned lanes, float* words,
-                                 std::uint32_t* places) {
-#if defined(FASTMLP_HAS_COMPRESS)
-    store_chosen(words, load(line), lanes);
-    store_chosen(places, splat_bits(static_cast<std::int32_t>(first_place)) + multiples_of_16(), lanes);
-#else
-    for (; lanes != 0; lanes &= lanes - 1) {
-        const auto lane = static_cast<unsigned>(__builtin_ctz(lanes));
-        *words++ = line[lane];
-        *places++ = first_place + 16 * lane;
-    }
-#endif
-}
 
 // f over the 16 lanes in a fixed tree: 16 to 8 to 4 to 2 to 1, halves combined lane by lane.
 template <class F>

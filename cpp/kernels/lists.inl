@@ -1,0 +1,125 @@
+// Makes the lists of a matrix's words that are not 0: see Products.
+#pragma once
+
+#include <array>
+
+#include "words.inl"
+
+namespace fastmlp {
+namespace {
+
+#if defined(FASTMLP_TARGET_AVX2)
+// For each set of 8 lanes their numbers, in rising order.
+constexpr auto kChosenLanes = [] {
+    std::array<std::array<std::uint8_t, 8>, 256> chosen{};
+    for (unsigned lanes = 0; lanes < chosen.size(); ++lanes)
+        for (unsigned lane = 0, count = 0; lane < 8; ++lane)
+            if ((lanes >> lane & 1) != 0) chosen[lanes][count++] = static_cast<std::uint8_t>(lane);
+    return chosen;
+}();
+#endif
+
+// Of the line at `line`, the lanes whose bits are set, one after the other to `words`; to `places`, first_place plus
+// 16 times their numbers. What follows these, up to 16, may be overwritten.
+FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, unsigned lanes, float* words,
+                                 std::uint32_t* places) {
+#if defined(FASTMLP_TARGET_AVX512)
+    const auto chosen = static_cast<__mmask16>(lanes);
+    const __m512i place = _mm512_add_epi32(
+        _mm512_set1_epi32(static_cast<std::int32_t>(first_place)),
+        _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240));
+    _mm512_storeu_ps(words, _mm512_maskz_compress_ps(chosen, _mm512_load_ps(line)));
+    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(chosen, place));
+#elif defined(FASTMLP_TARGET_AVX2)
+    for (unsigned half = 0; half < 2; ++half) {
+        const unsigned chosen = lanes >> (8 * half) & 0xff;
+        const __m256i lane = _mm256_cvtepu8_epi32(
+            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenLanes[chosen].data())));
+        const __m256i first = _mm256_set1_epi32(static_cast<std::int32_t>(first_place + 128 * half));
+        _mm256_storeu_ps(words, _mm256_permutevar8x32_ps(_mm256_load_ps(line + 8 * half), lane));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(places), _mm256_add_epi32(first, _mm256_slli_epi32(lane, 4)));
+        words += __builtin_popcount(chosen);
+        places += __builtin_popcount(chosen);
+    }
+#else
+    for (; lanes != 0; lanes &= lanes - 1) {
+        const auto lane = static_cast<unsigned>(__builtin_ctz(lanes));
+        *words++ = line[lane];
+        *places++ = first_place + 16 * lane;
+    }
+#endif
+}
+
+template <class Word>
+void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
+               std::uint32_t first, ListedRows out) {
+    std::uint32_t end = first;
+    for (std::size_t row = 0; row < rows; ++row) {
+        const float* line = matrix + row * kPanel;
+        for (std::size_t column = 0; column < columns; column += kPanel, line += matrix_panel_stride) {
+            const unsigned mask = Word::nonzero_mask(load_line(line));
+            store_chosen(line, static_cast<std::uint32_t>(column * kPanel), mask, out.words + end, out.places + end);
+            end += static_cast<std::uint32_t>(__builtin_popcount(mask));
+        }
+        out.ends[row] = end;
+    }
+}
+
+// Writes an entry with one store where that can be done; what follows it, as much as another entry, may be overwritten.
+FASTMLP_INLINE void store_listed(ListedWords* entry, std::uint32_t place, const float* words) {
+#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
+    static_assert(offsetof(ListedWords, words) == sizeof(float) && sizeof(ListedWords) == 5 * sizeof(float));
+    const __m256i behind = _mm256_setr_epi32(0, 0, 1, 2, 3, 0, 0, 0);
+    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(words)), behind);
+    const __m256 first = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(place)));
+    _mm256_storeu_ps(reinterpret_cast<float*>(entry), _mm256_blend_ps(moved, first, 1));
+#else
+    entry->place = place;
+    __builtin_memcpy(entry->words, words, sizeof(entry->words));
+#endif
+}
+
+// The groups of one panel, whose counts stay in registers. Every row is written to every list, and counts only where
+// it is not 0: that costs less than a branch that goes either way.
+template <class Word, int kGroups>
+FASTMLP_INLINE void list_panel_groups(const float* line, std::size_t rows, std::uint32_t place, ListedWords* entries,
+                                      std::size_t capacity, std::uint32_t* counts) {
+    constexpr unsigned kGroupMask = (1u << kListedColumns) - 1u;
+    std::uint32_t count[kGroups];
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroups; ++i) count[i] = counts[i];
+    for (std::size_t row = 0; row < rows; ++row, line += kPanel, place += kPanel) {
+        const unsigned mask = Word::nonzero_mask(load_line(line));
+#pragma GCC unroll 4
+        for (int i = 0; i < kGroups; ++i) {
+            store_listed(entries + i * capacity + count[i], place, line + i * kListedColumns);
+            count[i] += (mask & kGroupMask << i * kListedColumns) != 0 ? 1 : 0;
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroups; ++i) counts[i] = count[i];
+}
+
+// Calls list_panel_groups<Word, groups> for run-time groups, at most kGroups.
+template <class Word, int kGroups>
+FASTMLP_INLINE void list_panel_groups_of(std::size_t groups, const float* line, std::size_t rows, std::uint32_t place,
+                                         ListedWords* entries, std::size_t capacity, std::uint32_t* counts) {
+    if (groups >= kGroups)
+        list_panel_groups<Word, kGroups>(line, rows, place, entries, capacity, counts);
+    else if constexpr (kGroups > 1)
+        list_panel_groups_of<Word, kGroups - 1>(groups, line, rows, place, entries, capacity, counts);
+}
+
+template <class Word>
+void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
+                 std::size_t first_row, ListedGroups out) {
+    constexpr int kGroups = kPanel / kListedColumns;
+    const auto place = static_cast<std::uint32_t>(first_row * kPanel);
+    const std::size_t n_groups = (columns + kListedColumns - 1) / kListedColumns;
+    for (std::size_t group = 0; group < n_groups; group += kGroups, matrix += matrix_panel_stride)
+        list_panel_groups_of<Word, kGroups>(n_groups - group, matrix, rows, place, out.entries + group * out.capacity,
+                                            out.capacity, out.counts + group);
+}
+
+}  // namespace
+}  // namespace fastmlp
