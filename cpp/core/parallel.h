@@ -22,9 +22,10 @@ class Team {
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
     // for all threads. Called by every thread of the team with its rank and the same n_tasks_of. Each thread starts
     // with the tasks it owns, the same every time, so that data stay in its cache; whoever finishes early takes over
-    // from others. The first task of an owner is never taken over: who owns tasks has work.
+    // from others, at most half of each one's tasks if they are `bound` to it. The first task of an owner is never
+    // taken over: who owns tasks has work.
     template <class Count, class Body>
-    void for_each_owned(std::size_t rank, Count&& n_tasks_of, Body&& body) {
+    void for_each_owned(std::size_t rank, Count&& n_tasks_of, Body&& body, bool bound = false) {
         for (std::size_t offset = 0; offset < size_; ++offset) {
             const std::size_t owner = rank + offset < size_ ? rank + offset : rank + offset - size_;
             const std::size_t n_tasks = n_tasks_of(owner);
@@ -34,7 +35,8 @@ class Team {
                 ++slots_[rank].tasks_done;
             };
             if (owner == rank) run(0);
-            while (slots_[owner].taken.load(std::memory_order_relaxed) < n_tasks) {
+            const std::size_t free = owner == rank || !bound ? n_tasks : n_tasks / 2;
+            while (slots_[owner].taken.load(std::memory_order_relaxed) < free) {
                 const std::size_t i = slots_[owner].taken.fetch_add(1, std::memory_order_relaxed);
                 if (i >= n_tasks) break;
                 run(i);
@@ -45,11 +47,11 @@ class Team {
 
     // The same with body(task) for each task in [0, n_tasks), which are owned in nearly equal ranges.
     template <class Body>
-    void for_each(std::size_t rank, std::size_t n_tasks, Body&& body) {
+    void for_each(std::size_t rank, std::size_t n_tasks, Body&& body, bool bound = false) {
         const auto first = [&](std::size_t owner) { return n_tasks * owner / size_; };
         for_each_owned(
             rank, [&](std::size_t owner) { return first(owner + 1) - first(owner); },
-            [&](std::size_t owner, std::size_t i) { body(first(owner) + i); });
+            [&](std::size_t owner, std::size_t i) { body(first(owner) + i); }, bound);
     }
 
  private:

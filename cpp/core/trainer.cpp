@@ -23,6 +23,10 @@ constexpr std::size_t kGradientOutputPanels = 16;
 constexpr std::size_t kGradientRows = kGradientInputPanels * kPanel;
 constexpr std::size_t kGradientStride = kGradientRows * kPanel;
 
+// In batches of fewer rows, tasks are bound to threads where weights outweigh activations: whoever takes over a task
+// fetches its weights from another thread's cache, and next time they are fetched back.
+constexpr std::size_t kRowsToBind = 128;
+
 // Rows that a task should have at least, so that each line of weights it loads serves several tiles.
 constexpr std::size_t kLeastRows = 16;
 
@@ -36,6 +40,7 @@ std::size_t most_row_parts(std::size_t rows) { return std::max<std::size_t>(rows
 struct Grid {
     std::size_t row_parts;
     std::size_t panel_parts;
+    bool bound = false;
     std::size_t size() const { return row_parts * panel_parts; }
     bool operator==(const Grid&) const = default;
 };
@@ -52,14 +57,14 @@ Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, 
                     std::size_t team) {
     const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
     const std::size_t row_parts = std::min(most_row_parts(rows), wanted);
-    if (weights_stay(rows, n_inputs, panels, team)) return {row_parts, team};
+    if (weights_stay(rows, n_inputs, panels, team)) return {row_parts, team, rows < kRowsToBind};
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }
 
 // Of a backward phase. By rows, so that deltas stay in their thread's cache: in the forward phases' parts, unless these
-// are so many that transposing the weights for each of them costs more than to wait for the other threads. But by panels
-// where weights outweigh deltas, so that no two tasks transpose the same weights.
+// are so many that transposing the weights for each of them costs more than to wait for the other threads. But by
+// panels where weights outweigh deltas, so that no two tasks transpose the same weights.
 Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t forward_parts,
                      std::size_t team) {
     if (n_outputs <= rows) {
@@ -163,9 +168,10 @@ class Step {
             end = phase + 1;
             if (grid.panel_parts == 1)
                 while (end < n_phases() && grid_of(end) == grid) ++end;
-            team_.for_each(rank_, grid.size(), [&](std::size_t task) {
+            const auto run_all = [&](std::size_t task) {
                 for (std::size_t each = phase; each < end; ++each) run(each, grid, task, input_finite, loss_finite);
-            });
+            };
+            team_.for_each(rank_, grid.size(), run_all, grid.bound);
         }
     }
 
@@ -204,7 +210,7 @@ class Step {
             update_weights(l, in, out, apply_at);
             if (in.begin == 0) update_biases(l, out, apply_at);
         };
-        team_.for_each_owned(rank_, n_tasks_of, update_tile);
+        team_.for_each_owned(rank_, n_tasks_of, update_tile, rows_ < kRowsToBind);
     }
 
     float mean_loss() const {

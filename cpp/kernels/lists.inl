@@ -25,16 +25,16 @@ FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, u
                                  std::uint32_t* places) {
 #if defined(FASTMLP_TARGET_AVX512)
     const auto chosen = static_cast<__mmask16>(lanes);
-    const __m512i place = _mm512_add_epi32(
-        _mm512_set1_epi32(static_cast<std::int32_t>(first_place)),
-        _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240));
+    const __m512i place =
+        _mm512_add_epi32(_mm512_set1_epi32(static_cast<std::int32_t>(first_place)),
+                         _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240));
     _mm512_storeu_ps(words, _mm512_maskz_compress_ps(chosen, _mm512_load_ps(line)));
     _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(chosen, place));
 #elif defined(FASTMLP_TARGET_AVX2)
     for (unsigned half = 0; half < 2; ++half) {
         const unsigned chosen = lanes >> (8 * half) & 0xff;
-        const __m256i lane = _mm256_cvtepu8_epi32(
-            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenLanes[chosen].data())));
+        const __m256i lane =
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenLanes[chosen].data())));
         const __m256i first = _mm256_set1_epi32(static_cast<std::int32_t>(first_place + 128 * half));
         _mm256_storeu_ps(words, _mm256_permutevar8x32_ps(_mm256_load_ps(line + 8 * half), lane));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(places), _mm256_add_epi32(first, _mm256_slli_epi32(lane, 4)));
