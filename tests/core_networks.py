@@ -83,18 +83,25 @@ def parameters_of(network: _core.Network, n_layers: int) -> list[NDArray[np.floa
 
 
 def sgd_trainer(
-    network: _core.Network, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0
+    network: _core.Network,
+    momentum: float = 0.0,
+    *,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    **around: float,
 ) -> _core.Trainer:
+    """Around the update: clip_norm, max_norm, average_decay."""
     trainer = _core.Trainer(network)
-    trainer.set_sgd(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    trainer.set_sgd(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, **around)
     return trainer
 
 
 def adam_trainer(
-    network: _core.Network, *, weight_decay: float = 0.0, decoupled: bool = False
+    network: _core.Network, *, weight_decay: float = 0.0, decoupled: bool = False, **around: float
 ) -> _core.Trainer:
     trainer = _core.Trainer(network)
-    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=weight_decay, decoupled=decoupled)
+    how = {"weight_decay": weight_decay, "decoupled": decoupled}
+    trainer.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8, **how, **around)
     return trainer
 
 

@@ -296,9 +296,59 @@ class ReferenceSGD:
             w[...] = w - learning_rate * (g + self.momentum * v if self.nesterov else v)
 
 
+class ReferenceAround:
+    """An optimiser with what is done before and after its update.
+
+    clip_norm: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks" (2013),
+    Algorithm 1. max_norm: Srivastava et al., "Dropout" (2014), section 5.1, for all units. ema_decay: the
+    mean of the parameters after each step, of step i with the weight ema_decay**(t - i).
+    """
+
+    def __init__(
+        self,
+        optimizer: ReferenceAdam | ReferenceSGD,
+        *,
+        clip_norm: float = np.inf,
+        max_norm: float = np.inf,
+        ema_decay: float | None = None,
+    ) -> None:
+        self.optimizer, self.clip_norm, self.max_norm, self.ema_decay = (
+            optimizer,
+            clip_norm,
+            max_norm,
+            ema_decay,
+        )
+        self.n_clipped = self.n_limited = 0  # steps, and units of a step
+        self.total_weight = 0.0
+        self.sums: list[NDArray[np.floating]] = []  # of the parameters, with their weights
+
+    @property
+    def averages(self) -> list[NDArray[np.floating]]:
+        return [total / self.total_weight for total in self.sums]
+
+    def step(
+        self, parameters: Sequence[NDArray[np.floating]], gradients: Sequence[Float], learning_rate: float
+    ) -> None:
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        if norm >= self.clip_norm:
+            self.n_clipped += 1
+            gradients = [self.clip_norm / norm * g for g in gradients]
+        self.optimizer.step(parameters, gradients, learning_rate)
+        for w in parameters:
+            if w.ndim == 2:
+                norms = np.sqrt((w.astype(np.float64) ** 2).sum(axis=0))
+                too_long = norms > self.max_norm
+                self.n_limited += int(too_long.sum())
+                w[:, too_long] *= (self.max_norm / norms[too_long]).astype(w.dtype)
+        if self.ema_decay is not None:
+            self.total_weight = self.ema_decay * self.total_weight + 1
+            before = self.sums or [np.zeros(w.shape) for w in parameters]
+            self.sums = [self.ema_decay * total + w for total, w in zip(before, parameters, strict=True)]
+
+
 def train_step(
     net: ReferenceNet,
-    optimizer: ReferenceAdam | ReferenceSGD,
+    optimizer: ReferenceAdam | ReferenceSGD | ReferenceAround,
     X: NDArray[np.uint8] | NDArray[np.floating],
     targets: NDArray[np.int64] | NDArray[np.floating],
     learning_rate: float,

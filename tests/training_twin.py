@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from error_bounds import EPSILON, UNIT_ROUNDOFF, bounds
-from reference import Float, ReferenceAdam, ReferenceNet, ReferenceSGD
+from reference import Float, ReferenceAdam, ReferenceAround, ReferenceNet, ReferenceSGD
 
 
 @dataclass
@@ -19,11 +19,12 @@ class TrainingRun:
     parameters: list[NDArray[np.floating]]  # after the last step
     loss_tolerance: float  # of each loss
     tolerance: float  # of each parameter
+    optimizer: ReferenceAdam | ReferenceSGD | ReferenceAround  # after the last step
 
 
 def train_beside_twin(
     start: ReferenceNet,
-    make_optimizer: Callable[[], ReferenceAdam | ReferenceSGD],
+    make_optimizer: Callable[[], ReferenceAdam | ReferenceSGD | ReferenceAround],
     X: NDArray[np.generic],
     targets: NDArray[np.generic],
     *,
@@ -73,4 +74,4 @@ def train_beside_twin(
         strayed = abs(other.mean_loss - losses[-1])
         loss_tolerance = max(loss_tolerance, strayed + bound.mean_loss + UNIT_ROUNDOFF * losses[-1])
     strays = [np.abs(a - b).max() for a, b in zip(net.parameters, twin.parameters, strict=True)]
-    return TrainingRun(np.array(losses), net.parameters, loss_tolerance, max(strays))
+    return TrainingRun(np.array(losses), net.parameters, loss_tolerance, max(strays), optimizer)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 
@@ -14,6 +15,8 @@
 namespace fastmlp::bindings {
 
 namespace {
+
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
 // A trainer keeps its net alive.
 struct BoundTrainer {
@@ -83,6 +86,7 @@ auto arenas_of(State& state) {
     arenas["parameters"] = &state.parameters;
     arenas["first_moment"] = &state.first_moment;
     if (state.second_moment.size() > 0) arenas["second_moment"] = &state.second_moment;
+    if (state.average.size() > 0) arenas["average"] = &state.average;
     return arenas;
 }
 
@@ -103,7 +107,7 @@ std::map<std::string, std::vector<py::array_t<float>>> arrays_of(const BoundStat
 // The inverse of arrays_of, for a trainer that has been told which optimiser it is.
 std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
                                      const std::map<std::string, std::vector<py::array>>& arrays,
-                                     std::pair<double, double> beta_powers) {
+                                     std::pair<double, double> beta_powers, double average_power) {
     const auto result = [&] {
         const ReleasedGil released;
         return std::make_shared<BoundState>(BoundState{bound.network, bound.trainer.snapshot()});
@@ -129,7 +133,7 @@ std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
     const AlignedBuffer& parameters = result->state.parameters;
     result->state.finite =
         std::all_of(parameters.data(), parameters.data() + parameters.size(), [](float x) { return std::isfinite(x); });
-    result->state.count = {beta_powers.first, beta_powers.second};
+    result->state.count = {beta_powers.first, beta_powers.second, average_power};
     return result;
 }
 
@@ -152,9 +156,13 @@ void bind_trainer(py::module_& m) {
     py::class_<BoundState, std::shared_ptr<BoundState>>(m, "TrainerState", py::is_final(),
                                                         "A copy of everything a Trainer changes.")
         .def_property_readonly("arrays", &arrays_of)
-        .def_property_readonly("beta_powers", [](const BoundState& bound) {
-            return std::make_pair(bound.state.count.beta_1_power, bound.state.count.beta_2_power);
-        });
+        .def_property_readonly("beta_powers",
+                               [](const BoundState& bound) {
+                                   return std::make_pair(bound.state.count.beta_1_power,
+                                                         bound.state.count.beta_2_power);
+                               })
+        .def_property_readonly("average_power",
+                               [](const BoundState& bound) { return bound.state.count.average_power; });
     py::class_<RunResult>(m, "RunResult", py::is_final(), "What one call of Trainer.run did.")
         .def_property_readonly("losses",
                                [](const RunResult& result) {
@@ -169,25 +177,42 @@ void bind_trainer(py::module_& m) {
         .def(py::init<std::shared_ptr<Network>>(), "network"_a.none(false))
         .def(
             "set_adam",
-            [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon, double weight_decay, bool decoupled) {
+            [](BoundTrainer& bound, double beta_1, double beta_2, double epsilon, double weight_decay, bool decoupled,
+               double clip_norm, double max_norm, double average_decay) {
                 set_optimizer(bound, {.kind = OptimizerSettings::Kind::kAdam,
                                       .beta_1 = beta_1,
                                       .beta_2 = beta_2,
                                       .epsilon = epsilon,
                                       .weight_decay = weight_decay,
-                                      .decoupled = decoupled});
+                                      .decoupled = decoupled,
+                                      .clip_norm = clip_norm,
+                                      .max_norm = max_norm,
+                                      .average_decay = average_decay});
             },
             py::kw_only(), "beta_1"_a, "beta_2"_a, "epsilon"_a, "weight_decay"_a = 0.0, "decoupled"_a = false,
+            "clip_norm"_a = kNoLimit, "max_norm"_a = kNoLimit, "average_decay"_a = 0.0,
             "Use Adam, or AdamW if the weight decay is decoupled.")
         .def(
             "set_sgd",
-            [](BoundTrainer& bound, double momentum, bool nesterov, double weight_decay) {
+            [](BoundTrainer& bound, double momentum, bool nesterov, double weight_decay, double clip_norm,
+               double max_norm, double average_decay) {
                 set_optimizer(bound, {.kind = OptimizerSettings::Kind::kSgd,
                                       .momentum = momentum,
                                       .nesterov = nesterov,
-                                      .weight_decay = weight_decay});
+                                      .weight_decay = weight_decay,
+                                      .clip_norm = clip_norm,
+                                      .max_norm = max_norm,
+                                      .average_decay = average_decay});
             },
-            py::kw_only(), "momentum"_a, "nesterov"_a = false, "weight_decay"_a = 0.0, "Use SGD with momentum.")
+            py::kw_only(), "momentum"_a, "nesterov"_a = false, "weight_decay"_a = 0.0, "clip_norm"_a = kNoLimit,
+            "max_norm"_a = kNoLimit, "average_decay"_a = 0.0, "Use SGD with momentum.")
+        .def(
+            "restart_average",
+            [](BoundTrainer& bound) {
+                const ReleasedGil released;
+                bound.trainer.restart_average();
+            },
+            "Take the network's weights for the live ones, and average anew.")
         .def("run", &run, "X"_a, "targets"_a, "order"_a, "offsets"_a, "learning_rates"_a, "threads"_a,
              "threads_are_required"_a, "sample_weights"_a = py::none(), "label_smoothing"_a = 0.0f,
              "augmentation"_a = nullptr, "epoch"_a = 0, "ids"_a = py::none(), "Train one step per batch.")
@@ -204,7 +229,8 @@ void bind_trainer(py::module_& m) {
                 bound.trainer.restore(state.state);
             },
             "state"_a)
-        .def("state_of", &state_of, "arrays"_a, "beta_powers"_a, "The state that has these arrays.");
+        .def("state_of", &state_of, "arrays"_a, "beta_powers"_a, "average_power"_a = 1.0,
+             "The state that has these arrays.");
 }
 
 }  // namespace fastmlp::bindings

@@ -58,9 +58,13 @@ double Network::forward_work() const {
 void Network::refresh_operands() {
     if (rounding_ == Rounding::kNone) return;
     for (const Layer& layer : layers_)
-        for (std::size_t panel = 0; panel < layer.panels(); ++panel)
-            kernels_.write_operand(parameters_.data() + layer.weights + panel * layer.weights_stride(),
-                                   updated_operand(layer, 0, panel), layer.n_inputs);
+        for (std::size_t panel = 0; panel < layer.panels(); ++panel) refresh_operand(layer, panel);
+}
+
+void Network::refresh_operand(const Layer& layer, std::size_t panel) {
+    if (rounding_ == Rounding::kNone) return;
+    kernels_.write_operand(parameters_.data() + layer.weights + panel * layer.weights_stride(),
+                           updated_operand(layer, 0, panel), layer.n_inputs);
 }
 
 void Network::read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const {

@@ -30,6 +30,12 @@ struct Layer {
 
 class Network {
  public:
+    // Parameters, and their weights as products take them where these are other numbers.
+    struct Values {
+        AlignedBuffer parameters;
+        AlignedBuffer operands;
+    };
+
     // activations: one per hidden layer. Sizes are at least 1; throws std::bad_alloc or std::length_error if the
     // parameters do not fit into memory.
     Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations, Rounding rounding,
@@ -65,6 +71,14 @@ class Network {
                                                                                              panel);
     }
     void refresh_operands();
+    void refresh_operand(const Layer& layer, std::size_t panel);
+
+    // Others, of the same layout, take the place of the parameters; no number is copied.
+    void exchange(Values& values) {
+        std::swap(parameters_, values.parameters);
+        std::swap(operands_, values.operands);
+    }
+    Values copy_of_values() const { return {parameters_, operands_}; }
 
     // Whether all parameters are finite, as far as those who wrote them have said. A net that is not can't be trained.
     bool is_finite() const { return finite_; }

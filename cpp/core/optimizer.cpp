@@ -5,6 +5,7 @@ namespace fastmlp {
 void StepCount::advance(const OptimizerSettings& settings) {
     beta_1_power *= settings.beta_1;
     beta_2_power *= settings.beta_2;
+    if (settings.averages()) average_power *= settings.average_decay;
 }
 
 Update make_update(const OptimizerSettings& settings, const StepCount& count, double learning_rate) {

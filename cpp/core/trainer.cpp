@@ -11,6 +11,7 @@
 #include "input_batch.h"
 #include "loss.h"
 #include "parallel.h"
+#include "update.h"
 
 namespace fastmlp {
 
@@ -26,6 +27,10 @@ constexpr std::size_t kGradientStride = kGradientRows * kPanel;
 // In batches of fewer rows, tasks are bound to threads where weights outweigh activations: whoever takes over a task
 // fetches its weights from another thread's cache, and next time they are fetched back.
 constexpr std::size_t kRowsToBind = 128;
+
+std::size_t input_parts(const Layer& layer) {
+    return (n_panels(layer.n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
+}
 
 // Rows that a task should have at least, so that each line of weights it loads serves several tiles.
 constexpr std::size_t kLeastRows = 16;
@@ -143,6 +148,18 @@ class Workspace {
 
 namespace {
 
+// Calls body(layer, panel) for each panel of each layer's outputs.
+template <class Body>
+void for_each_panel(const Network& network, Team& team, std::size_t rank, const Body& body) {
+    std::size_t n_tasks = 0;
+    for (const Layer& layer : network.layers()) n_tasks += layer.panels();
+    team.for_each(rank, n_tasks, [&](std::size_t panel) {
+        const Layer* layer = network.layers().data();
+        for (; panel >= layer->panels(); ++layer) panel -= layer->panels();
+        body(*layer, panel);
+    });
+}
+
 // One batch, seen by one thread of the team. The methods are the phases of a step; every thread calls each of them.
 class Step {
  public:
@@ -177,40 +194,42 @@ class Step {
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
-    void update(const OptimizerSettings& settings, const Update& update, float* first_moment, float* second_moment,
-                std::atomic<bool>& parameters_finite) {
-        // Of each layer's tasks every thread owns a range.
-        const auto first_of = [&](std::size_t l, std::size_t owner) {
-            return input_parts(l) * output_parts(l) * owner / team_.size();
-        };
-        const auto n_tasks_of = [&](std::size_t owner) {
-            std::size_t n_tasks = 0;
-            for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += first_of(l, owner + 1) - first_of(l, owner);
-            return n_tasks;
-        };
-        const auto update_tile = [&](std::size_t owner, std::size_t i) {
-            std::size_t l = 0;
-            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l)
-                i -= first_of(l, owner + 1) - first_of(l, owner);
-            // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
-            const std::size_t task = first_of(l, owner) + i;
-            const Range in = even_part(n_panels(layer(l).n_inputs), task % input_parts(l), input_parts(l));
-            const Range out = even_part(layer(l).panels(), task / input_parts(l), output_parts(l), kPanelUnit);
-            const auto apply = settings.kind == OptimizerSettings::Kind::kAdam ? kernels_.adam : kernels_.sgd;
-            const auto apply_at = [&](std::size_t offset, const float* gradient, std::size_t count, float scale,
-                                      float* operand) {
-                Update scaled = update;
-                scaled.gradient_scale = scale;
-                scaled.prefetch = count;
-                const Parameters parameters{network_.parameters().data() + offset, first_moment + offset,
-                                            second_moment == nullptr ? nullptr : second_moment + offset, operand};
-                if (!apply(scaled, gradient, parameters, count))
-                    parameters_finite.store(false, std::memory_order_relaxed);
-            };
-            update_weights(l, in, out, apply_at);
-            if (in.begin == 0) update_biases(l, out, apply_at);
-        };
-        team_.for_each_owned(rank_, n_tasks_of, update_tile, rows_ < kRowsToBind);
+    void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
+        for_each_gradient_tile([&](std::size_t l, std::size_t, Range in, Range out) {
+            const Panels gradient{scratch(), kGradientStride};
+            weights_gradient(l, in, out, gradient);
+            const Range rows = rows_of_weights(l, in);
+            bool finite = true;
+            for (std::size_t panel = out.begin; panel < out.end; ++panel)
+                finite &= update.update_weights(layer(l), rows.begin, rows.size(), panel,
+                                                gradient.at(0, panel - out.begin), input_scale(l));
+            if (in.begin == 0) {
+                biases_gradient(l, out, scratch());
+                finite &= update.update_biases(layer(l), out.begin, out.size(), scratch(), 1.0f);
+            }
+            if (!finite) parameters_finite.store(false, std::memory_order_relaxed);
+        });
+    }
+
+    // The same in two phases: the update of a parameter may depend on the whole gradient.
+    void update_from(WholeGradient& whole, ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
+        for_each_gradient_tile([&](std::size_t l, std::size_t in_part, Range in, Range out) {
+            const Panels gradient{whole.data() + layer(l).weights, layer(l).weights_stride()};
+            const Range rows = rows_of_weights(l, in);
+            weights_gradient(l, in, out, {gradient.at(rows.begin, out.begin), gradient.stride});
+            if (in.begin == 0) biases_gradient(l, out, whole.data() + layer(l).biases + out.begin * kPanel);
+            if (!update.clips()) return;
+            for (std::size_t panel = out.begin; panel < out.end; ++panel) {
+                whole.take_squares_of_weights(l, in_part, rows, panel, input_scale(l));
+                if (in.begin == 0) whole.take_squares_of_biases(l, panel);
+            }
+        });
+        const float scale = update.clips() ? update.clip_scale(whole) : 1.0f;
+        for_each_panel(network_, team_, rank_, [&](const Layer& of, std::size_t panel) {
+            const float of_inputs = &of == &layer(0) ? inputs_.scale() : 1.0f;
+            if (!update.update_panel(of, panel, whole, of_inputs * scale, scale))
+                parameters_finite.store(false, std::memory_order_relaxed);
+        });
     }
 
     float mean_loss() const {
@@ -223,15 +242,16 @@ class Step {
     Operand& output(std::size_t l) const { return workspace_.outputs[l]; }
     // d loss / d z of layer l; the last layer's takes the place of its logits.
     Operand& delta(std::size_t l) const { return l + 1 == n_layers() ? workspace_.outputs[l] : workspace_.deltas[l]; }
-    std::size_t input_parts(std::size_t l) const {
-        return (n_panels(layer(l).n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
+    float input_scale(std::size_t l) const { return l == 0 ? inputs_.scale() : 1.0f; }
+    Range rows_of_weights(std::size_t l, Range in) const {
+        return {in.begin * kPanel, std::min(in.end * kPanel, layer(l).n_inputs)};
     }
     // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l) const {
         const std::size_t panels = layer(l).panels();
         const std::size_t unit = weights_stay(rows_, layer(l).n_inputs, panels, team_.size()) ? team_.size() : 1;
         const std::size_t parts = unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
-        const std::size_t wanted = (2 * team_.size() + input_parts(l) - 1) / input_parts(l);
+        const std::size_t wanted = (2 * team_.size() + input_parts(layer(l)) - 1) / input_parts(layer(l));
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
     }
 
@@ -320,28 +340,43 @@ class Step {
         delta(l - 1).refresh(kernels_, rows, panels);
     }
 
-    template <class Apply>
-    void update_weights(std::size_t l, Range in, Range out, const Apply& apply) {
-        const Panels gradient{scratch(), kGradientStride};
+    // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient. Of each
+    // layer's tasks every thread owns a range. Parts of the inputs do not depend on the team.
+    template <class Body>
+    void for_each_gradient_tile(const Body& body) {
+        const auto first_of = [&](std::size_t l, std::size_t owner) {
+            return input_parts(layer(l)) * output_parts(l) * owner / team_.size();
+        };
+        const auto n_tasks_of = [&](std::size_t owner) {
+            std::size_t n_tasks = 0;
+            for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += first_of(l, owner + 1) - first_of(l, owner);
+            return n_tasks;
+        };
+        const auto run = [&](std::size_t owner, std::size_t i) {
+            std::size_t l = 0;
+            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l)
+                i -= first_of(l, owner + 1) - first_of(l, owner);
+            // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
+            const std::size_t task = first_of(l, owner) + i;
+            const std::size_t in_part = task % input_parts(layer(l)), out_part = task / input_parts(layer(l));
+            body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, input_parts(layer(l))),
+                 even_part(layer(l).panels(), out_part, output_parts(l), kPanelUnit));
+        };
+        team_.for_each_owned(rank_, n_tasks_of, run, rows_ < kRowsToBind);
+    }
+
+    void weights_gradient(std::size_t l, Range in, Range out, Panels gradient) {
         if (l == 0)
             workspace_.input.multiply_transposed(row_parts(), delta(l).summed_over_rows(), gradient, in, out);
         else
             multiply_transposed(kernels_, network_.words(), output(l - 1).summed_over_rows(),
                                 delta(l).summed_over_rows(), gradient, in, out, layer(l).n_inputs,
                                 {0, n_words(network_.words(), rows_)}, false);
-        const std::size_t first_row = in.begin * kPanel;
-        const std::size_t n_rows = std::min(in.end * kPanel, layer(l).n_inputs) - first_row;
-        for (std::size_t panel = out.begin; panel < out.end; ++panel)
-            apply(layer(l).weights + panel * layer(l).weights_stride() + first_row * kPanel,
-                  gradient.at(0, panel - out.begin), n_rows * kPanel, l == 0 ? inputs_.scale() : 1.0f,
-                  network_.updated_operand(layer(l), first_row, panel));
     }
 
-    template <class Apply>
-    void update_biases(std::size_t l, Range out, const Apply& apply) {
+    void biases_gradient(std::size_t l, Range out, float* gradient) {
         const Panels d_z = delta(l).matrix();
-        kernels_.sum_rows(d_z.at(0, out.begin), d_z.stride, rows_, out.size(), scratch());
-        apply(layer(l).biases + out.begin * kPanel, scratch(), out.size() * kPanel, 1.0f, nullptr);
+        kernels_.sum_rows(d_z.at(0, out.begin), d_z.stride, rows_, out.size(), gradient);
     }
 
     Network& network_;
@@ -363,15 +398,33 @@ Trainer::~Trainer() = default;
 
 void Trainer::set_optimizer(const OptimizerSettings& settings) {
     const auto lock = network_.lock_for_writing();
-    const bool starts = first_moment_.size() == 0 || settings.kind != settings_.kind;
-    if (starts) {
+    // All memory is allocated before anything changes.
+    std::unique_ptr<WholeGradient> whole_gradient;
+    if (settings.needs_whole_gradient() && whole_gradient_ == nullptr)
+        whole_gradient = std::make_unique<WholeGradient>(network_, input_parts);
+    Network::Values aside;
+    if (settings.averages() && !settings_.averages()) aside = network_.copy_of_values();
+    if (first_moment_.size() == 0 || settings.kind != settings_.kind) {
         AlignedBuffer first(network_.arena_size());
         AlignedBuffer second(settings.kind == OptimizerSettings::Kind::kAdam ? network_.arena_size() : 0);
         first_moment_ = std::move(first);
         second_moment_ = std::move(second);
-        count_ = StepCount{};
+        count_.beta_1_power = count_.beta_2_power = 1.0;
+    }
+    if (whole_gradient != nullptr || !settings.needs_whole_gradient()) whole_gradient_ = std::move(whole_gradient);
+    if (settings.averages() != settings_.averages()) {
+        if (settings_.averages()) network_.exchange(aside_);
+        aside_ = std::move(aside);
+        count_.average_power = 1.0;
     }
     settings_ = settings;
+}
+
+void Trainer::restart_average() {
+    const auto lock = network_.lock_for_writing();
+    if (!settings_.averages()) return;
+    aside_ = network_.copy_of_values();
+    count_.average_power = 1.0;
 }
 
 void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads) {
@@ -401,6 +454,8 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         if (threads_are_required && team.size() < threads) return;
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
+        const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };
+        if (settings_.averages()) exchange();  // the network has the live weights, aside_ the averages
         // All threads see the same flags: whoever could set one again has yet to pass a barrier that they share.
         for (std::size_t s = 0; s < batches.n_steps && parameters_finite; ++s) {
             const auto begin = static_cast<std::size_t>(batches.offsets[s]);
@@ -410,9 +465,19 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
             if (!input_finite || !loss_finite) break;
             if (rank == 0) result.losses[s] = step.mean_loss();
             count.advance(settings_);
-            step.update(settings_, make_update(settings_, count, batches.learning_rates[s]), first_moment_.data(),
-                        second_moment_.size() == 0 ? nullptr : second_moment_.data(), parameters_finite);
+            ParameterUpdate update(network_, settings_, count, batches.learning_rates[s],
+                                   {first_moment_.data(), second_moment_.data(),
+                                    settings_.averages() ? aside_.parameters.data() : nullptr});
+            if (whole_gradient_ == nullptr)
+                step.update(update, parameters_finite);
+            else
+                step.update_from(*whole_gradient_, update, parameters_finite);
             if (rank == 0) steps_done = s + 1;
+        }
+        if (settings_.averages()) {
+            exchange();
+            for_each_panel(network_, team, rank,
+                           [&](const Layer& layer, std::size_t panel) { network_.refresh_operand(layer, panel); });
         }
     });
 
@@ -439,14 +504,30 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 
 Trainer::State Trainer::snapshot() const {
     const auto lock = network_.lock_for_reading();
-    return {network_.parameters(), first_moment_, second_moment_, settings_.kind, count_, network_.is_finite()};
+    const bool averages = settings_.averages();
+    return {averages ? aside_.parameters : network_.parameters(),
+            first_moment_,
+            second_moment_,
+            averages ? network_.parameters() : AlignedBuffer(),
+            settings_.kind,
+            count_,
+            network_.is_finite()};
 }
 
 void Trainer::restore(const State& state) {
     const auto lock = network_.lock_for_writing();
     if (state.kind != settings_.kind) throw std::invalid_argument("this state belongs to another optimiser");
-    network_.parameters().copy_from(state.parameters);
-    network_.refresh_operands();
+    if ((state.average.size() > 0) != settings_.averages())
+        throw std::invalid_argument("this state has an average that is not wanted, or none that is");
+    const auto assign = [&](const AlignedBuffer& parameters) {
+        network_.parameters().copy_from(parameters);
+        network_.refresh_operands();
+    };
+    assign(state.parameters);
+    if (settings_.averages()) {
+        network_.exchange(aside_);
+        assign(state.average);
+    }
     first_moment_.copy_from(state.first_moment);
     second_moment_.copy_from(state.second_moment);
     count_ = state.count;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "data.h"
@@ -30,6 +31,7 @@ struct RunResult {
 };
 
 class Workspace;
+class WholeGradient;
 
 class Trainer {
  public:
@@ -38,8 +40,15 @@ class Trainer {
     Trainer(const Trainer&) = delete;
     Trainer& operator=(const Trainer&) = delete;
 
-    // Moments start from zero, unless the same kind of optimiser was in use.
+    // Moments start from zero, unless the same kind of optimiser was in use. If weights are to be averaged and were not
+    // before, the average starts with the next step; if they were and are not to be, the network has the live ones
+    // again.
     void set_optimizer(const OptimizerSettings& settings);
+
+    // While weights are averaged, the network has the averages, except within run, and the live weights are the
+    // trainer's own. To be called when the network has been given other weights: training goes on from these, and the
+    // average starts anew.
+    void restart_average();
 
     // Indices and targets must have been checked. If threads_are_required, a team of `threads` is asked for, else at
     // most that many, as the work is worth. Stops before the update of a step whose input, loss or parameters are not
@@ -50,13 +59,14 @@ class Trainer {
     // Everything that run changes.
     struct State {
         AlignedBuffer parameters, first_moment, second_moment;
+        AlignedBuffer average;  // of parameters; empty if they are not averaged
         OptimizerSettings::Kind kind;
         StepCount count;
         bool finite;
     };
     State snapshot() const;
     // The state must be of a trainer of the same net; throws std::invalid_argument if it is of another kind of
-    // optimiser.
+    // optimiser, or only one of the two averages weights.
     void restore(const State& state);
 
     Network& network() { return network_; }
@@ -69,6 +79,8 @@ class Trainer {
     StepCount count_;
     AlignedBuffer first_moment_;   // in the layout of the network's parameters
     AlignedBuffer second_moment_;  // empty for SGD
+    Network::Values aside_;        // the live weights, during run the averages; empty if weights are not averaged
+    std::unique_ptr<WholeGradient> whole_gradient_;  // null if it is not needed
     std::unique_ptr<Workspace> workspace_;
 };
 

@@ -341,6 +341,13 @@ struct KernelTable {
     // With g = gradient + l2 w: v = momentum v + g; w -= rate v, or, with nesterov, w -= rate (g + momentum v). Returns
     // whether all w are finite.
     bool (*sgd)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
+    // averages += part (value - averages), or averages = value if part is 1. count is a multiple of 16. Returns whether
+    // all averages are finite.
+    bool (*average)(float* averages, const float* value, float part, std::size_t count);
+    // sums[0..16) += the squares of each column of one panel, row after row.
+    void (*add_squares)(const float* lines, std::size_t n_lines, double* sums);
+    // Column j of one panel times factors[j]; factors are aligned.
+    void (*scale_columns)(float* lines, std::size_t n_lines, const float* factors);
     // As adam and sgd write `operand`, for one panel of weights: rows lines.
     void (*write_operand)(const float* value, float* operand, std::size_t rows);
 

@@ -7,6 +7,7 @@
 #include "listed.inl"
 #include "lists.inl"
 #include "loss.inl"
+#include "norm.inl"
 #include "optimizer.inl"
 #include "packing.inl"
 #include "pairs.inl"
@@ -94,6 +95,9 @@ constexpr KernelTable make_table(const char* name) {
         .sigmoid = sigmoid,
         .adam = adam,
         .sgd = sgd,
+        .average = average,
+        .add_squares = add_squares,
+        .scale_columns = scale_columns,
         .write_operand = write_operand,
         .random_fields = random_fields,
         .resample = resample,

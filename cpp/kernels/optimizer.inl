@@ -117,6 +117,21 @@ bool sgd(const Update& u, const float* gradient, const Parameters& p, std::size_
     return update(u, gradient, p, count);
 }
 
+bool average(float* averages, const float* value, float part, std::size_t count) {
+    FiniteCheck check;
+    const Line parts = splat_line(part);
+    for (std::size_t at = 0; at < count; at += kPanel) {
+        Line a = load_line(value + at);
+        if (part != 1.0f) {
+            const Line before = load_line(averages + at);
+            a = fma(parts, a - before, before);
+        }
+        check.see(a);
+        store_line(averages + at, a);
+    }
+    return check.all_finite();
+}
+
 void write_operand(const float* value, float* operand, std::size_t rows) {
     OperandWriter writer(operand);
     for (std::size_t row = 0; row < rows; ++row) writer.put(load_line(value + row * kPanel));

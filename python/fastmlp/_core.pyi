@@ -131,9 +131,11 @@ class Augmentation:
 class TrainerState:
     """A copy of everything a Trainer changes: parameters, moments, step count."""
 
-    # Of "parameters", "first_moment" and, for Adam, "second_moment": weights and biases, layer after layer.
+    # Of "parameters", "first_moment", for Adam "second_moment", and, if parameters are averaged, "average":
+    # weights and biases, layer after layer.
     arrays: dict[str, list[NDArray[np.float32]]]
     beta_powers: tuple[float, float]  # Adam's beta_1 and beta_2 to the power of the steps done, else 1
+    average_power: float  # average_decay to the power of the steps averaged over, else 1
 
 @final
 class RunResult:
@@ -161,14 +163,36 @@ class Trainer:
         epsilon: float,
         weight_decay: float = 0.0,
         decoupled: bool = False,
+        clip_norm: float = ...,
+        max_norm: float = ...,
+        average_decay: float = 0.0,
     ) -> None:
         """Use Adam, or AdamW if the weight decay is decoupled.
 
-        Moments and step count are kept if either was in use before, else start from zero.
+        Moments and step count are kept if either was in use before, else start from zero. The gradient's norm
+        is clipped to clip_norm, and the norm of each unit's incoming weights to max_norm, unless infinite. If
+        average_decay is not 0, parameters are averaged: outside of run, the network has the averages, and the
+        trainer the live parameters; both are the network's present ones at first. If it is 0 again, the
+        network gets the live ones back.
         """
 
-    def set_sgd(self, *, momentum: float, nesterov: bool = False, weight_decay: float = 0.0) -> None:
-        """Use SGD with momentum. Velocities are kept if SGD was in use before, else start from zero."""
+    def set_sgd(
+        self,
+        *,
+        momentum: float,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        clip_norm: float = ...,
+        max_norm: float = ...,
+        average_decay: float = 0.0,
+    ) -> None:
+        """Use SGD with momentum. Velocities are kept if SGD was in use before, else start from zero.
+
+        The rest is as for set_adam.
+        """
+
+    def restart_average(self) -> None:
+        """Take the network's parameters, which have been set, for the live ones, and average anew."""
 
     def run(
         self,
@@ -199,7 +223,10 @@ class Trainer:
     def snapshot(self) -> TrainerState: ...
     def restore(self, state: TrainerState) -> None: ...
     def state_of(
-        self, arrays: dict[str, list[NDArray[np.float32]]], beta_powers: tuple[float, float]
+        self,
+        arrays: dict[str, list[NDArray[np.float32]]],
+        beta_powers: tuple[float, float],
+        average_power: float = 1.0,
     ) -> TrainerState:
         """The state, of the optimiser in use, with these arrays; ValueError if a name or shape differs."""
 

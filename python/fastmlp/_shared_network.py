@@ -46,13 +46,22 @@ class TrainingState:
         Of the latest training.
     arrays : dict of list of numpy.ndarray
         "parameters", "first_moment" and what else the optimiser has: weights and biases, layer after layer.
+        "average" is of the parameters.
     beta_powers : tuple of float
         Adam's beta_1 and beta_2 to the power of the steps done.
+    average_power : float
+        The decay of the average to the power of its steps.
     """
 
     optimizer: Optimizer
     arrays: dict[str, list[NDArray[np.float32]]]
     beta_powers: tuple[float, float]
+    average_power: float = 1.0
+
+    @property
+    def parameters_in_use(self) -> list[NDArray[np.float32]]:
+        """Those that the net has unless others were put beside them: the averages, if there are any."""
+        return self.arrays.get("average", self.arrays["parameters"])
 
 
 class SharedNetwork:
@@ -103,6 +112,8 @@ class SharedNetwork:
         with self._door, self._changing:
             self._set(parameters)
             self._live = None
+            if self._trainer is not None:
+                self._trainer.restart_average()
 
     def use_beside_live(self, parameters: Parameters) -> None:
         """Set all weights and biases, and put the trainer's state aside for `go_live`."""
@@ -138,7 +149,7 @@ class SharedNetwork:
             if self._trainer is None or self._optimizer is None:
                 return None
             state = self._trainer.snapshot() if self._live is None else self._live
-            return TrainingState(self._optimizer, state.arrays, state.beta_powers)
+            return TrainingState(self._optimizer, state.arrays, state.beta_powers, state.average_power)
 
     def go_on_from(self, state: TrainingState) -> None:
         """Make training go on from a state; the parameters in use stay.
@@ -152,10 +163,10 @@ class SharedNetwork:
         with self._door, self._changing:
             trainer = self._ready_trainer()
             state.optimizer._apply_to(trainer)
-            live = trainer.state_of(state.arrays, state.beta_powers)
+            live = trainer.state_of(state.arrays, state.beta_powers, state.average_power)
             self._restore(live)
             self._optimizer = state.optimizer
-            if not same_parameters(in_use, state.arrays["parameters"]):
+            if not same_parameters(in_use, state.parameters_in_use):
                 self._live = live
                 self._set(in_use)
 
@@ -168,7 +179,11 @@ class SharedNetwork:
             if self._live is not None:  # of the kind of optimiser that was in use last
                 self._restore(self._live)
                 self._live = None
-            optimizer._apply_to(trainer)
+            self.version += 1  # without averaging, averages give way to live weights
+            try:
+                optimizer._apply_to(trainer)
+            finally:
+                self.version += 1
             self._optimizer = optimizer
 
     def train(self, arguments: TrainerArguments, results: list[_core.RunResult]) -> None:

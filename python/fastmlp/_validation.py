@@ -121,6 +121,11 @@ def not_negative(value: object, name: str) -> float:
     return number
 
 
+def or_none(check: Callable[[object, str], _T]) -> Callable[[object, str], _T | None]:
+    """Return a check that lets None pass."""
+    return lambda value, name: None if value is None else check(value, name)
+
+
 def boolean(value: object, name: str) -> bool:
     """Return `value` if it is True or False."""
     if not isinstance(value, bool | np.bool_):

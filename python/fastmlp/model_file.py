@@ -9,7 +9,7 @@ weights:
   ``history.step_loss`` float32;
 - with the state of training, ``training.first_moment.layers.0.weight`` and so on: what the optimiser has,
   shaped like the weights; ``training.parameters.layers.0.weight`` are the live weights, if other ones, the
-  best, are in use;
+  best or the averages, are in use;
 - with a fit that can be resumed, ``callbacks.0.`` and a name: arrays that callbacks need to go on;
 - the metadata have one key, "fastmlp", with JSON of what `StoredModel` lists besides.
 
@@ -67,7 +67,11 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
 }
 _OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
-_MUST_BE_FINITE: Final = ("", "training.parameters.")  # what stands before the name of the layer
+_MUST_BE_FINITE: Final = (
+    "",
+    "training.parameters.",
+    "training.average.",
+)  # what stands before the name of the layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +174,7 @@ def to_bytes(model: StoredModel) -> bytes:
         settings["training"] = {
             "optimizer": encoded_settings(model.training.optimizer),
             "beta_powers": model.training.beta_powers,
+            "average_power": model.training.average_power,
         }
         tensors |= _encoded_arrays(model.training, (model.weights, model.biases))
     if model.run is not None:
@@ -285,6 +290,7 @@ def _decoded_training(stored: object, tensors: dict[str, NDArray[Any]], in_use: 
     powers = [_validation.within(0, 1)(power, "a beta power") for power in stored["beta_powers"]]
     if len(powers) != 2:
         raise ValueError("its beta_powers are not two numbers.")
+    average_power = _validation.within(0, 1)(stored.get("average_power", 1.0), "average_power")
     arrays: dict[str, list[NDArray[np.float32]]] = {}
     for name, tensor in tensors.items():  # in the order of the layers
         if name.startswith("training."):
@@ -294,7 +300,7 @@ def _decoded_training(stored: object, tensors: dict[str, NDArray[Any]], in_use: 
     optimizer = _validation.instance(
         decoded_settings(stored.get("optimizer")), Optimizer, "optimizer", "Adam()"
     )
-    return TrainingState(optimizer, {"parameters": live} | arrays, (powers[0], powers[1]))
+    return TrainingState(optimizer, {"parameters": live} | arrays, (powers[0], powers[1]), average_power)
 
 
 def _read_header(file: BinaryIO, n_bytes: int) -> bytes:
