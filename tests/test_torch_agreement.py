@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from core_networks import (
     run_batches,
     sgd_trainer,
 )
+from fastmlp import Adam, Net
 from reference import ACTIVATIONS, ReferenceAdam, ReferenceSGD
 from training_twin import train_beside_twin
 
@@ -200,3 +203,44 @@ def test_gradient_of_probability_rows_agrees_with_pytorch():
     loss.backward()
     for actual, gradient in zip(parameters, [*expected.weights, *expected.biases], strict=True):
         np.testing.assert_allclose(actual.grad.numpy(), gradient, rtol=0, atol=1e-15)
+
+
+def test_training_of_100_steps_with_batch_norm_agrees_with_pytorch() -> None:
+    sizes, n_steps, rate = [30, 24, 17, 6], 100, 1e-3
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(N_SAMPLES, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], N_SAMPLES)
+    batches = [rng.permutation(N_SAMPLES)[:BATCH_SIZE] for _ in range(n_steps)]
+    net = Net(sizes, activation="tanh", batch_norm=True, seed=0)
+    start = net.weights
+
+    def trained_by_torch(dtype):
+        modules = []
+        for layer, (n, m) in enumerate(itertools.pairwise(sizes)):
+            last = layer == len(sizes) - 2
+            linear = torch.nn.Linear(n, m, bias=last, dtype=dtype)
+            linear.weight.data = torch.tensor(start[layer].T.copy(), dtype=dtype)
+            if last:
+                linear.bias.data.zero_()
+            modules += [linear] if last else [linear, torch.nn.BatchNorm1d(m, dtype=dtype), torch.nn.Tanh()]
+        model = torch.nn.Sequential(*modules)
+        optimizer = torch.optim.Adam(model.parameters(), rate)
+        for batch in batches:
+            optimizer.zero_grad()
+            inputs, targets = torch.tensor(X[batch], dtype=dtype), torch.tensor(y[batch])
+            torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+        norms = [module for module in modules if isinstance(module, torch.nn.BatchNorm1d)]
+        statistics = [[norm.bias, norm.weight, norm.running_mean, norm.running_var] for norm in norms]
+        arrays = [module.weight.T for module in modules if isinstance(module, torch.nn.Linear)]
+        arrays += [array for rows in statistics for array in rows]
+        model.eval()
+        return [a.detach().numpy().astype(np.float64) for a in (*arrays, model(torch.tensor(X, dtype=dtype)))]
+
+    for batch in batches:
+        net.fit(X[batch], y[batch], epochs=1, batch_size=BATCH_SIZE, optimizer=Adam(rate), shuffle=False)
+    ours = [*net.weights, *net.biases[0], *net.biases[1], net.logits(X)]
+    # Both are float32 beside float64, and round differently: neither strays much farther than the other.
+    for actual, other, exact in zip(
+        ours, trained_by_torch(torch.float32), trained_by_torch(torch.float64), strict=True
+    ):
+        np.testing.assert_allclose(actual, exact, rtol=0, atol=8 * np.abs(other - exact).max())

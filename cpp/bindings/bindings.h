@@ -81,4 +81,9 @@ py::array_t<Element> new_array(std::vector<std::size_t> shape) {
     return py::array_t<Element>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
 }
 
+// Biases of a layer: (n_outputs,), or (4, n_outputs) with batch normalisation; see Layer.
+std::vector<std::size_t> shape_of_biases(const Layer& layer);
+// In place; ValueError if the shape is another one.
+const float* biases_in_place(const py::array& biases, const Layer& layer);
+
 }  // namespace fastmlp::bindings

@@ -12,13 +12,30 @@
 
 namespace fastmlp::bindings {
 
+std::vector<std::size_t> shape_of_biases(const Layer& layer) {
+    if (layer.batch_norm) return {layer.n_bias_rows(), layer.n_outputs};
+    return {layer.n_outputs};
+}
+
+const float* biases_in_place(const py::array& biases, const Layer& layer) {
+    const std::vector<std::size_t> shape = shape_of_biases(layer);
+    const auto* data = in_place<float>(biases, static_cast<py::ssize_t>(shape.size()), "biases");
+    for (std::size_t dim = 0; dim < shape.size(); ++dim)
+        if (extent(biases, static_cast<py::ssize_t>(dim)) != shape[dim])
+            throw py::value_error("biases of a layer have the wrong shape");
+    return data;
+}
+
 namespace {
 
 std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_sizes,
                                       const std::vector<std::string>& activations, bool mixed_bfloat16,
-                                      const std::string& loss, const std::string& instruction_set) {
+                                      const std::string& loss, const std::vector<bool>& batch_norm,
+                                      const std::string& instruction_set) {
     if (layer_sizes.size() < 2) throw py::value_error("a net has at least two layer sizes");
     if (activations.size() != layer_sizes.size() - 2) throw py::value_error("one activation per hidden layer");
+    if (!batch_norm.empty() && batch_norm.size() != activations.size())
+        throw py::value_error("one batch_norm per hidden layer, or none");
     for (const std::size_t size : layer_sizes)
         if (size == 0) throw py::value_error("layer sizes are at least 1");
     std::vector<Activation> kinds;
@@ -26,7 +43,7 @@ std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_size
     const KernelTable& kernels = instruction_set.empty() ? *select_instruction_set().kernels
                                                          : instruction_set_named(instruction_set, "instruction_set");
     return std::make_unique<Network>(layer_sizes, kinds, mixed_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone,
-                                     kernels, loss_named(loss));
+                                     kernels, loss_named(loss), batch_norm);
 }
 
 const Layer& layer_at(const Network& network, std::size_t layer) {
@@ -46,7 +63,7 @@ py::array_t<float> weights_of(const Network& network, std::size_t index) {
 
 py::array_t<float> biases_of(const Network& network, std::size_t index) {
     const Layer& layer = layer_at(network, index);
-    auto biases = new_array<float>({layer.n_outputs});
+    auto biases = new_array<float>(shape_of_biases(layer));
     float* data = biases.mutable_data();
     const ReleasedGil released;
     const auto lock = network.lock_for_reading();
@@ -68,10 +85,9 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
     for (std::size_t l = 0; l < n_layers; ++l) {
         const Layer& layer = network.layers()[l];
         weights_data.push_back(in_place<float>(weights[l], 2, "weights"));
-        biases_data.push_back(in_place<float>(biases[l], 1, "biases"));
-        if (extent(weights[l], 0) != layer.n_inputs || extent(weights[l], 1) != layer.n_outputs ||
-            extent(biases[l], 0) != layer.n_outputs)
-            throw py::value_error("weights or biases of layer " + std::to_string(l) + " have the wrong shape");
+        biases_data.push_back(biases_in_place(biases[l], layer));
+        if (extent(weights[l], 0) != layer.n_inputs || extent(weights[l], 1) != layer.n_outputs)
+            throw py::value_error("weights of layer " + std::to_string(l) + " have the wrong shape");
         if (!all_finite(weights[l]) || !all_finite(biases[l]))
             throw py::value_error("weights or biases of layer " + std::to_string(l) + " are not finite");
     }
@@ -187,15 +203,17 @@ void bind_network(py::module_& m) {
     py::class_<Network, std::shared_ptr<Network>>(m, "Network", py::is_final(),
                                                   "A net's parameters, and the forward pass.")
         .def(py::init([](const std::vector<std::size_t>& layer_sizes, const std::vector<std::string>& activations,
-                         bool mixed_bfloat16, const std::string& loss, const std::string& instruction_set) {
+                         bool mixed_bfloat16, const std::string& loss, const std::vector<bool>& batch_norm,
+                         const std::string& instruction_set) {
                  return std::shared_ptr<Network>(
-                     make_network(layer_sizes, activations, mixed_bfloat16, loss, instruction_set));
+                     make_network(layer_sizes, activations, mixed_bfloat16, loss, batch_norm, instruction_set));
              }),
              "layer_sizes"_a, "activations"_a, py::kw_only(), "mixed_bfloat16"_a = false,
-             "loss"_a = "softmax_cross_entropy", "instruction_set"_a = "")
+             "loss"_a = "softmax_cross_entropy", "batch_norm"_a = std::vector<bool>(), "instruction_set"_a = "")
         .def_property_readonly("instruction_set", [](const Network& network) { return network.kernels().name; })
         .def("weights", &weights_of, "layer"_a, "Copy of a layer's weights, (n_inputs, n_outputs).")
-        .def("biases", &biases_of, "layer"_a, "Copy of a layer's biases, (n_outputs,).")
+        .def("biases", &biases_of, "layer"_a,
+             "Copy of a layer's biases, (n_outputs,), or (4, n_outputs) with batch normalisation.")
         .def_property_readonly("is_finite",
                                [](const Network& network) {
                                    const ReleasedGil released;

@@ -97,7 +97,7 @@ std::map<std::string, std::vector<py::array_t<float>>> arrays_of(const BoundStat
         for (const Layer& layer : bound.network->layers()) {
             arrays[name].push_back(new_array<float>({layer.n_inputs, layer.n_outputs}));
             bound.network->read_weights(*arena, layer, arrays[name].back().mutable_data());
-            arrays[name].push_back(new_array<float>({layer.n_outputs}));
+            arrays[name].push_back(new_array<float>(shape_of_biases(layer)));
             bound.network->read_biases(*arena, layer, arrays[name].back().mutable_data());
         }
     }
@@ -123,9 +123,8 @@ std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
         for (std::size_t l = 0; l < layers.size(); ++l) {
             const py::array &weights = parts[2 * l], &biases = parts[2 * l + 1];
             const auto* weights_data = in_place<float>(weights, 2, "weights");
-            const auto* biases_data = in_place<float>(biases, 1, "biases");
-            if (extent(weights, 0) != layers[l].n_inputs || extent(weights, 1) != layers[l].n_outputs ||
-                extent(biases, 0) != layers[l].n_outputs)
+            const auto* biases_data = biases_in_place(biases, layers[l]);
+            if (extent(weights, 0) != layers[l].n_inputs || extent(weights, 1) != layers[l].n_outputs)
                 throw py::value_error("layer " + std::to_string(l) + " of " + name + " has the wrong shape");
             bound.network->write_layer(*arena, layers[l], weights_data, biases_data);
         }

@@ -23,7 +23,7 @@ std::uint64_t next_id() {
 }  // namespace
 
 Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations,
-                 Rounding rounding, const KernelTable& kernels, Loss loss)
+                 Rounding rounding, const KernelTable& kernels, Loss loss, const std::vector<bool>& batch_norm)
     : kernels_(kernels),
       id_(next_id()),
       rounding_(rounding),
@@ -33,12 +33,14 @@ Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<
     std::size_t size = 0, operands_size = 0;
     for (std::size_t l = 0; l + 1 < layer_sizes.size(); ++l) {
         const bool last = l + 2 == layer_sizes.size();
-        Layer layer{layer_sizes[l], layer_sizes[l + 1], last ? Activation::kIdentity : activations[l], 0, 0, 0, 0};
+        Layer layer{layer_sizes[l], layer_sizes[l + 1], Activation::kIdentity, false, 0, 0, 0, 0};
+        if (!last) layer.activation = activations[l];
+        if (!last && !batch_norm.empty()) layer.batch_norm = batch_norm[l];
         checked(layer.n_inputs, 1, kPanel * kPanel);
         checked(layer.n_outputs, 1, kPanel * kPanel);
         layer.weights = size;
         layer.biases = checked(layer.panels(), layer.weights_stride(), size);
-        size = checked(layer.panels(), kPanel, layer.biases);
+        size = checked(layer.panels() * kPanel, layer.n_bias_rows(), layer.biases);
         layer.operand = operands_size;
         layer.operand_rows = n_words(words_, layer.n_inputs);
         operands_size = checked(layer.panels(), panel_stride(layer.operand_rows), operands_size);
@@ -73,14 +75,17 @@ void Network::read_weights(const AlignedBuffer& arena, const Layer& layer, float
 }
 
 void Network::read_biases(const AlignedBuffer& arena, const Layer& layer, float* biases) const {
-    kernels_.unpack(arena.data() + layer.biases, kPanel, 1, layer.n_outputs, biases, layer.n_outputs);
+    for (std::size_t row = 0; row < layer.n_bias_rows(); ++row)
+        kernels_.unpack(arena.data() + layer.bias_row(row), kPanel, 1, layer.n_outputs, biases + row * layer.n_outputs,
+                        layer.n_outputs);
 }
 
 void Network::write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const {
     kernels_.pack_float(weights, layer.n_outputs, nullptr, layer.n_inputs, layer.n_outputs, Rounding::kNone,
                         arena.data() + layer.weights, layer.weights_stride());
-    kernels_.pack_float(biases, layer.n_outputs, nullptr, 1, layer.n_outputs, Rounding::kNone,
-                        arena.data() + layer.biases, kPanel);
+    for (std::size_t row = 0; row < layer.n_bias_rows(); ++row)
+        kernels_.pack_float(biases + row * layer.n_outputs, layer.n_outputs, nullptr, 1, layer.n_outputs,
+                            Rounding::kNone, arena.data() + layer.bias_row(row), kPanel);
 }
 
 }  // namespace fastmlp

@@ -13,18 +13,27 @@
 
 namespace fastmlp {
 
-// Where a layer lies in an arena. Weights are an (n_inputs x n_outputs) panel matrix, biases one line per panel. Their
-// rounded copy has as many rows as n_inputs make words.
+// What the units of a layer have besides weights: a bias, or, if batch normalisation comes between weights and
+// activation, all of these. They lie in rows of one line per panel, of which the optimiser updates the first or the
+// first two.
+inline constexpr std::size_t kShift = 0, kScale = 1, kMean = 2, kVariance = 3, kBiasRowsOfBatchNorm = 4;
+
+// Where a layer lies in an arena. Weights are an (n_inputs x n_outputs) panel matrix. Their rounded copy has as many
+// rows as n_inputs make words.
 struct Layer {
     std::size_t n_inputs;
     std::size_t n_outputs;
     Activation activation;  // identity for the last layer: it ends in logits
+    bool batch_norm;        // never in the last layer
     std::size_t weights;    // offsets
     std::size_t biases;
     std::size_t operand;  // offset of the rounded weights in their own arena
     std::size_t operand_rows;
 
     std::size_t panels() const { return n_panels(n_outputs); }
+    std::size_t n_bias_rows() const { return batch_norm ? kBiasRowsOfBatchNorm : 1; }
+    std::size_t n_trained_bias_rows() const { return batch_norm ? 2 : 1; }
+    std::size_t bias_row(std::size_t row) const { return biases + row * panels() * kPanel; }
     std::size_t weights_stride() const { return panel_stride(n_inputs); }
 };
 
@@ -36,10 +45,11 @@ class Network {
         AlignedBuffer operands;
     };
 
-    // activations: one per hidden layer. Sizes are at least 1; throws std::bad_alloc or std::length_error if the
-    // parameters do not fit into memory.
+    // activations and batch_norm: one per hidden layer; the latter may be empty for none. Sizes are at least 1; throws
+    // std::bad_alloc or std::length_error if the parameters do not fit into memory.
     Network(const std::vector<std::size_t>& layer_sizes, const std::vector<Activation>& activations, Rounding rounding,
-            const KernelTable& kernels, Loss loss = Loss::kSoftmaxCrossEntropy);
+            const KernelTable& kernels, Loss loss = Loss::kSoftmaxCrossEntropy,
+            const std::vector<bool>& batch_norm = {});
 
     const KernelTable& kernels() const { return kernels_; }
     // Of no other network of this process, now or later.
@@ -84,7 +94,7 @@ class Network {
     bool is_finite() const { return finite_; }
     void set_finite(bool finite) { finite_ = finite; }
 
-    // Row-major, unaligned; from and to the parameters, or another arena of their layout.
+    // Row-major, unaligned; from and to the parameters, or another arena of their layout. Biases have n_bias_rows.
     void read_weights(const Layer& layer, float* weights) const { read_weights(parameters_, layer, weights); }
     void read_biases(const Layer& layer, float* biases) const { read_biases(parameters_, layer, biases); }
     void write_layer(const Layer& layer, const float* weights, const float* biases) {

@@ -28,6 +28,8 @@ struct Scratch {
         current = AlignedBuffer(panels * stride);
         next = AlignedBuffer(panels * stride);
         if (network.words() == Words::kBfloat16Pairs) pairs = AlignedBuffer((panels + 1) / 2 * stride);
+        for (const Layer& layer : network.layers())
+            if (layer.batch_norm && folded.size() == 0) folded = AlignedBuffer(2 * panels * kPanel);
     }
 
     std::uint64_t network_id;
@@ -36,7 +38,8 @@ struct Scratch {
     InputBatch input;
     AlignedBuffer packing;
     AlignedBuffer current, next;
-    AlignedBuffer pairs;  // of current's columns
+    AlignedBuffer pairs;   // of current's columns
+    AlignedBuffer folded;  // shift and scale of a layer with batch normalisation
 };
 
 // Scratch for a few rows takes longer to make than to use, so each thread keeps the one it used last.
@@ -73,9 +76,21 @@ bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_la
                      n_words(network.words(), layer.n_inputs));
             std::swap(scratch.current, scratch.next);
         }
-        kernels.bias_activation({scratch.current.data(), scratch.stride, rows.size(), layer.panels(),
-                                 network.parameters().data() + layer.biases, l == 0 ? inputs.scale() : 1.0f,
-                                 layer.activation, l + 1 < n_layers ? network.rounding() : Rounding::kNone, nullptr});
+        const float* biases = network.parameters().data() + layer.biases;
+        const float* scales = nullptr;
+        if (layer.batch_norm) {
+            const float* arena = network.parameters().data();
+            float* const shifts = scratch.folded.data();
+            float* const factors = shifts + layer.panels() * kPanel;
+            kernels.fold_batch_norm(arena + layer.bias_row(kShift), arena + layer.bias_row(kScale),
+                                    arena + layer.bias_row(kMean), arena + layer.bias_row(kVariance), layer.panels(),
+                                    shifts, factors);
+            biases = shifts;
+            scales = factors;
+        }
+        kernels.bias_activation({scratch.current.data(), scratch.stride, rows.size(), layer.panels(), biases,
+                                 l == 0 ? inputs.scale() : 1.0f, layer.activation,
+                                 l + 1 < n_layers ? network.rounding() : Rounding::kNone, nullptr, scales});
     }
     return finite;
 }

@@ -117,6 +117,42 @@ struct Operand {
     AlignedBuffer by_columns, by_rows;
 };
 
+// What batch normalisation of a layer keeps from a batch's way forward for its way back and for the update.
+struct BatchStatistics {
+    BatchStatistics(std::size_t panels, std::size_t stride)
+        : panels(panels), normalized(panels * stride), lines(kLines * panels * kPanel) {}
+
+    enum Line { kBatchMean, kBatchVariance, kUnbiasedVariance, kShiftGradient, kScaleGradient, kLines };
+    float* line(Line line, std::size_t panel) { return lines.data() + (line * panels + panel) * kPanel; }
+
+    std::size_t panels;
+    AlignedBuffer normalized;  // panels * stride
+    AlignedBuffer lines;       // of each kind one per panel
+};
+
+// A phase of a step before its update, for one layer; packing and losses belong to none.
+struct Phase {
+    enum class Kind { kPack, kForward, kNormalize, kLoss, kBackward, kNormalizeBackward };
+    Kind kind;
+    std::size_t layer = 0;
+};
+
+// Each layer's outputs, the losses, and the deltas of each layer's inputs, from the last layer to the second.
+std::vector<Phase> phases_of(const std::vector<Layer>& layers) {
+    using enum Phase::Kind;
+    std::vector<Phase> phases{{kPack}};
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+        phases.push_back({kForward, l});
+        if (layers[l].batch_norm) phases.push_back({kNormalize, l});
+    }
+    phases.push_back({kLoss});
+    for (std::size_t l = layers.size() - 1; l > 0; --l) {
+        phases.push_back({kBackward, l});
+        if (layers[l - 1].batch_norm) phases.push_back({kNormalizeBackward, l - 1});
+    }
+    return phases;
+}
+
 // The buffers of one batch, and of each thread.
 class Workspace {
  public:
@@ -124,12 +160,14 @@ class Workspace {
         : batch_size(batch_size),
           n_threads(threads),
           input(network, batch_size, most_row_parts(batch_size), true),
-          losses(batch_size) {
+          losses(batch_size),
+          phases(phases_of(network.layers())) {
         for (const Layer& layer : network.layers()) {
             const bool hidden = &layer != &network.layers().back();
             outputs.emplace_back(network.words(), batch_size, layer.panels());
             deltas.emplace_back(network.words(), hidden ? batch_size : 0, layer.panels());
             saved.emplace_back(layer.activation == Activation::kGelu ? layer.panels() * outputs.back().stride : 0);
+            statistics.emplace_back(layer.batch_norm ? layer.panels() : 0, outputs.back().stride);
         }
         const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
         scratch_size = std::max({transposed_scratch_size(network.kernels()), gradient_tile,
@@ -139,10 +177,12 @@ class Workspace {
 
     std::size_t batch_size, n_threads, scratch_size;
     InputBatch input;
-    std::vector<Operand> outputs;        // of each layer: the activation; of the last one logits, then their delta
-    std::vector<Operand> deltas;         // of each hidden layer: d loss / d z
-    std::vector<AlignedBuffer> saved;    // z of layers whose activation's slope is a function of z
-    std::vector<float> losses;           // of each sample
+    std::vector<Operand> outputs;             // of each layer: the activation; of the last one logits, then their delta
+    std::vector<Operand> deltas;              // of each hidden layer: d loss / d z
+    std::vector<AlignedBuffer> saved;         // z of layers whose activation's slope is a function of z
+    std::vector<BatchStatistics> statistics;  // of each layer; empty ones where nothing is normalized
+    std::vector<float> losses;                // of each sample
+    std::vector<Phase> phases;
     std::vector<AlignedBuffer> scratch;  // of each thread
 };
 
@@ -179,14 +219,15 @@ class Step {
     // Packs the batch and computes activations, losses and the deltas of all layers. Sets the flags to false where
     // that is so.
     void forward_and_backward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
-        for (std::size_t phase = 0, end; phase < n_phases(); phase = end) {
+        const std::vector<Phase>& phases = workspace_.phases;
+        for (std::size_t first = 0, end; first < phases.size(); first = end) {
             // Phases that have the same whole rows for their tasks go on with them, and need not wait for one another.
-            const Grid grid = grid_of(phase);
-            end = phase + 1;
+            const Grid grid = grid_of(phases[first]);
+            end = first + 1;
             if (grid.panel_parts == 1)
-                while (end < n_phases() && grid_of(end) == grid) ++end;
+                while (end < phases.size() && grid_of(phases[end]) == grid) ++end;
             const auto run_all = [&](std::size_t task) {
-                for (std::size_t each = phase; each < end; ++each) run(each, grid, task, input_finite, loss_finite);
+                for (std::size_t i = first; i < end; ++i) run(phases[i], grid, task, input_finite, loss_finite);
             };
             team_.for_each(rank_, grid.size(), run_all, grid.bound);
         }
@@ -204,8 +245,11 @@ class Step {
                 finite &= update.update_weights(layer(l), rows.begin, rows.size(), panel,
                                                 gradient.at(0, panel - out.begin), input_scale(l));
             if (in.begin == 0) {
-                biases_gradient(l, out, scratch());
-                finite &= update.update_biases(layer(l), out.begin, out.size(), scratch(), 1.0f);
+                for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row) {
+                    biases_gradient(l, row, out, scratch());
+                    finite &= update.update_biases(layer(l), row, out.begin, out.size(), scratch(), 1.0f);
+                }
+                finite &= update_statistics(l, out, update);
             }
             if (!finite) parameters_finite.store(false, std::memory_order_relaxed);
         });
@@ -217,7 +261,9 @@ class Step {
             const Panels gradient{whole.data() + layer(l).weights, layer(l).weights_stride()};
             const Range rows = rows_of_weights(l, in);
             weights_gradient(l, in, out, {gradient.at(rows.begin, out.begin), gradient.stride});
-            if (in.begin == 0) biases_gradient(l, out, whole.data() + layer(l).biases + out.begin * kPanel);
+            if (in.begin == 0)
+                for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row)
+                    biases_gradient(l, row, out, whole.data() + layer(l).bias_row(row) + out.begin * kPanel);
             if (!update.clips()) return;
             for (std::size_t panel = out.begin; panel < out.end; ++panel) {
                 whole.take_squares_of_weights(l, in_part, rows, panel, input_scale(l));
@@ -226,9 +272,10 @@ class Step {
         });
         const float scale = update.clips() ? update.clip_scale(whole) : 1.0f;
         for_each_panel(network_, team_, rank_, [&](const Layer& of, std::size_t panel) {
-            const float of_inputs = &of == &layer(0) ? inputs_.scale() : 1.0f;
-            if (!update.update_panel(of, panel, whole, of_inputs * scale, scale))
-                parameters_finite.store(false, std::memory_order_relaxed);
+            const auto l = static_cast<std::size_t>(&of - &layer(0));
+            bool finite = update.update_panel(of, panel, whole, input_scale(l) * scale, scale);
+            finite &= update_statistics(l, {panel, panel + 1}, update);
+            if (!finite) parameters_finite.store(false, std::memory_order_relaxed);
         });
     }
 
@@ -255,35 +302,43 @@ class Step {
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
     }
 
-    // The phases before the update: the packing of the batch, each layer's outputs, the losses, and the deltas of each
-    // layer's inputs, from the last layer to the second.
-    std::size_t n_phases() const { return 2 * n_layers() + 1; }
-
-    Grid grid_of(std::size_t phase) const {
-        if (phase == 0 || phase == n_layers() + 1) return {row_parts(), 1};
-        if (phase <= n_layers()) {
-            const Layer& forward = layer(phase - 1);
-            return divide_forward(rows_, forward.n_inputs, forward.panels(), kernels_.row_block, team_.size());
+    Grid grid_of(const Phase& phase) const {
+        const Layer& of = layer(phase.layer);
+        switch (phase.kind) {
+            case Phase::Kind::kPack:
+            case Phase::Kind::kLoss:
+                break;
+            case Phase::Kind::kForward:
+                return divide_forward(rows_, of.n_inputs, of.panels(), kernels_.row_block, team_.size());
+            case Phase::Kind::kBackward:
+                return divide_backward(rows_, of.n_outputs, n_panels(of.n_inputs), row_parts(), team_.size());
+            case Phase::Kind::kNormalize:
+            case Phase::Kind::kNormalizeBackward:  // statistics are of whole columns
+                return {1, std::min((of.panels() + kPanelUnit - 1) / kPanelUnit, 2 * team_.size())};
         }
-        const Layer& backward = layer(2 * n_layers() + 1 - phase);
-        return divide_backward(rows_, backward.n_outputs, n_panels(backward.n_inputs), row_parts(), team_.size());
+        return {row_parts(), 1};
     }
 
-    void run(std::size_t phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
+    void run(const Phase& phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
              std::atomic<bool>& loss_finite) {
-        const std::size_t row_part = task % grid.row_parts;
+        const std::size_t l = phase.layer, row_part = task % grid.row_parts;
         const auto panels_of = [&](std::size_t columns) {
             return even_part(n_panels(columns), task / grid.row_parts, grid.panel_parts, kPanelUnit);
         };
-        if (phase == 0) {
-            pack(row_part, input_finite);
-        } else if (phase <= n_layers()) {
-            forward_layer(phase - 1, row_part, panels_of(layer(phase - 1).n_outputs));
-        } else if (phase == n_layers() + 1) {
-            loss(row_part, loss_finite);
-        } else {
-            const std::size_t l = 2 * n_layers() + 1 - phase;
-            backward_layer(l, even_part(rows_, row_part, grid.row_parts, kRowUnit), panels_of(layer(l).n_inputs));
+        switch (phase.kind) {
+            case Phase::Kind::kPack:
+                return pack(row_part, input_finite);
+            case Phase::Kind::kForward:
+                return forward_layer(l, row_part, panels_of(layer(l).n_outputs));
+            case Phase::Kind::kNormalize:
+                return normalize(l, panels_of(layer(l).n_outputs));
+            case Phase::Kind::kLoss:
+                return loss(row_part, loss_finite);
+            case Phase::Kind::kBackward:
+                return backward_layer(l, even_part(rows_, row_part, grid.row_parts, kRowUnit),
+                                      panels_of(layer(l).n_inputs));
+            case Phase::Kind::kNormalizeBackward:
+                return normalize_backward(l, panels_of(layer(l).n_outputs));
         }
     }
 
@@ -305,13 +360,31 @@ class Step {
         else
             multiply(kernels_, network_.words(), output(l - 1).summed_over_columns(), network_.weight_operand(layer(l)),
                      z, rows, panels, n_words(network_.words(), layer(l).n_inputs));
+        if (!layer(l).batch_norm) activate(l, rows, panels, input_scale(l), nullptr);
+    }
+
+    void normalize(std::size_t l, Range panels) {
+        const Panels z = output(l).matrix();
+        BatchStatistics& statistics = workspace_.statistics[l];
+        kernels_.batch_normalize({z.at(0, panels.begin), z.stride, rows_, panels.size(), input_scale(l),
+                                  Panels{statistics.normalized.data(), z.stride}.at(0, panels.begin),
+                                  statistics.line(BatchStatistics::kBatchMean, panels.begin),
+                                  statistics.line(BatchStatistics::kBatchVariance, panels.begin),
+                                  statistics.line(BatchStatistics::kUnbiasedVariance, panels.begin)});
+        activate(l, {0, rows_}, panels, 1.0f, network_.parameters().data() + layer(l).bias_row(kScale));
+    }
+
+    // scales: of each unit, or null; see BiasActivation.
+    void activate(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
+        const Panels z = output(l).matrix();
         const bool last = l + 1 == n_layers();
         AlignedBuffer& saved = workspace_.saved[l];
         kernels_.bias_activation(
             {z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
-             network_.parameters().data() + layer(l).biases + panels.begin * kPanel, l == 0 ? inputs_.scale() : 1.0f,
-             layer(l).activation, last ? Rounding::kNone : network_.rounding(),
-             saved.size() == 0 ? nullptr : Panels{saved.data(), z.stride}.at(rows.begin, panels.begin)});
+             network_.parameters().data() + layer(l).biases + panels.begin * kPanel, scale, layer(l).activation,
+             last ? Rounding::kNone : network_.rounding(),
+             saved.size() == 0 ? nullptr : Panels{saved.data(), z.stride}.at(rows.begin, panels.begin),
+             scales == nullptr ? nullptr : scales + panels.begin * kPanel});
         if (!last) output(l).refresh(kernels_, rows, panels);
     }
 
@@ -334,10 +407,25 @@ class Step {
                                network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
                                panels, scratch());
         AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : output(l - 1).floats;
-        kernels_.activation_backward(
-            {d_output.at(rows.begin, panels.begin), Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
-             d_output.stride, rows.size(), panels.size(), layer(l - 1).activation, network_.rounding()});
-        delta(l - 1).refresh(kernels_, rows, panels);
+        const bool normalized = layer(l - 1).batch_norm;
+        kernels_.activation_backward({d_output.at(rows.begin, panels.begin),
+                                      Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
+                                      d_output.stride, rows.size(), panels.size(), layer(l - 1).activation,
+                                      normalized ? Rounding::kNone : network_.rounding()});
+        if (!normalized) delta(l - 1).refresh(kernels_, rows, panels);
+    }
+
+    // The delta of what was normalized, from that of what came of it.
+    void normalize_backward(std::size_t l, Range panels) {
+        const Panels d_z = delta(l).matrix();
+        BatchStatistics& statistics = workspace_.statistics[l];
+        kernels_.batch_normalize_backward(
+            {d_z.at(0, panels.begin), Panels{statistics.normalized.data(), d_z.stride}.at(0, panels.begin), d_z.stride,
+             rows_, panels.size(), network_.parameters().data() + layer(l).bias_row(kScale) + panels.begin * kPanel,
+             statistics.line(BatchStatistics::kBatchVariance, panels.begin), network_.rounding(),
+             statistics.line(BatchStatistics::kShiftGradient, panels.begin),
+             statistics.line(BatchStatistics::kScaleGradient, panels.begin)});
+        delta(l).refresh(kernels_, {0, rows_}, panels);
     }
 
     // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient. Of each
@@ -374,9 +462,23 @@ class Step {
                                 {0, n_words(network_.words(), rows_)}, false);
     }
 
-    void biases_gradient(std::size_t l, Range out, float* gradient) {
+    // Of the biases' row: see Layer.
+    void biases_gradient(std::size_t l, std::size_t row, Range out, float* gradient) {
+        if (layer(l).batch_norm) {
+            const auto line = row == kShift ? BatchStatistics::kShiftGradient : BatchStatistics::kScaleGradient;
+            std::copy_n(workspace_.statistics[l].line(line, out.begin), out.size() * kPanel, gradient);
+            return;
+        }
         const Panels d_z = delta(l).matrix();
         kernels_.sum_rows(d_z.at(0, out.begin), d_z.stride, rows_, out.size(), gradient);
+    }
+
+    bool update_statistics(std::size_t l, Range out, ParameterUpdate& update) {
+        if (!layer(l).batch_norm) return true;
+        BatchStatistics& statistics = workspace_.statistics[l];
+        return update.update_statistics(layer(l), out.begin, out.size(),
+                                        statistics.line(BatchStatistics::kBatchMean, out.begin),
+                                        statistics.line(BatchStatistics::kUnbiasedVariance, out.begin));
     }
 
     Network& network_;

@@ -9,7 +9,7 @@ WholeGradient::WholeGradient(const Network& network, const std::function<std::si
     std::size_t n = 0;
     for (const Layer& layer : network.layers()) {
         first_.push_back(n);
-        n += (n_chunks(layer) + 1) * layer.panels();
+        n += (n_chunks(layer) + layer.n_trained_bias_rows()) * layer.panels();
     }
     first_.push_back(n);
     squares_.resize(n);
@@ -25,8 +25,9 @@ void WholeGradient::take_squares_of_weights(std::size_t l, std::size_t chunk, Ra
 
 void WholeGradient::take_squares_of_biases(std::size_t l, std::size_t panel) {
     const Layer& layer = network_.layers()[l];
-    squares_[first_[l + 1] - layer.panels() + panel] =
-        sum_of_squares(gradient_.data() + layer.biases + panel * kPanel, 1);
+    for (std::size_t row = 0; row < layer.n_trained_bias_rows(); ++row)
+        squares_[first_[l + 1] - (row + 1) * layer.panels() + panel] =
+            sum_of_squares(gradient_.data() + layer.bias_row(row) + panel * kPanel, 1);
 }
 
 double WholeGradient::norm() const {
@@ -60,11 +61,25 @@ bool ParameterUpdate::update_weights(const Layer& layer, std::size_t first_row, 
     return average(offset, n_rows * kPanel) && finite;
 }
 
-bool ParameterUpdate::update_biases(const Layer& layer, std::size_t panel, std::size_t n_panels, const float* gradient,
-                                    float scale) {
-    const std::size_t offset = layer.biases + panel * kPanel;
+bool ParameterUpdate::update_biases(const Layer& layer, std::size_t row, std::size_t panel, std::size_t n_panels,
+                                    const float* gradient, float scale) {
+    const std::size_t offset = layer.bias_row(row) + panel * kPanel;
     const bool finite = optimize(offset, gradient, n_panels * kPanel, scale, nullptr);
     return average(offset, n_panels * kPanel) && finite;
+}
+
+bool ParameterUpdate::update_statistics(const Layer& layer, std::size_t panel, std::size_t n_panels, const float* mean,
+                                        const float* variance) {
+    constexpr float kPart = 0.1f;  // of the batch in the running statistics
+    bool finite = true;
+    const auto update_row = [&](std::size_t row, const float* of_batch) {
+        const std::size_t offset = layer.bias_row(row) + panel * kPanel;
+        finite &= kernels_.average(network_.parameters().data() + offset, of_batch, kPart, n_panels * kPanel);
+        finite &= average(offset, n_panels * kPanel);
+    };
+    update_row(kMean, mean);
+    update_row(kVariance, variance);
+    return finite;
 }
 
 float ParameterUpdate::clip_scale(const WholeGradient& gradient) const {
@@ -76,12 +91,14 @@ float ParameterUpdate::clip_scale(const WholeGradient& gradient) const {
 bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const WholeGradient& gradient,
                                    float weights_scale, float biases_scale) {
     const std::size_t weights = layer.weights + panel * layer.weights_stride(), count = layer.n_inputs * kPanel;
-    const float* d_biases = gradient.data() + layer.biases + panel * kPanel;
     bool finite =
         optimize(weights, gradient.data() + weights, count, weights_scale, network_.updated_operand(layer, 0, panel));
     if (settings_.limits_units()) limit_units(layer, panel);
     finite = average(weights, count) && finite;
-    return update_biases(layer, panel, 1, d_biases, biases_scale) && finite;
+    for (std::size_t row = 0; row < layer.n_trained_bias_rows(); ++row)
+        finite &=
+            update_biases(layer, row, panel, 1, gradient.data() + layer.bias_row(row) + panel * kPanel, biases_scale);
+    return finite;
 }
 
 bool ParameterUpdate::optimize(std::size_t offset, const float* gradient, std::size_t count, float scale,

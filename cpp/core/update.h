@@ -51,11 +51,15 @@ class ParameterUpdate {
     ParameterUpdate(Network& network, const OptimizerSettings& settings, const StepCount& count, double learning_rate,
                     const UpdatedArenas& arenas);
 
-    // Of one panel of weights, from first_row on; and of the biases of n_panels panels. The gradient is multiplied by
-    // scale first.
+    // Of one panel of weights, from first_row on; and of a row of the biases of n_panels panels. The gradient is
+    // multiplied by scale first.
     bool update_weights(const Layer& layer, std::size_t first_row, std::size_t n_rows, std::size_t panel,
                         const float* gradient, float scale);
-    bool update_biases(const Layer& layer, std::size_t panel, std::size_t n_panels, const float* gradient, float scale);
+    bool update_biases(const Layer& layer, std::size_t row, std::size_t panel, std::size_t n_panels,
+                       const float* gradient, float scale);
+    // Of the running statistics of n_panels panels of a layer with batch normalisation, by those of a batch.
+    bool update_statistics(const Layer& layer, std::size_t panel, std::size_t n_panels, const float* mean,
+                           const float* variance);
 
     bool clips() const { return settings_.clips(); }
     // By what the whole gradient must be multiplied: Pascanu, Mikolov & Bengio (2013), Algorithm 1.

@@ -62,8 +62,9 @@ FASTMLP_INLINE void with_activation(Activation activation, F f) {
 
 void bias_activation(const BiasActivation& args) {
     with_activation(args.activation, [&](auto function) {
-        const Line scale = splat_line(args.scale);
         for (std::size_t panel = 0; panel < args.panels; ++panel) {
+            Line scale = splat_line(args.scale);
+            if (args.scales != nullptr) scale = scale * load_line(args.scales + panel * kPanel);
             const Line bias = load_line(args.bias + panel * kPanel);
             const std::size_t first = panel * args.panel_stride;
             for (std::size_t at = first; at < first + args.rows * kPanel; at += kPanel) {

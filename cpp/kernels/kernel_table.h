@@ -42,6 +42,7 @@ enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 enum class Loss { kSoftmaxCrossEntropy, kSigmoidCrossEntropy, kSquaredError };
 
 inline constexpr float kLeakySlope = 0.01f;
+inline constexpr float kBatchNormEpsilon = 1e-5f;
 
 // Operands of matrix products are rounded to bfloat16 (to nearest, ties to even) where this says so.
 enum class Rounding { kNone, kBfloat16 };
@@ -179,8 +180,37 @@ struct BiasActivation {
     const float* bias;  // 16 per panel
     float scale;        // z becomes f(scale * z + bias)
     Activation activation;
-    Rounding rounding;  // of the activation
-    float* saved;       // same shape and stride: receives scale * z + bias, or null
+    Rounding rounding;              // of the activation
+    float* saved;                   // same shape and stride: receives scale * z + bias, or null
+    const float* scales = nullptr;  // 16 per panel, which scale is multiplied by; or null
+};
+
+// Each column's numbers, times scale, less their mean and over the square root of their variance plus
+// kBatchNormEpsilon. Statistics are 16 per panel.
+struct BatchNormalize {
+    float* z;  // rows x panels
+    std::size_t panel_stride;
+    std::size_t rows;  // at least 1
+    std::size_t panels;
+    float scale;
+    float* normalized;  // receives the same as z; same shape and stride
+    float* mean;        // these receive the statistics
+    float* variance;
+    float* unbiased_variance;  // with rows - 1 instead of rows, if there is more than 1
+};
+
+// The inverse: from the gradient of scale * normalized + shift that of what was normalized.
+struct BatchNormalizeBackward {
+    float* delta;             // rows x panels
+    const float* normalized;  // same shape and stride
+    std::size_t panel_stride;
+    std::size_t rows;
+    std::size_t panels;
+    const float* scale;     // 16 per panel
+    const float* variance;  // what BatchNormalize gave
+    Rounding rounding;      // of delta on return
+    float* d_shift;         // receive d loss / d shift and d loss / d scale
+    float* d_scale;
 };
 
 struct ActivationBackward {
@@ -323,6 +353,11 @@ struct KernelTable {
 
     void (*bias_activation)(const BiasActivation& args);
     void (*activation_backward)(const ActivationBackward& args);
+    void (*batch_normalize)(const BatchNormalize& args);
+    void (*batch_normalize_backward)(const BatchNormalizeBackward& args);
+    // With statistics that are known: folded_scale * z + folded_shift is scale * normalized z + shift.
+    void (*fold_batch_norm)(const float* shift, const float* scale, const float* mean, const float* variance,
+                            std::size_t panels, float* folded_shift, float* folded_scale);
     // Loss of a row, with outputs z and targets t: -sum t log(softmax(z)).
     void (*softmax_cross_entropy)(const RowLosses& args);
     // -mean (t log(sigmoid(z)) + (1 - t) log(1 - sigmoid(z))), over the outputs.

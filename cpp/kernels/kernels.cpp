@@ -3,6 +3,7 @@
 
 #include "activation.inl"
 #include "augment.inl"
+#include "batch_norm.inl"
 #include "kernel_table.h"
 #include "listed.inl"
 #include "lists.inl"
@@ -88,6 +89,9 @@ constexpr KernelTable make_table(const char* name) {
         .sum_rows = sum_rows,
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,
+        .batch_normalize = batch_normalize,
+        .batch_normalize_backward = batch_normalize_backward,
+        .fold_batch_norm = fold_batch_norm,
         .softmax_cross_entropy = softmax_cross_entropy,
         .sigmoid_cross_entropy = sigmoid_cross_entropy,
         .squared_error = squared_error,

@@ -41,6 +41,7 @@ class Network:
         *,
         mixed_bfloat16: bool = False,
         loss: str = "softmax_cross_entropy",
+        batch_norm: Sequence[bool] = ...,
         instruction_set: str = "",
     ) -> None: ...
     @property
@@ -51,7 +52,10 @@ class Network:
         """Copy of a layer's weights, (n_inputs, n_outputs)."""
 
     def biases(self, layer: int) -> NDArray[np.float32]:
-        """Copy of a layer's biases, (n_outputs,)."""
+        """Copy of a layer's biases, (n_outputs,), or (4, n_outputs) with batch normalisation.
+
+        The latter are shift, scale, running mean and running variance.
+        """
 
     def set_parameters(
         self, weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]]

@@ -81,14 +81,22 @@ class SharedNetwork:
         Whether products are made of bfloat16 numbers.
     loss : str
         The name of what training makes small.
+    batch_norm : sequence of bool
+        For each hidden layer, whether it has batch normalisation.
     """
 
     def __init__(
-        self, layer_sizes: Sequence[int], activations: Sequence[str], *, mixed_bfloat16: bool, loss: str
+        self,
+        layer_sizes: Sequence[int],
+        activations: Sequence[str],
+        *,
+        mixed_bfloat16: bool,
+        loss: str,
+        batch_norm: Sequence[bool],
     ) -> None:
         self.layer_sizes = tuple(layer_sizes)
-        self.n_parameters = _validation.n_parameters(layer_sizes)
-        self._settings = (self.layer_sizes, tuple(activations), mixed_bfloat16, loss)
+        self.n_parameters = _validation.n_parameters(layer_sizes, batch_norm)
+        self._settings = (self.layer_sizes, tuple(activations), mixed_bfloat16, loss, tuple(batch_norm))
         self._layers = range(len(layer_sizes) - 1)
         self.network = _new_network(*self._settings)
         self.version = 0  # goes up before and after every change of the parameters
@@ -233,6 +241,10 @@ def same_parameters(parameters: Parameters, arrays: list[NDArray[np.float32]]) -
 
 
 def _new_network(
-    sizes: Sequence[int], activations: Sequence[str], mixed_bfloat16: bool, loss: str
+    sizes: Sequence[int],
+    activations: Sequence[str],
+    mixed_bfloat16: bool,
+    loss: str,
+    batch_norm: Sequence[bool],
 ) -> _core.Network:
-    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16, loss=loss)
+    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16, loss=loss, batch_norm=batch_norm)

@@ -166,9 +166,37 @@ def layer_sizes(sizes: object) -> tuple[int, ...]:
     return checked
 
 
-def n_parameters(sizes: Sequence[int]) -> int:
-    """Return the number of weights and biases of a net."""
-    return sum((n_inputs + 1) * n_outputs for n_inputs, n_outputs in pairwise(sizes))
+def n_parameters(sizes: Sequence[int], batch_norm: Sequence[bool] = ()) -> int:
+    """Return how many numbers of a net are trained."""
+    n_scales = sum(n_units for n_units, has_norm in zip(sizes[1:], batch_norm, strict=False) if has_norm)
+    return sum((n_inputs + 1) * n_outputs for n_inputs, n_outputs in pairwise(sizes)) + n_scales
+
+
+def batch_norm(value: object, n_hidden: int) -> tuple[bool, ...]:
+    """Return for each hidden layer whether it has batch normalisation."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return (boolean(value, "batch_norm"),) * n_hidden
+    flags = tuple(boolean(flag, f"batch_norm[{index}]") for index, flag in enumerate(value))
+    if len(flags) != n_hidden:
+        raise ValueError(
+            f"batch_norm has {len(flags)} values, but this net has {n_hidden} hidden layer(s); the last "
+            "layer has none."
+        )
+    return flags
+
+
+def bias_shapes(sizes: Sequence[int], batch_norm: Sequence[bool]) -> list[tuple[int, ...]]:
+    """Return the shapes of the layers' biases: shift, scale, mean and variance with batch normalisation."""
+    return [
+        (4, n_units) if has_norm else (n_units,)
+        for n_units, has_norm in zip(sizes[1:], (*batch_norm, False), strict=True)
+    ]
+
+
+def check_variances(biases: NDArray[np.float32], name: str) -> None:
+    """Raise ValueError if a running variance of batch normalisation, the last row, is negative."""
+    if biases.ndim == 2 and biases[3].min() < 0:
+        raise ValueError(f"{name} has a negative variance; its last row must be at least 0.")
 
 
 def activations(activation: object, n_hidden: int) -> tuple[str, ...]:
@@ -180,8 +208,8 @@ def activations(activation: object, n_hidden: int) -> tuple[str, ...]:
     names = tuple(one_of(name, f"activation[{index}]", ACTIVATIONS) for index, name in enumerate(activation))
     if len(names) != n_hidden:
         raise ValueError(
-            f"activation has {len(names)} names, but this net has {n_hidden} hidden layer(s); the last layer "
-            "has none."
+            f"activation has {len(names)} names, but this net has {n_hidden} hidden layer(s); the last "
+            "layer has none."
         )
     return names
 
@@ -222,14 +250,16 @@ def class_names(names: object, n_classes: int) -> tuple[str, ...] | None:
 
 
 def parameters(
-    weights: object, biases: object, sizes: Sequence[int]
+    weights: object, biases: object, sizes: Sequence[int], batch_norm: Sequence[bool]
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return new float32 arrays of the shapes that a net of these sizes has, all of them finite."""
-    shapes = list(pairwise(sizes))
-    return (
-        _parameter_arrays(weights, "weights", shapes),
-        _parameter_arrays(biases, "biases", [(n_outputs,) for _, n_outputs in shapes]),
+    """Return new float32 arrays of the shapes that such a net has, all of them finite."""
+    checked = (
+        _parameter_arrays(weights, "weights", list(pairwise(sizes))),
+        _parameter_arrays(biases, "biases", bias_shapes(sizes, batch_norm)),
     )
+    for layer, array in enumerate(checked[1]):
+        check_variances(array, f"biases[{layer}]")
+    return checked
 
 
 def _parameter_arrays(

@@ -79,7 +79,7 @@ def checked_initializer(initializer: object) -> Initializer:
 
 
 def initial_parameters(
-    layer_sizes: Sequence[int], initializer: Initializer, seed: int
+    layer_sizes: Sequence[int], initializer: Initializer, seed: int, batch_norm: Sequence[bool] = ()
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
     """Draw the weights and biases that training starts from.
 
@@ -94,13 +94,16 @@ def initial_parameters(
     seed : int
         In [0, 2**64). The numbers of a layer depend on the seed and on which layer it is, not on NumPy's
         generators.
+    batch_norm : sequence of bool, optional
+        For each hidden layer, whether it has batch normalisation.
 
     Returns
     -------
     weights : list of numpy.ndarray
         One float32 array (n_inputs, n_outputs) for each layer after the first.
     biases : list of numpy.ndarray
-        One float32 array (n_outputs,) for each of them.
+        One float32 array (n_outputs,) for each of them; with batch normalisation (4, n_outputs): shift, scale
+        (1), running mean (0) and running variance (1).
 
     References
     ----------
@@ -122,6 +125,10 @@ def initial_parameters(
             biases.append(_draw(initializer, (seed, PURPOSE_BIASES, layer), 1, n_outputs))
         else:
             biases.append(np.zeros(n_outputs, np.float32))
+    for layer, has_norm in enumerate(batch_norm):
+        if has_norm:
+            shift = biases[layer]
+            biases[layer] = np.stack([shift, np.ones_like(shift), np.zeros_like(shift), np.ones_like(shift)])
     return weights, biases
 
 

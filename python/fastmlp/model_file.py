@@ -4,7 +4,7 @@ The `safetensors` library writes the files and checks them; any program that rea
 weights:
 
 - ``layers.0.weight`` (n_inputs, n_outputs) and ``layers.0.bias`` (n_outputs,), float32, and so on for each
-  layer;
+  layer; the bias is (4, n_outputs) with batch normalisation: shift, scale, running mean, running variance;
 - ``history.loss`` and the other columns of `fastmlp.History`, float64 or int64 (n_epochs,),
   ``history.step_loss`` float32;
 - with the state of training, ``training.first_moment.layers.0.weight`` and so on: what the optimiser has,
@@ -90,6 +90,8 @@ class StoredModel:
         "float32" or "mixed_bfloat16".
     loss : str
         What was made small; one of `fastmlp.losses`.
+    batch_norm : tuple of bool
+        For each hidden layer, whether it has batch normalisation.
     seed : int
         In [0, 2**64).
     n_epochs : int
@@ -99,7 +101,8 @@ class StoredModel:
     class_names : tuple of str or None
         One for each class, if known.
     weights, biases : list of numpy.ndarray
-        float32 (n_inputs, n_outputs) and (n_outputs,) for each layer of weights, all finite.
+        float32 (n_inputs, n_outputs) and (n_outputs,) or (4, n_outputs) for each layer of weights, all
+        finite.
     history : History
         Of the last fit.
     training : TrainingState or None
@@ -113,6 +116,7 @@ class StoredModel:
     initializer: Initializer
     precision: str
     loss: str
+    batch_norm: tuple[bool, ...]
     seed: int
     n_epochs: int
     image_shape: tuple[int, ...] | None
@@ -214,6 +218,7 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
         "initializer": initializer,
         "precision": model.precision,
         "loss": model.loss,
+        "batch_norm": model.batch_norm,
         "seed": model.seed,
         "n_epochs": model.n_epochs,
         "image_shape": model.image_shape,
@@ -246,7 +251,7 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
         header = _json_object(start[8:], "its header")
         stored = _fastmlp_metadata(header.pop("__metadata__", None))
         settings = _decoded_settings(stored)
-        shapes = _layer_shapes(settings["layer_sizes"])
+        shapes = _layer_shapes(settings["layer_sizes"], settings["batch_norm"])
         training_shapes = _training_shapes(header, shapes) if stored.get("training") is not None else {}
         _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys(), training_shapes.keys())
         tensors = _decoded_tensors(start + file.read(n_bytes - len(start)), shapes | training_shapes)
@@ -359,6 +364,7 @@ def _decoded_settings(stored: dict[str, Any]) -> dict[str, Any]:
         "initializer": _decoded_initializer(_required(stored, "initializer")),
         "precision": _validation.one_of(_required(stored, "precision"), "precision", _validation.PRECISIONS),
         "loss": _validation.one_of(loss, "loss", _validation.LOSSES),
+        "batch_norm": _validation.batch_norm(stored.get("batch_norm", False), len(sizes) - 2),
         "seed": _validation.seed(_required(stored, "seed")),
         "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, MAX_EPOCHS),
         "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),
@@ -387,11 +393,12 @@ def _decoded_notes(notes: object) -> list[str]:
     return notes
 
 
-def _layer_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _layer_shapes(sizes: tuple[int, ...], batch_norm: tuple[bool, ...]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer, (n_inputs, n_outputs) in enumerate(pairwise(sizes)):
-        shapes[f"layers.{layer}.weight"] = (n_inputs, n_outputs)
-        shapes[f"layers.{layer}.bias"] = (n_outputs,)
+    bias_shapes = _validation.bias_shapes(sizes, batch_norm)
+    for layer, (weight_shape, bias_shape) in enumerate(zip(pairwise(sizes), bias_shapes, strict=True)):
+        shapes[f"layers.{layer}.weight"] = weight_shape
+        shapes[f"layers.{layer}.bias"] = bias_shape
     return shapes
 
 
@@ -443,8 +450,11 @@ def _decoded_tensors(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[st
                 f"{shape}."
             )
         tensors[name] = _array(stored[name])
-        if name.partition("layers.")[0] in _MUST_BE_FINITE and not np.isfinite(tensors[name]).all():
-            raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers.")
+        if name.partition("layers.")[0] in _MUST_BE_FINITE:
+            if not np.isfinite(tensors[name]).all():
+                raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers.")
+            if name.endswith(".bias"):
+                _validation.check_variances(tensors[name], f"tensor {name!r}")
     return tensors
 
 

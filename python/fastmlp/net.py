@@ -35,6 +35,7 @@ from fastmlp.optimizers import Optimizer
 from fastmlp.schedules import Schedule
 
 _DEFAULTS = Settings()
+_BATCH_NORM_EPSILON = float(np.float32(1e-5))  # the core's kBatchNormEpsilon
 
 
 class Net:
@@ -58,6 +59,11 @@ class Net:
         What the outputs are and what training makes small. softmax_cross_entropy: one class for each sample;
         sigmoid_cross_entropy: several labels, each true or not (multi-label); squared_error: numbers
         (regression). `fastmlp.losses` has the formulas.
+    batch_norm : bool or sequence of bool, default False
+        Whether hidden layers, or which of them, have batch normalisation between weights and activation: in
+        training each unit's sums are shifted and scaled to mean 0 and variance 1 (plus 1e-5) over the batch,
+        and then by what is learned; in prediction by running statistics, of which each batch makes a tenth
+        (its variance with n - 1). `fold_batch_norm` makes a net without it that predicts the same.
     seed : int, optional
         In [0, 2**64). It decides the initial weights and the order of samples. With precision float32 the
         same seed, data and settings give the same weights, bit for bit, for any number of threads. By default
@@ -71,6 +77,8 @@ class Net:
     initializer : str or Normal
     precision : str
     loss : str
+    batch_norm : tuple of bool
+        One for each hidden layer.
     seed : int
     history : History
         Of the fit under way, or else the last one; empty before the first.
@@ -130,6 +138,7 @@ class Net:
         initializer: Initializer = "he_normal",
         precision: str = "float32",
         loss: str = "softmax_cross_entropy",
+        batch_norm: bool | Sequence[bool] = False,
         seed: int | None = None,
     ) -> None:
         sizes = _validation.layer_sizes(layer_sizes)
@@ -139,9 +148,10 @@ class Net:
             checked_initializer(initializer),
             _validation.one_of(precision, "precision", _validation.PRECISIONS),
             loss_named(loss),
+            _validation.batch_norm(batch_norm, len(sizes) - 2),
             draw_seed() if seed is None else _validation.seed(seed),
         )
-        self._network.assign(initial_parameters(sizes, self.initializer, self.seed))
+        self._network.assign(initial_parameters(sizes, self.initializer, self.seed, self.batch_norm))
 
     def _set_up(
         self,
@@ -150,6 +160,7 @@ class Net:
         initializer: Initializer,
         precision: str,
         loss: Loss,
+        batch_norm: tuple[bool, ...],
         seed: int,
     ) -> None:
         """Set every attribute; the arguments have been checked, and all parameters are zero."""
@@ -158,6 +169,7 @@ class Net:
         self.initializer = initializer
         self.precision = precision
         self.loss = loss.name
+        self.batch_norm = batch_norm
         self.seed = seed
         self.history = History()
         self.n_epochs = 0
@@ -165,7 +177,11 @@ class Net:
         self._class_names: tuple[str, ...] | None = None
         self._loss = loss
         self._network = SharedNetwork(
-            layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16", loss=loss.name
+            layer_sizes,
+            activations,
+            mixed_bfloat16=precision == "mixed_bfloat16",
+            loss=loss.name,
+            batch_norm=batch_norm,
         )
         self._last_run: _core.RunResult | None = None
         self._fitting = threading.Lock()
@@ -652,7 +668,10 @@ class Net:
 
     @property
     def biases(self) -> list[NDArray[np.float32]]:
-        """Biases of each layer: new read-only float32 arrays, (n_outputs,)."""
+        """Biases of each layer: new read-only float32 arrays, (n_outputs,).
+
+        With batch normalisation (4, n_outputs): shift, scale, running mean and running variance.
+        """
         return _read_only(self._copy_parameters()[1])
 
     def set_weights(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> None:
@@ -663,7 +682,7 @@ class Net:
         weights : sequence of array_like
             One (n_inputs, n_outputs) for each layer of weights; finite real numbers.
         biases : sequence of array_like
-            One (n_outputs,) for each of them.
+            One (n_outputs,) for each of them; with batch normalisation (4, n_outputs), like `biases`.
 
         Raises
         ------
@@ -679,7 +698,49 @@ class Net:
         >>> net.logits([[3.0, 4.0]])
         array([[3., 4.]], dtype=float32)
         """
-        self._network.assign(_validation.parameters(weights, biases, self.layer_sizes))
+        self._network.assign(_validation.parameters(weights, biases, self.layer_sizes, self.batch_norm))
+
+    def fold_batch_norm(self) -> Net:
+        """Return a net without batch normalisation that predicts the same, up to rounding.
+
+        Its weights and biases have taken up the scales and the running statistics: it predicts faster, and
+        any program that knows dense layers can use it. It has not been trained: its history is empty.
+
+        Returns
+        -------
+        Net
+            With the same layers, precision, loss, seed, image shape and class names.
+
+        References
+        ----------
+        S. Ioffe, C. Szegedy: Batch Normalization, ICML 2015, https://arxiv.org/abs/1502.03167, section 3.1.
+
+        Examples
+        --------
+        >>> net = Net([2, 8, 2], batch_norm=True, seed=0)
+        >>> history = net.fit(np.eye(2), [0, 1], epochs=3)
+        >>> folded = net.fold_batch_norm()
+        >>> folded.batch_norm, np.allclose(net.logits(np.eye(2)), folded.logits(np.eye(2)), atol=1e-5)
+        ((False,), True)
+        """
+        weights, biases = self._copy_parameters()
+        for layer, has_norm in enumerate(self.batch_norm):
+            if has_norm:
+                shift, scale, mean, variance = biases[layer].astype(np.float64)
+                factor = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
+                weights[layer] = (weights[layer] * factor).astype(np.float32)
+                biases[layer] = (shift - mean * factor).astype(np.float32)
+        net = type(self)(
+            self.layer_sizes,
+            activation=self.activations,
+            initializer=self.initializer,
+            precision=self.precision,
+            loss=self.loss,
+            seed=self.seed,
+        )
+        net.set_weights(weights, biases)
+        net.image_shape, net.class_names = self.image_shape, self.class_names
+        return net
 
     @property
     def n_parameters(self) -> int:
@@ -716,8 +777,10 @@ class Net:
 
     def __repr__(self) -> str:
         hidden = [
-            f"{n_units} {activation}"
-            for n_units, activation in zip(self.layer_sizes[1:-1], self.activations, strict=True)
+            f"{n_units} {'batch-normalized ' if has_norm else ''}{activation}"
+            for n_units, activation, has_norm in zip(
+                self.layer_sizes[1:-1], self.activations, self.batch_norm, strict=True
+            )
         ]
         layers = " -> ".join([str(self.layer_sizes[0]), *hidden, str(self.layer_sizes[-1])])
         loss = "" if self.loss == _validation.LOSSES[0] else f"{self.loss}, "
@@ -806,6 +869,7 @@ class Net:
             self.initializer,
             self.precision,
             self.loss,
+            self.batch_norm,
             self.seed,
             self.n_epochs,
             self._image_shape,
@@ -821,7 +885,7 @@ class Net:
     def _from_stored(cls, stored: model_file.StoredModel, name: str) -> Net:
         net = cls.__new__(cls)
         settings = stored.layer_sizes, stored.activations, stored.initializer, stored.precision
-        net._set_up(*settings, loss_named(stored.loss), stored.seed)
+        net._set_up(*settings, loss_named(stored.loss), stored.batch_norm, stored.seed)
         net._network.assign((stored.weights, stored.biases))
         net.history = stored.history
         net.n_epochs = stored.n_epochs
