@@ -3,6 +3,7 @@
 
 #include "activation.inl"
 #include "augment.inl"
+#include "dropout.inl"
 #include "kernel_table.h"
 #include "listed.inl"
 #include "lists.inl"
@@ -88,6 +89,10 @@ constexpr KernelTable make_table(const char* name) {
         .sum_rows = sum_rows,
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,
+        .drop_units = drop_units,
+        .drop_deltas = drop_deltas,
+        .drop_uint8 = drop_uint8,
+        .drop_float = drop_float,
         .softmax_cross_entropy = softmax_cross_entropy,
         .sigmoid_cross_entropy = sigmoid_cross_entropy,
         .squared_error = squared_error,

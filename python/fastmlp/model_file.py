@@ -90,6 +90,8 @@ class StoredModel:
         "float32" or "mixed_bfloat16".
     loss : str
         What was made small; one of `fastmlp.losses`.
+    dropout : tuple of float
+        Rates for the input and each hidden layer.
     seed : int
         In [0, 2**64).
     n_epochs : int
@@ -113,6 +115,7 @@ class StoredModel:
     initializer: Initializer
     precision: str
     loss: str
+    dropout: tuple[float, ...]
     seed: int
     n_epochs: int
     image_shape: tuple[int, ...] | None
@@ -214,6 +217,7 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
         "initializer": initializer,
         "precision": model.precision,
         "loss": model.loss,
+        "dropout": model.dropout,
         "seed": model.seed,
         "n_epochs": model.n_epochs,
         "image_shape": model.image_shape,
@@ -359,6 +363,7 @@ def _decoded_settings(stored: dict[str, Any]) -> dict[str, Any]:
         "initializer": _decoded_initializer(_required(stored, "initializer")),
         "precision": _validation.one_of(_required(stored, "precision"), "precision", _validation.PRECISIONS),
         "loss": _validation.one_of(loss, "loss", _validation.LOSSES),
+        "dropout": _validation.dropout_rates(stored.get("dropout", 0.0), len(sizes) - 2),
         "seed": _validation.seed(_required(stored, "seed")),
         "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, MAX_EPOCHS),
         "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),

@@ -58,10 +58,15 @@ class Net:
         What the outputs are and what training makes small. softmax_cross_entropy: one class for each sample;
         sigmoid_cross_entropy: several labels, each true or not (multi-label); squared_error: numbers
         (regression). `fastmlp.losses` has the formulas.
+    dropout : float or sequence of float, default 0.0
+        Which part of the units, in [0, 1), is left out in training, drawn anew for each sample of each step:
+        a number for all hidden layers, or one for the input and one for each hidden layer, such as
+        ``[0.2, 0.5]`` for one hidden layer. What is kept is divided by the probability of keeping it, so
+        that predictions need no dropout. Rates are rounded to multiples of 2**-16.
     seed : int, optional
-        In [0, 2**64). It decides the initial weights and the order of samples. With precision float32 the
-        same seed, data and settings give the same weights, bit for bit, for any number of threads. By default
-        it is drawn from the operating system, and can be read from the attribute `seed`.
+        In [0, 2**64). It decides the initial weights, the order of samples and dropout. With precision
+        float32 the same seed, data and settings give the same weights, bit for bit, for any number of
+        threads. By default it is drawn from the operating system, and can be read from the attribute `seed`.
 
     Attributes
     ----------
@@ -71,6 +76,8 @@ class Net:
     initializer : str or Normal
     precision : str
     loss : str
+    dropout : tuple of float
+        For the input and for each hidden layer.
     seed : int
     history : History
         Of the fit under way, or else the last one; empty before the first.
@@ -96,6 +103,12 @@ class Net:
 
     A Net can be pickled and copied (`copy.deepcopy`): like a saved one, the copy has the weights, settings
     and history, but not the optimiser's moments.
+
+    References
+    ----------
+    N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov: Dropout: A Simple Way to Prevent
+    Neural Networks from Overfitting, JMLR 15, 2014; but scaled in training ("inverted", its section 10), not
+    in prediction.
 
     Examples
     --------
@@ -130,6 +143,7 @@ class Net:
         initializer: Initializer = "he_normal",
         precision: str = "float32",
         loss: str = "softmax_cross_entropy",
+        dropout: float | Sequence[float] = 0.0,
         seed: int | None = None,
     ) -> None:
         sizes = _validation.layer_sizes(layer_sizes)
@@ -139,6 +153,7 @@ class Net:
             checked_initializer(initializer),
             _validation.one_of(precision, "precision", _validation.PRECISIONS),
             loss_named(loss),
+            _validation.dropout_rates(dropout, len(sizes) - 2),
             draw_seed() if seed is None else _validation.seed(seed),
         )
         self._network.assign(initial_parameters(sizes, self.initializer, self.seed))
@@ -150,6 +165,7 @@ class Net:
         initializer: Initializer,
         precision: str,
         loss: Loss,
+        dropout: tuple[float, ...],
         seed: int,
     ) -> None:
         """Set every attribute; the arguments have been checked, and all parameters are zero."""
@@ -158,6 +174,7 @@ class Net:
         self.initializer = initializer
         self.precision = precision
         self.loss = loss.name
+        self.dropout = dropout
         self.seed = seed
         self.history = History()
         self.n_epochs = 0
@@ -165,7 +182,12 @@ class Net:
         self._class_names: tuple[str, ...] | None = None
         self._loss = loss
         self._network = SharedNetwork(
-            layer_sizes, activations, mixed_bfloat16=precision == "mixed_bfloat16", loss=loss.name
+            layer_sizes,
+            activations,
+            mixed_bfloat16=precision == "mixed_bfloat16",
+            loss=loss.name,
+            dropout=dropout,
+            seed=seed,
         )
         self._last_run: _core.RunResult | None = None
         self._fitting = threading.Lock()
@@ -806,6 +828,7 @@ class Net:
             self.initializer,
             self.precision,
             self.loss,
+            self.dropout,
             self.seed,
             self.n_epochs,
             self._image_shape,
@@ -821,7 +844,7 @@ class Net:
     def _from_stored(cls, stored: model_file.StoredModel, name: str) -> Net:
         net = cls.__new__(cls)
         settings = stored.layer_sizes, stored.activations, stored.initializer, stored.precision
-        net._set_up(*settings, loss_named(stored.loss), stored.seed)
+        net._set_up(*settings, loss_named(stored.loss), stored.dropout, stored.seed)
         net._network.assign((stored.weights, stored.biases))
         net.history = stored.history
         net.n_epochs = stored.n_epochs
