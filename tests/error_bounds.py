@@ -15,6 +15,7 @@ below, which tests/test_kernels.py holds the core to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +23,11 @@ from numpy.typing import NDArray
 
 from reference import (
     LOSSES,
+    Dropped,
     Float,
     ReferenceNet,
     cross_entropy,
+    drop_of,
     round_to_bfloat16,
     shares,
     sigmoid,
@@ -211,9 +214,10 @@ def bounds(
     *,
     weights: NDArray[np.floating] | None = None,
     label_smoothing: float = 0.0,
+    dropped: Sequence[Dropped | None] = (),
 ) -> Bounds:
     """Bound the error of everything that the core computes from float32 parameters and one batch."""
-    forward = net.forward(X)
+    forward = net.forward(X, dropped)
     T, T_error = target_rows(targets, forward.logits.shape[1]), 0.0
     if label_smoothing:
         T, T_error = smoothed(T, label_smoothing, net.loss), smoothed_bound(T, label_smoothing, net.loss)
@@ -221,17 +225,26 @@ def bounds(
     names = (*net.activations, "identity")
     z_errors, a_errors, outputs_errors, slope_errors = [], [], [], []
 
+    n_roundings = 2 if drop_of(0, dropped) is None else 4
     a_error: Float | float = 0.0
     for layer, (a, scale, z) in enumerate(
         zip(forward.inputs, forward.input_scales, forward.pre_activations, strict=True)
     ):
-        # Two roundings follow the product: of the scale 1/255 and of the sum with the bias.
+        # Two roundings follow the product: of the scale 1/255 and of the sum with the bias; with dropout of
+        # the input two more, of its scale and of the product of both scales.
         W = scale * net.operand(net.weights[layer])
-        z_error = product_bound(a, a_error, W, extra=2) + gamma(1) * np.abs(net.biases[layer])
+        z_error = product_bound(a, a_error, W, extra=n_roundings) + gamma(1) * np.abs(net.biases[layer])
         output = forward.outputs[layer]
         output_error = activation_bound(names[layer], z, z_error, output)
-        next_a_error = operand_bound(net, output, output_error)
-        slope_errors.append(derivative_bound(names[layer], z, z_error, net.operand(output), next_a_error))
+        drop = drop_of(layer + 1, dropped)
+        if drop is None:
+            next_a_error = operand_bound(net, output, output_error)
+            slope_errors.append(derivative_bound(names[layer], z, z_error, net.operand(output), next_a_error))
+        else:
+            factor = drop.kept * drop.scale
+            error = factor * (output_error + gamma(2) * (np.abs(output) + output_error))
+            next_a_error = operand_bound(net, output * factor, error)
+            slope_errors.append(derivative_bound(names[layer], z, z_error, output, output_error))
         z_errors.append(z_error)
         a_errors.append(np.broadcast_to(a_error, a.shape))
         outputs_errors.append(output_error)
@@ -255,12 +268,17 @@ def bounds(
     for layer in reversed(range(net.n_layers)):
         a, a_error, scale = forward.inputs[layer], a_errors[layer], forward.input_scales[layer]
         # The error of the sum over the batch, of dZ in it, and of the activations in it.
-        weight_error = product_bound(np.abs(dZ).T, dZ_error.T, np.abs(a) + a_error, extra=2).T
+        weight_error = product_bound(np.abs(dZ).T, dZ_error.T, np.abs(a) + a_error, extra=n_roundings).T
         result.weights.insert(0, scale * (weight_error + a_error.T @ np.abs(dZ)) + TINY)
         result.biases.insert(0, gamma(n) * (np.abs(dZ) + dZ_error).sum(axis=0) + dZ_error.sum(axis=0))
         if layer > 0:
             W = net.operand(net.weights[layer])
             dA, dA_error = dZ @ W.T, product_bound(dZ, dZ_error, W.T)
+            drop = drop_of(layer, dropped)
+            if drop is not None:
+                factor, a = drop.kept * drop.scale, forward.outputs[layer - 1]
+                dA_error = factor * (dA_error + gamma(2) * (np.abs(dA) + dA_error))
+                dA = dA * factor
             slope = net.activation(layer - 1).derivative(forward.pre_activations[layer - 1], a)
             slope_error = slope_errors[layer - 1]
             exact_dZ = dA * slope

@@ -164,6 +164,21 @@ def shares(weights: NDArray[np.floating] | None, n: int) -> Float:
 
 
 @dataclass
+class Dropped:
+    """What dropout does to the inputs of one layer: Srivastava et al. (2014), scaled in training.
+
+    Their equations have y~ = r * y with r ~ Bernoulli(p), and W p in prediction; here y~ = r * y / p.
+    """
+
+    kept: NDArray[np.bool_]  # r, (n, n_inputs)
+    scale: float  # 1 / p
+
+
+def drop_of(layer: int, dropped: Sequence[Dropped | None]) -> Dropped | None:
+    return dropped[layer] if layer < len(dropped) else None
+
+
+@dataclass
 class ReferenceNet:
     weights: list[NDArray[np.floating]]
     biases: list[NDArray[np.floating]]
@@ -186,10 +201,16 @@ class ReferenceNet:
     def activation(self, layer: int) -> Activation:
         return ACTIVATIONS[(*self.activations, "identity")[layer]]
 
-    def forward(self, X: NDArray[np.uint8] | NDArray[np.floating]) -> ForwardPass:
+    def forward(
+        self, X: NDArray[np.uint8] | NDArray[np.floating], dropped: Sequence[Dropped | None] = ()
+    ) -> ForwardPass:
+        """Compute all layers; `dropped` has what to drop of the inputs of each layer, or nothing."""
         # A uint8 p means p/255. The division follows the product, which sees integers, exact in bfloat16.
         is_pixels = X.dtype == np.uint8
         a, scale = (X.astype(np.float64), 1 / 255) if is_pixels else (self.operand(X), 1.0)
+        first = drop_of(0, dropped)
+        if first is not None:
+            a, scale = a * first.kept, scale * first.scale
         result = ForwardPass([], [], [], [])
         for layer in range(self.n_layers):
             z = scale * (a @ self.operand(self.weights[layer])) + self.biases[layer]
@@ -198,7 +219,9 @@ class ReferenceNet:
             result.input_scales.append(scale)
             result.pre_activations.append(z)
             result.outputs.append(output)
-            a, scale = self.operand(output), 1.0
+            after = drop_of(layer + 1, dropped)
+            a = self.operand(output if after is None else output * after.kept * after.scale)
+            scale = 1.0
         return result
 
     def gradients(
@@ -208,9 +231,10 @@ class ReferenceNet:
         *,
         weights: NDArray[np.floating] | None = None,
         label_smoothing: float = 0.0,
+        dropped: Sequence[Dropped | None] = (),
     ) -> Gradients:
         """Gradients of the mean loss by backpropagation: Rumelhart, Hinton & Williams (1986)."""
-        forward = self.forward(X)
+        forward = self.forward(X, dropped)
         T = target_rows(targets, forward.logits.shape[1])
         if label_smoothing:
             T = smoothed(T, label_smoothing, self.loss)
@@ -226,6 +250,9 @@ class ReferenceNet:
             result.biases.insert(0, dZ.sum(axis=0))
             if layer > 0:
                 dA = dZ @ self.operand(self.weights[layer]).T
+                drop = drop_of(layer, dropped)
+                if drop is not None:
+                    dA, a = dA * drop.kept * drop.scale, forward.outputs[layer - 1]
                 slope = self.activation(layer - 1).derivative(forward.pre_activations[layer - 1], a)
                 dZ = self.operand(dA * slope)
         return result

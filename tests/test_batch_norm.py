@@ -309,7 +309,10 @@ def test_saved_net_and_copies_have_the_statistics(tmp_path: Path) -> None:
     "optimizer",
     [Adam(0.01), AdamW(0.01, weight_decay=0.1), Adam(0.01, max_norm=1.0, clip_norm=0.5, ema_decay=0.9)],
 )
-def test_interrupted_fit_ends_with_the_bits_of_one_that_was_not(optimizer: Adam, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dropout", [0.0, [0.2, 0.5, 0.5]])
+def test_interrupted_fit_ends_with_the_bits_of_one_that_was_not(
+    dropout: Any, optimizer: Adam, tmp_path: Path
+) -> None:
     class Interrupt(Callback):
         every = 7
 
@@ -317,7 +320,7 @@ def test_interrupted_fit_ends_with_the_bits_of_one_that_was_not(optimizer: Adam,
             raise KeyboardInterrupt
 
     settings: dict[str, Any] = {"epochs": 5, "batch_size": 20, "optimizer": optimizer}
-    straight, net = new_net(), new_net()
+    straight, net = new_net(dropout=dropout), new_net(dropout=dropout)
     stopping = [EarlyStopping(patience=50) for _ in range(3)]
     straight.fit(X, Y, validation_split=0.3, callbacks=[stopping[0]], **settings)
     path = tmp_path / "net.safetensors"
@@ -328,6 +331,13 @@ def test_interrupted_fit_ends_with_the_bits_of_one_that_was_not(optimizer: Adam,
     resumed = Net.load(path)
     resumed.fit(X, Y, callbacks=[stopping[2]], resume=True)
     assert_same_parameters(resumed, straight)
+
+
+def test_threads_do_not_change_a_bit_of_a_net_with_dropout_too() -> None:
+    nets = [new_net(dropout=0.5) for _ in range(3)]
+    for net, threads in zip(nets, (1, 2, 7), strict=True):
+        net.fit(X, Y, epochs=3, batch_size=40, threads=threads)
+        assert_same_parameters(net, nets[0])
 
 
 def test_loss_that_is_not_finite_leaves_the_statistics_alone() -> None:

@@ -24,6 +24,7 @@ from core_networks import (
 )
 from error_bounds import EPSILON, UNIT_ROUNDOFF, bounds
 from fastmlp import _core
+from gradient_agreement import assert_gradients_agree, assert_within
 from reference import (
     ACTIVATIONS,
     LOSSES,
@@ -43,14 +44,6 @@ PRECISIONS = {"float32": False, "mixed_bfloat16": True}
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 every_input = pytest.mark.parametrize("dtype", ["uint8", "float32"])
-
-
-def assert_within(actual, expected, bound):
-    """Assert |actual - expected| <= bound, element by element, and that the bound is of some use."""
-    assert actual.shape == expected.shape
-    error = np.abs(actual.astype(np.float64) - expected)
-    assert np.isfinite(bound).all()
-    assert (error <= bound).all(), f"error {error.max()}, {(error / bound).max()} times its bound"
 
 
 def assert_forward_agrees(net, network, X, targets):
@@ -75,36 +68,6 @@ def assert_forward_agrees(net, network, X, targets):
     rows = np.arange(len(X))
     chosen, best = expected.logits[rows, predictions], expected.logits.max(axis=1)
     assert (best - chosen <= 2 * bound.pre_activations[-1].max(axis=1)).all()
-
-
-def assert_gradients_agree(net, network, X, targets, *, threads=None, **how):
-    """Read off all gradients from one step of plain SGD, and hold them and the loss against the oracle.
-
-    The learning rate is 2^12: it scales a gradient without rounding it, and little of it is lost when the
-    core subtracts it from a weight around 1: w - rate g is rounded, by u |w - rate g|.
-    how: weights and label_smoothing.
-    """
-    rate = 2.0**12
-    before = [p.astype(np.float64) for p in net.parameters]
-    expected, bound = net.gradients(X, targets, **how), bounds(net, X, targets, **how)
-
-    result = run_batches(sgd_trainer(network), X, targets, [np.arange(len(X))], rate, threads=threads, **how)
-
-    assert result.stopped == ""
-    loss_bound = bound.mean_loss + UNIT_ROUNDOFF * expected.mean_loss
-    assert_within(result.losses, np.array([expected.mean_loss]), np.array([loss_bound]))
-    after = parameters_of(network, net.n_layers)
-    for old, new, gradient, error in zip(
-        before,
-        after,
-        [*expected.weights, *expected.biases],
-        [*bound.weights, *bound.biases],
-        strict=True,
-    ):
-        moved = old - new.astype(np.float64)
-        # Rounded are rate * g and its difference from the weight.
-        rounding = UNIT_ROUNDOFF * (np.abs(new) + rate * (np.abs(gradient) + error))
-        assert_within(moved, rate * gradient, rate * error + rounding)
 
 
 @every_instruction_set

@@ -43,7 +43,9 @@ struct CheckedBatches {
         if (offsets.front() != 0 || static_cast<std::size_t>(offsets.back()) != order.size())
             throw py::value_error("offsets must run from 0 to the length of order");
     }
-    Batches view() const { return {order.data(), offsets.data(), learning_rates.data(), learning_rates.size()}; }
+    Batches view(const EpochPlace& place) const {
+        return {order.data(), offsets.data(), learning_rates.data(), learning_rates.size(), place};
+    }
 
     std::vector<std::int64_t> order, offsets;
     std::vector<double> learning_rates;
@@ -52,6 +54,15 @@ struct CheckedBatches {
 void set_optimizer(BoundTrainer& bound, const OptimizerSettings& settings) {
     const ReleasedGil released;
     bound.trainer.set_optimizer(settings);
+}
+
+void set_dropout(BoundTrainer& bound, std::uint64_t seed, const std::vector<double>& rates) {
+    if (rates.size() != bound.network->layers().size())
+        throw py::value_error("a rate for the input and each hidden layer");
+    for (const double rate : rates)
+        if (!(rate >= 0.0 && rate < 1.0)) throw py::value_error("rates of dropout must be in [0, 1)");
+    const ReleasedGil released;
+    bound.trainer.set_dropout(Dropout(seed, rates));
 }
 
 AugmentedEpoch augmented_epoch(const Inputs& inputs, const Augmentation* augmentation, std::uint32_t epoch,
@@ -68,7 +79,8 @@ AugmentedEpoch augmented_epoch(const Inputs& inputs, const Augmentation* augment
 RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets, const py::array& order,
               const py::array& offsets, const py::array& learning_rates, py::ssize_t threads, bool threads_are_required,
               const std::optional<py::array>& sample_weights, float label_smoothing, const Augmentation* augmentation,
-              std::uint32_t epoch, const std::optional<py::array>& ids) {
+              std::uint32_t epoch, const std::optional<py::array>& ids, std::uint64_t first_sample,
+              std::uint64_t samples_per_epoch) {
     Inputs inputs = inputs_of(X, bound.network->n_features());
     const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss(),
                                  sample_weights, label_smoothing);
@@ -76,7 +88,8 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
     const std::size_t limit = thread_limit(threads);
     inputs.augmented = augmented_epoch(inputs, augmentation, epoch, ids);
     const ReleasedGil released;
-    return bound.trainer.run(inputs, checked.view, batches.view(), limit, threads_are_required);
+    return bound.trainer.run(inputs, checked.view, batches.view({epoch, first_sample, samples_per_epoch}), limit,
+                             threads_are_required);
 }
 
 // The arenas of a state by name, as far as its optimiser has them. State: Trainer::State, const or not.
@@ -212,9 +225,12 @@ void bind_trainer(py::module_& m) {
                 bound.trainer.restart_average();
             },
             "Take the network's weights for the live ones, and average anew.")
+        .def("set_dropout", &set_dropout, "seed"_a, "rates"_a,
+             "Drop inputs and hidden units from now on: a rate in [0, 1) for the input and each hidden layer.")
         .def("run", &run, "X"_a, "targets"_a, "order"_a, "offsets"_a, "learning_rates"_a, "threads"_a,
              "threads_are_required"_a, "sample_weights"_a = py::none(), "label_smoothing"_a = 0.0f,
-             "augmentation"_a = nullptr, "epoch"_a = 0, "ids"_a = py::none(), "Train one step per batch.")
+             "augmentation"_a = nullptr, "epoch"_a = 0, "ids"_a = py::none(), "first_sample"_a = 0,
+             "samples_per_epoch"_a = 0, "Train one step per batch.")
         .def("snapshot",
              [](const BoundTrainer& bound) {
                  const ReleasedGil released;

@@ -55,6 +55,21 @@ Inputs augmented(const KernelTable& kernels, const Inputs& inputs, const std::in
     return {images, nullptr, rows.size(), n_pixels};
 }
 
+// Floats that rows take whose dropped elements are 0; stores need room for a line more.
+std::size_t dropping_size(std::size_t n_features) { return (n_panels(kRowsAtATime * n_features) + 1) * kPanel; }
+
+// These rows with 0 for what is dropped, one after the other: at most kRowsAtATime.
+Inputs without_dropped(const KernelTable& kernels, const Inputs& from, const std::int64_t* index, std::size_t n_rows,
+                       const DropoutMask& mask, float* scratch) {
+    if (from.values != nullptr) {
+        kernels.drop_float(mask, from.values, index, n_rows, from.n_features, scratch);
+        return {nullptr, scratch, n_rows, from.n_features};
+    }
+    auto* const pixels = reinterpret_cast<std::uint8_t*>(scratch);
+    kernels.drop_uint8(mask, from.pixels, index, n_rows, from.n_features, pixels);
+    return {pixels, nullptr, n_rows, from.n_features};
+}
+
 }  // namespace
 
 InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_t most_parts, bool with_gradient)
@@ -84,15 +99,19 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
     group_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_groups_);
 }
 
-std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmentation* augmentation) {
-    const std::size_t packing = packing_size(network.words(), network.n_features());
-    if (augmentation == nullptr) return packing;
-    return packing + augmentation->scratch_size() + kRowsAtATime * augmentation->n_pixels() / sizeof(float);
+std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops) {
+    std::size_t size = packing_size(network.words(), network.n_features());
+    if (drops) size += dropping_size(network.n_features());
+    if (augmentation != nullptr)
+        size += augmentation->scratch_size() + kRowsAtATime * augmentation->n_pixels() / sizeof(float);
+    return size;
 }
 
-bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch) {
+bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
+                      const DropoutMask* dropped) {
+    const double kept = dropped == nullptr ? 1.0 : 1.0 - dropped->threshold / 0x1p16;
     parts_[part].rows = rows;
-    parts_[part].listed = is_sparse(inputs, samples, rows);
+    parts_[part].listed = is_sparse(inputs, samples, rows, kept);
     if (parts_[part].listed) start_lists(part);
     bool finite = true;
     for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
@@ -100,8 +119,16 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
         prefetch(inputs, samples, {some.end, std::min(some.end + kRowsAtATime, rows.end)});
         Inputs from = inputs.from(samples == nullptr ? row : 0);
         const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
+        float* free = scratch + packing_size(words_, n_features_);
+        if (dropped != nullptr) free += dropping_size(n_features_);
         if (inputs.augmented.augmentation != nullptr) {
-            from = augmented(kernels_, inputs, samples, some, scratch + packing_size(words_, n_features_));
+            from = augmented(kernels_, inputs, samples, some, free);
+            index = nullptr;
+        }
+        if (dropped != nullptr) {
+            DropoutMask mask = *dropped;
+            mask.first_row += row - rows.begin;
+            from = without_dropped(kernels_, from, index, some.size(), mask, free - dropping_size(n_features_));
             index = nullptr;
         }
         finite &= parts_[part].listed ? list_rows(from, index, part, some, scratch) : pack_densely(from, index, some);
@@ -109,7 +136,7 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     return finite;
 }
 
-bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const {
+bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const {
     // Places are 16 times a row, and a part's words are counted, in 32 bits.
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
     const std::size_t count = std::min(rows.size(), kRowsLookedAt);
@@ -121,7 +148,8 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
                         ? kernels_.count_nonzeros_uint8(inputs.pixels + sample * n_features_, n_features_)
                         : kernels_.count_nonzeros_float(inputs.values + sample * n_features_, n_features_);
     }
-    return static_cast<double>(nonzeros) < kSparse * static_cast<double>(count) * static_cast<double>(n_features_);
+    return kept * static_cast<double>(nonzeros) <
+           kSparse * static_cast<double>(count) * static_cast<double>(n_features_);
 }
 
 bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, Range rows) {

@@ -20,10 +20,12 @@ class InputBatch {
     InputBatch(const Network& network, std::size_t most_rows, std::size_t most_parts, bool with_gradient);
 
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
-    // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so.
-    // Returns whether all input was finite. scratch holds pack_scratch_size floats.
-    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch);
-    static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation);
+    // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so,
+    // and what the mask of the part drops, if there is one, is 0. Returns whether all input was finite. scratch holds
+    // pack_scratch_size floats.
+    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
+              const DropoutMask* dropped = nullptr);
+    static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
 
     // z[rows of the part, panels] = input times weights, but for the scale of Inputs.
     void multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const;
@@ -38,7 +40,7 @@ class InputBatch {
         ListedRows lists{};  // of the first block of depth; see block_of
     };
 
-    bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows) const;
+    bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const;
     // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
     bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
     void start_lists(std::size_t part);

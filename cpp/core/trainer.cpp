@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "floating_point.h"
 #include "gemm.h"
@@ -82,6 +83,13 @@ Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels
     return {std::min(most_row_parts(rows), (team + panel_parts - 1) / panel_parts), panel_parts};
 }
 
+// Whether an activation's slope needs more than the output that the next layer sees: gelu's is a function of z, and
+// where units are dropped, those of tanh and sigmoid need what there was before.
+bool slope_needs_more(Activation activation, bool drops) {
+    if (activation == Activation::kTanh || activation == Activation::kSigmoid) return drops;
+    return activation == Activation::kGelu;
+}
+
 }  // namespace
 
 // A matrix of the batch as it enters products: the floats themselves, or these as pairs beside them.
@@ -156,7 +164,8 @@ std::vector<Phase> phases_of(const std::vector<Layer>& layers) {
 // The buffers of one batch, and of each thread.
 class Workspace {
  public:
-    Workspace(const Network& network, const Augmentation* augmentation, std::size_t batch_size, std::size_t threads)
+    Workspace(const Network& network, const Augmentation* augmentation, const Dropout& dropout, std::size_t batch_size,
+              std::size_t threads)
         : batch_size(batch_size),
           n_threads(threads),
           input(network, batch_size, most_row_parts(batch_size), true),
@@ -166,12 +175,14 @@ class Workspace {
             const bool hidden = &layer != &network.layers().back();
             outputs.emplace_back(network.words(), batch_size, layer.panels());
             deltas.emplace_back(network.words(), hidden ? batch_size : 0, layer.panels());
-            saved.emplace_back(layer.activation == Activation::kGelu ? layer.panels() * outputs.back().stride : 0);
+            const bool drops = dropout.drops(outputs.size());
+            kept.emplace_back(drops ? batch_size : 0, layer.panels());
+            saved.emplace_back(slope_needs_more(layer.activation, drops) ? layer.panels() * outputs.back().stride : 0);
             statistics.emplace_back(layer.batch_norm ? layer.panels() : 0, outputs.back().stride);
         }
         const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
         scratch_size = std::max({transposed_scratch_size(network.kernels()), gradient_tile,
-                                 InputBatch::pack_scratch_size(network, augmentation)});
+                                 InputBatch::pack_scratch_size(network, augmentation, dropout.drops(0))});
         for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(scratch_size);
     }
 
@@ -179,8 +190,9 @@ class Workspace {
     InputBatch input;
     std::vector<Operand> outputs;             // of each layer: the activation; of the last one logits, then their delta
     std::vector<Operand> deltas;              // of each hidden layer: d loss / d z
-    std::vector<AlignedBuffer> saved;         // z of layers whose activation's slope is a function of z
+    std::vector<AlignedBuffer> saved;         // of some layers: what the slope of the activation is a function of
     std::vector<BatchStatistics> statistics;  // of each layer; empty ones where nothing is normalized
+    std::vector<KeptUnits> kept;              // of layers with dropout
     std::vector<float> losses;                // of each sample
     std::vector<Phase> phases;
     std::vector<AlignedBuffer> scratch;  // of each thread
@@ -203,10 +215,12 @@ void for_each_panel(const Network& network, Team& team, std::size_t rank, const 
 // One batch, seen by one thread of the team. The methods are the phases of a step; every thread calls each of them.
 class Step {
  public:
-    Step(Network& network, Workspace& workspace, Team& team, std::size_t rank, const Inputs& inputs,
-         const Targets& targets, const std::int64_t* samples, std::size_t n_samples)
+    Step(Network& network, const Dropout& dropout, Workspace& workspace, Team& team, std::size_t rank,
+         const Inputs& inputs, const Targets& targets, const std::int64_t* samples, std::size_t n_samples,
+         const EpochPlace& place)
         : network_(network),
           kernels_(network.kernels()),
+          dropout_(dropout),
           workspace_(workspace),
           team_(team),
           rank_(rank),
@@ -214,6 +228,7 @@ class Step {
           targets_(targets),
           samples_(samples),
           rows_(n_samples),
+          place_(place),
           total_weight_(total_weight(targets, samples, n_samples)) {}
 
     // Packs the batch and computes activations, losses and the deltas of all layers. Sets the flags to false where
@@ -289,7 +304,7 @@ class Step {
     Operand& output(std::size_t l) const { return workspace_.outputs[l]; }
     // d loss / d z of layer l; the last layer's takes the place of its logits.
     Operand& delta(std::size_t l) const { return l + 1 == n_layers() ? workspace_.outputs[l] : workspace_.deltas[l]; }
-    float input_scale(std::size_t l) const { return l == 0 ? inputs_.scale() : 1.0f; }
+    float input_scale(std::size_t l) const { return l == 0 ? inputs_.scale() * dropout_.scale(0) : 1.0f; }
     Range rows_of_weights(std::size_t l, Range in) const {
         return {in.begin * kPanel, std::min(in.end * kPanel, layer(l).n_inputs)};
     }
@@ -348,7 +363,10 @@ class Step {
     float* scratch() const { return workspace_.scratch[rank_].data(); }
 
     void pack(std::size_t part, std::atomic<bool>& finite) {
-        if (!workspace_.input.pack(inputs_, samples_, part, rows_of(part), scratch()))
+        const Range rows = rows_of(part);
+        DropoutMask mask{};
+        if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
+        if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr))
             finite.store(false, std::memory_order_relaxed);
     }
 
@@ -377,15 +395,38 @@ class Step {
     // scales: of each unit, or null; see BiasActivation.
     void activate(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
         const Panels z = output(l).matrix();
-        const bool last = l + 1 == n_layers();
-        AlignedBuffer& saved = workspace_.saved[l];
-        kernels_.bias_activation(
-            {z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
-             network_.parameters().data() + layer(l).biases + panels.begin * kPanel, scale, layer(l).activation,
-             last ? Rounding::kNone : network_.rounding(),
-             saved.size() == 0 ? nullptr : Panels{saved.data(), z.stride}.at(rows.begin, panels.begin),
-             scales == nullptr ? nullptr : scales + panels.begin * kPanel});
+        const bool last = l + 1 == n_layers(), drops = dropout_.drops(l + 1);
+        AlignedBuffer& buffer = workspace_.saved[l];
+        float* const saved =
+            buffer.size() == 0 ? nullptr : Panels{buffer.data(), z.stride}.at(rows.begin, panels.begin);
+        const bool saves_z = layer(l).activation == Activation::kGelu;
+        kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
+                                  network_.parameters().data() + layer(l).biases + panels.begin * kPanel, scale,
+                                  layer(l).activation, last || drops ? Rounding::kNone : network_.rounding(),
+                                  saves_z ? saved : nullptr,
+                                  scales == nullptr ? nullptr : scales + panels.begin * kPanel});
+        if (drops) {
+            DroppedUnits args = dropped_units(l, z, rows, panels);
+            args.saved = saves_z ? nullptr : saved;
+            kernels_.drop_units(args);
+        }
         if (!last) output(l).refresh(kernels_, rows, panels);
+    }
+
+    // Of a matrix like layer l's output.
+    DroppedUnits dropped_units(std::size_t l, Panels matrix, Range rows, Range panels) const {
+        KeptUnits& kept = workspace_.kept[l];
+        return {.mask = dropout_.mask(l + 1, place_, rows.begin),
+                .matrix = matrix.at(rows.begin, panels.begin),
+                .panel_stride = matrix.stride,
+                .rows = rows.size(),
+                .first_panel = panels.begin,
+                .panels = panels.size(),
+                .scale = dropout_.scale(l + 1),
+                .kept = kept.at(rows.begin, panels.begin),
+                .kept_stride = kept.stride(),
+                .rounding = network_.rounding(),
+                .saved = nullptr};
     }
 
     void loss(std::size_t part, std::atomic<bool>& finite) {
@@ -406,6 +447,7 @@ class Step {
         multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
                                network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
                                panels, scratch());
+        if (dropout_.drops(l)) kernels_.drop_deltas(dropped_units(l - 1, d_output, rows, panels));
         AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : output(l - 1).floats;
         const bool normalized = layer(l - 1).batch_norm;
         kernels_.activation_backward({d_output.at(rows.begin, panels.begin),
@@ -483,6 +525,7 @@ class Step {
 
     Network& network_;
     const KernelTable& kernels_;
+    const Dropout& dropout_;
     Workspace& workspace_;
     Team& team_;
     std::size_t rank_;
@@ -490,6 +533,7 @@ class Step {
     const Targets& targets_;
     const std::int64_t* samples_;
     std::size_t rows_;
+    EpochPlace place_;
     double total_weight_;  // of the samples
 };
 
@@ -529,10 +573,16 @@ void Trainer::restart_average() {
     count_.average_power = 1.0;
 }
 
+void Trainer::set_dropout(Dropout dropout) {
+    const auto lock = network_.lock_for_writing();
+    dropout_ = std::move(dropout);
+    workspace_.reset();
+}
+
 void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads) {
     if (workspace_ == nullptr || workspace_->batch_size < batch_size || workspace_->n_threads < threads ||
-        workspace_->scratch_size < InputBatch::pack_scratch_size(network_, augmentation))
-        workspace_ = std::make_unique<Workspace>(network_, augmentation, batch_size, threads);
+        workspace_->scratch_size < InputBatch::pack_scratch_size(network_, augmentation, dropout_.drops(0)))
+        workspace_ = std::make_unique<Workspace>(network_, augmentation, dropout_, batch_size, threads);
 }
 
 RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
@@ -562,7 +612,8 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         for (std::size_t s = 0; s < batches.n_steps && parameters_finite; ++s) {
             const auto begin = static_cast<std::size_t>(batches.offsets[s]);
             const auto end = static_cast<std::size_t>(batches.offsets[s + 1]);
-            Step step(network_, *workspace_, team, rank, inputs, targets, batches.order + begin, end - begin);
+            Step step(network_, dropout_, *workspace_, team, rank, inputs, targets, batches.order + begin, end - begin,
+                      batches.place.after(begin));
             step.forward_and_backward(input_finite, loss_finite);
             if (!input_finite || !loss_finite) break;
             if (rank == 0) result.losses[s] = step.mean_loss();

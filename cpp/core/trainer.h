@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data.h"
+#include "dropout.h"
 #include "network.h"
 #include "optimizer.h"
 
@@ -19,6 +20,7 @@ struct Batches {
     const std::int64_t* offsets;
     const double* learning_rates;
     std::size_t n_steps;
+    EpochPlace place{};  // of the first sample
 };
 
 struct RunResult {
@@ -50,6 +52,9 @@ class Trainer {
     // average starts anew.
     void restart_average();
 
+    // From the next run on.
+    void set_dropout(Dropout dropout);
+
     // Indices and targets must have been checked. If threads_are_required, a team of `threads` is asked for, else at
     // most that many, as the work is worth. Stops before the update of a step whose input, loss or parameters are not
     // finite.
@@ -76,6 +81,7 @@ class Trainer {
 
     Network& network_;
     OptimizerSettings settings_;
+    Dropout dropout_;
     StepCount count_;
     AlignedBuffer first_moment_;   // in the layout of the network's parameters
     AlignedBuffer second_moment_;  // empty for SGD

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "simd.h"
+#include "philox.inl"
 
 namespace fastmlp {
 namespace {
@@ -12,59 +12,20 @@ namespace {
 // Rows of both fields that are smoothed together, so that each line loaded serves several accumulators. Even.
 constexpr int kFieldRows = kVecs == 1 ? 4 : 2;
 
-FASTMLP_INLINE IntVec splat_word(std::uint32_t word) { return splat_bits(static_cast<std::int32_t>(word)); }
-
-FASTMLP_INLINE Line load_words(const std::uint32_t (&words)[kPanel]) {
-    alignas(64) float same_bits[kPanel];
-    std::memcpy(same_bits, words, sizeof(same_bits));
-    return load_line(same_bits);
-}
-
 FASTMLP_INLINE std::uint32_t word_at(const float* p) {
     std::uint32_t word;
     std::memcpy(&word, p, sizeof(word));
     return word;
 }
 
-// Words of Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) at as many counters as a vector has even lanes. The odd
-// lanes hold what is left over from products.
-struct PhiloxWords {
-    IntVec word[kPhiloxWords];
-};
-
-FASTMLP_INLINE PhiloxWords philox(PhiloxWords counter, std::uint64_t key) {
-    const IntVec multiplier_0 = splat_word(0xD2511F53), multiplier_1 = splat_word(0xCD9E8D57);
-    auto key_0 = static_cast<std::uint32_t>(key), key_1 = static_cast<std::uint32_t>(key >> 32);
-    auto& c = counter.word;
-    for (int round = 0; round < 10; ++round) {
-        const IntVec product_0 = multiply_even_lanes(c[0], multiplier_0);
-        const IntVec product_1 = multiply_even_lanes(c[2], multiplier_1);
-        counter = {{even_lanes_from_odd(product_1) ^ c[1] ^ splat_word(key_0), product_1,
-                    even_lanes_from_odd(product_0) ^ c[3] ^ splat_word(key_1), product_0}};
-        key_0 += 0x9E3779B9;
-        key_1 += 0xBB67AE85;
-    }
-    return counter;
-}
-
-// word[j] = word j of Philox at the counters (first + t, stream, purpose) of lanes t.
-FASTMLP_INLINE void philox_lines(const RandomFields& args, std::uint64_t first, Line (&word)[kPhiloxWords]) {
+// Words of Philox4x32-10 at the counters first + t of lanes t.
+FASTMLP_INLINE void noise_words(const RandomFields& args, std::uint64_t first, Line (&word)[kPhiloxWords]) {
     std::uint32_t low[kPanel], high[kPanel];
     for (std::size_t t = 0; t < kPanel; ++t) {
         low[t] = static_cast<std::uint32_t>(first + t);
         high[t] = static_cast<std::uint32_t>((first + t) >> 32);
     }
-    const IntVec stream = splat_word(args.stream), purpose = splat_word(args.purpose);
-    const IntVec even_lanes = even_lanes_from_odd(splat_bits(-1));
-    const Line low_line = load_words(low), high_line = load_words(high);
-    for (int part = 0; part < kVecs; ++part) {
-        const IntVec c0 = bits(low_line.part[part]), c1 = bits(high_line.part[part]);
-        const PhiloxWords even = philox({{c0, c1, stream, purpose}}, args.seed);
-        const PhiloxWords odd =
-            philox({{even_lanes_from_odd(c0), even_lanes_from_odd(c1), stream, purpose}}, args.seed);
-        for (std::size_t j = 0; j < kPhiloxWords; ++j)
-            word[j].part[part] = from_bits((even.word[j] & even_lanes) | odd_lanes_from_even(odd.word[j]));
-    }
+    philox_lines(args.seed, args.purpose, args.stream, load_words(low), load_words(high), word);
 }
 
 // Planes of 32-bit words, each of two 16-bit integers; the pairs of noise are neighbours in a row, those of sums in a
@@ -80,7 +41,7 @@ FASTMLP_INLINE void fill_with_noise(const RandomFields& args, Fields noise) {
     const IntVec upper_bytes = splat_word(0xff00ff00), middle = splat_word(0x00800080);
     for (std::size_t first = 0; first < n_lines; first += kPhiloxWords) {
         Line word[kPhiloxWords];
-        philox_lines(args, args.first_counter + first / kPhiloxWords * kPanel, word);
+        noise_words(args, args.first_counter + first / kPhiloxWords * kPanel, word);
         for (std::size_t j = 0; j < kPhiloxWords; ++j) {
             if (first + j == n_lines) break;
             const std::size_t at = (first + j) * kPanel;

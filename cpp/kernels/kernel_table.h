@@ -240,6 +240,35 @@ struct RowLosses {
                                      // n_outputs for softmax, and 2 for sigmoid
 };
 
+// Which columns of a matrix a row keeps: dropout, Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).
+// Column j of row i is dropped if a random number of 16 bits is below the threshold: the lower (h = 0) or upper (h = 1)
+// half of word w of Philox4x32-10 with the key `seed` and the counter (16 (j / 128) + j % 16, first_row + i, stream,
+// purpose), the second of which is taken modulo 2^32; w and h are such that 2 w + h = j % 128 / 16.
+struct DropoutMask {
+    std::uint64_t seed;
+    std::uint32_t purpose;
+    std::uint32_t stream;
+    std::uint64_t first_row;
+    std::uint32_t threshold;  // below 2^16
+};
+
+// The columns whose random numbers come from the same 16 counters.
+inline constexpr std::size_t kMaskPanels = 8;
+
+struct DroppedUnits {
+    DropoutMask mask;
+    float* matrix;  // rows x panels, of which the first is number first_panel of the matrix that the mask is for
+    std::size_t panel_stride;
+    std::size_t rows;
+    std::size_t first_panel;
+    std::size_t panels;
+    float scale;          // what is kept is multiplied by this
+    std::uint16_t* kept;  // bit t of element (panel * kept_stride + row) is set if lane t is kept
+    std::size_t kept_stride;
+    Rounding rounding;  // of the results
+    float* saved;       // same shape and stride: receives the matrix as it was, or null
+};
+
 // An image plane: rows of n_panels(width) lines each, one after the other. Lanes beyond the width hold anything.
 [[gnu::always_inline]] constexpr std::size_t plane_size(std::size_t height, std::size_t width) {
     return height * n_panels(width) * kPanel;
@@ -358,6 +387,16 @@ struct KernelTable {
     // With statistics that are known: folded_scale * z + folded_shift is scale * normalized z + shift.
     void (*fold_batch_norm)(const float* shift, const float* scale, const float* mean, const float* variance,
                             std::size_t panels, float* folded_shift, float* folded_scale);
+    // Dropped units become 0. This writes `kept` ...
+    void (*drop_units)(const DroppedUnits& args);
+    // ... and this reads it, and neither rounds nor saves.
+    void (*drop_deltas)(const DroppedUnits& args);
+    // Row-major, unaligned rows of inputs, of which dropped ones become 0; out has room for 15 elements more. A number
+    // that is not finite becomes or stays one.
+    void (*drop_uint8)(const DropoutMask& mask, const std::uint8_t* data, const std::int64_t* index, std::size_t rows,
+                       std::size_t columns, std::uint8_t* out);
+    void (*drop_float)(const DropoutMask& mask, const float* data, const std::int64_t* index, std::size_t rows,
+                       std::size_t columns, float* out);
     // Loss of a row, with outputs z and targets t: -sum t log(softmax(z)).
     void (*softmax_cross_entropy)(const RowLosses& args);
     // -mean (t log(sigmoid(z)) + (1 - t) log(1 - sigmoid(z))), over the outputs.

@@ -4,6 +4,7 @@
 #include "activation.inl"
 #include "augment.inl"
 #include "batch_norm.inl"
+#include "dropout.inl"
 #include "kernel_table.h"
 #include "listed.inl"
 #include "lists.inl"
@@ -92,6 +93,10 @@ constexpr KernelTable make_table(const char* name) {
         .batch_normalize = batch_normalize,
         .batch_normalize_backward = batch_normalize_backward,
         .fold_batch_norm = fold_batch_norm,
+        .drop_units = drop_units,
+        .drop_deltas = drop_deltas,
+        .drop_uint8 = drop_uint8,
+        .drop_float = drop_float,
         .softmax_cross_entropy = softmax_cross_entropy,
         .sigmoid_cross_entropy = sigmoid_cross_entropy,
         .squared_error = squared_error,

@@ -198,6 +198,9 @@ class Trainer:
     def restart_average(self) -> None:
         """Take the network's parameters, which have been set, for the live ones, and average anew."""
 
+    def set_dropout(self, seed: int, rates: Sequence[float]) -> None:
+        """Drop inputs and hidden units from now on: a rate in [0, 1) for the input and each hidden layer."""
+
     def run(
         self,
         X: NDArray[np.uint8] | NDArray[np.float32],
@@ -212,6 +215,8 @@ class Trainer:
         augmentation: Augmentation | None = None,
         epoch: int = 0,
         ids: NDArray[np.int64] | None = None,
+        first_sample: int = 0,
+        samples_per_epoch: int = 0,
     ) -> RunResult:
         """Train one step per batch; step s uses order[offsets[s]:offsets[s + 1]] and learning_rates[s].
 
@@ -222,6 +227,8 @@ class Trainer:
         Stops before the update of a step whose loss or input is not finite.
         augmentation distorts the images on their way; X must be uint8. How depends on epoch and on a sample's
         number: its index in X, or the element of ids there.
+        Dropout depends on a sample's epoch and its place there: that of the first one is first_sample of
+        epoch, and an epoch has samples_per_epoch; 0 stands for one without end.
         """
 
     def snapshot(self) -> TrainerState: ...

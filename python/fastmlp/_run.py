@@ -97,13 +97,15 @@ class Record:
 class Steps:
     """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates.
 
-    net_epoch is the number of the first one's epoch in the net's life, from 0; random numbers depend on it.
+    net_epoch is the number of the first one's epoch in the net's life, from 0, and first_sample the place of
+    its first sample there; later samples may be of later epochs. Random numbers depend on both.
     """
 
     order: NDArray[np.int64]
     offsets: NDArray[np.int64]
     learning_rates: NDArray[np.float64]
     net_epoch: int
+    first_sample: int = 0
 
     def __len__(self) -> int:
         return len(self.learning_rates)
@@ -119,7 +121,10 @@ class Steps:
             return self
         offsets = self.offsets[first : last + 1]
         order = self.order[offsets[0] : offsets[-1]]
-        return Steps(order, offsets - offsets[0], self.learning_rates[first:last], self.net_epoch)
+        first_sample = self.first_sample + int(offsets[0])
+        return Steps(
+            order, offsets - offsets[0], self.learning_rates[first:last], self.net_epoch, first_sample
+        )
 
 
 @dataclass(eq=False)

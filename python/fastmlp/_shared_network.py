@@ -16,7 +16,7 @@ from fastmlp.optimizers import Optimizer
 
 CoreTargets = NDArray[np.int64] | NDArray[np.float32]
 # X, targets, order, offsets, learning_rates, threads, threads_are_required, sample_weights, label_smoothing,
-# augmentation, epoch, ids
+# augmentation, epoch, ids, first_sample, samples_per_epoch
 TrainerArguments = tuple[
     CoreSamples,
     CoreTargets,
@@ -30,6 +30,8 @@ TrainerArguments = tuple[
     _core.Augmentation | None,
     int,
     NDArray[np.int64] | None,
+    int,
+    int,
 ]
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 
@@ -83,6 +85,10 @@ class SharedNetwork:
         The name of what training makes small.
     batch_norm : sequence of bool
         For each hidden layer, whether it has batch normalisation.
+    dropout : sequence of float, default ()
+        Rates for the input and each hidden layer in training; none at all if empty.
+    seed : int, default 0
+        What dropout is drawn from.
     """
 
     def __init__(
@@ -93,11 +99,14 @@ class SharedNetwork:
         mixed_bfloat16: bool,
         loss: str,
         batch_norm: Sequence[bool],
+        dropout: Sequence[float] = (),
+        seed: int = 0,
     ) -> None:
         self.layer_sizes = tuple(layer_sizes)
         self.n_parameters = _validation.n_parameters(layer_sizes, batch_norm)
         self._settings = (self.layer_sizes, tuple(activations), mixed_bfloat16, loss, tuple(batch_norm))
         self._layers = range(len(layer_sizes) - 1)
+        self._dropout = (seed, dropout) if any(dropout) else None
         self.network = _new_network(*self._settings)
         self.version = 0  # goes up before and after every change of the parameters
         self._trainer: _core.Trainer | None = None
@@ -231,6 +240,8 @@ class SharedNetwork:
     def _ready_trainer(self) -> _core.Trainer:
         if self._trainer is None:
             self._trainer = _core.Trainer(self.network)
+            if self._dropout is not None:
+                self._trainer.set_dropout(*self._dropout)
         return self._trainer
 
 

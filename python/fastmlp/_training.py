@@ -163,7 +163,8 @@ class Training:
             how = steps.offsets, steps.learning_rates, *team, weights, self._label_smoothing
             ids = None if order is steps.order else steps.order
             distortion = self._augmentation, steps.net_epoch, ids
-            self._network.train((X, targets, order, *how, *distortion), self._results)
+            place = steps.first_sample, len(self._samples)
+            self._network.train((X, targets, order, *how, *distortion, *place), self._results)
         finally:
             self.collect()
             self._version = self._network.version

@@ -214,6 +214,19 @@ def activations(activation: object, n_hidden: int) -> tuple[str, ...]:
     return names
 
 
+def dropout_rates(rates: object, n_hidden: int) -> tuple[float, ...]:
+    """Return rates of dropout for the input and each hidden layer; one number is for the latter alone."""
+    if isinstance(rates, str) or not isinstance(rates, Iterable):
+        return (0.0, *(fraction(rates, "dropout"),) * n_hidden)
+    each = tuple(fraction(rate, f"dropout[{index}]") for index, rate in enumerate(rates))
+    if len(each) != n_hidden + 1:
+        raise ValueError(
+            f"dropout has {len(each)} rates, but this net takes {n_hidden + 1}: one for the input and one "
+            "for each hidden layer; or give one number for all hidden layers."
+        )
+    return each
+
+
 def seed(value: object) -> int:
     """Return a seed of 64 bits."""
     return whole_number(value, "seed", minimum=0, maximum=2**64 - 1)

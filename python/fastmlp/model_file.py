@@ -92,6 +92,8 @@ class StoredModel:
         What was made small; one of `fastmlp.losses`.
     batch_norm : tuple of bool
         For each hidden layer, whether it has batch normalisation.
+    dropout : tuple of float
+        Rates for the input and each hidden layer.
     seed : int
         In [0, 2**64).
     n_epochs : int
@@ -117,6 +119,7 @@ class StoredModel:
     precision: str
     loss: str
     batch_norm: tuple[bool, ...]
+    dropout: tuple[float, ...]
     seed: int
     n_epochs: int
     image_shape: tuple[int, ...] | None
@@ -219,6 +222,7 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
         "precision": model.precision,
         "loss": model.loss,
         "batch_norm": model.batch_norm,
+        "dropout": model.dropout,
         "seed": model.seed,
         "n_epochs": model.n_epochs,
         "image_shape": model.image_shape,
@@ -365,6 +369,7 @@ def _decoded_settings(stored: dict[str, Any]) -> dict[str, Any]:
         "precision": _validation.one_of(_required(stored, "precision"), "precision", _validation.PRECISIONS),
         "loss": _validation.one_of(loss, "loss", _validation.LOSSES),
         "batch_norm": _validation.batch_norm(stored.get("batch_norm", False), len(sizes) - 2),
+        "dropout": _validation.dropout_rates(stored.get("dropout", 0.0), len(sizes) - 2),
         "seed": _validation.seed(_required(stored, "seed")),
         "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, MAX_EPOCHS),
         "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),

@@ -64,10 +64,15 @@ class Net:
         training each unit's sums are shifted and scaled to mean 0 and variance 1 (plus 1e-5) over the batch,
         and then by what is learned; in prediction by running statistics, of which each batch makes a tenth
         (its variance with n - 1). `fold_batch_norm` makes a net without it that predicts the same.
+    dropout : float or sequence of float, default 0.0
+        Which part of the units, in [0, 1), is left out in training, drawn anew for each sample of each step:
+        a number for all hidden layers, or one for the input and one for each hidden layer, such as
+        ``[0.2, 0.5]`` for one hidden layer. What is kept is divided by the probability of keeping it, so
+        that predictions need no dropout. Rates are rounded to multiples of 2**-16.
     seed : int, optional
-        In [0, 2**64). It decides the initial weights and the order of samples. With precision float32 the
-        same seed, data and settings give the same weights, bit for bit, for any number of threads. By default
-        it is drawn from the operating system, and can be read from the attribute `seed`.
+        In [0, 2**64). It decides the initial weights, the order of samples and dropout. With precision
+        float32 the same seed, data and settings give the same weights, bit for bit, for any number of
+        threads. By default it is drawn from the operating system, and can be read from the attribute `seed`.
 
     Attributes
     ----------
@@ -79,6 +84,8 @@ class Net:
     loss : str
     batch_norm : tuple of bool
         One for each hidden layer.
+    dropout : tuple of float
+        For the input and for each hidden layer.
     seed : int
     history : History
         Of the fit under way, or else the last one; empty before the first.
@@ -104,6 +111,12 @@ class Net:
 
     A Net can be pickled and copied (`copy.deepcopy`): like a saved one, the copy has the weights, settings
     and history, but not the optimiser's moments.
+
+    References
+    ----------
+    N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov: Dropout: A Simple Way to Prevent
+    Neural Networks from Overfitting, JMLR 15, 2014; but scaled in training ("inverted", its section 10), not
+    in prediction.
 
     Examples
     --------
@@ -139,6 +152,7 @@ class Net:
         precision: str = "float32",
         loss: str = "softmax_cross_entropy",
         batch_norm: bool | Sequence[bool] = False,
+        dropout: float | Sequence[float] = 0.0,
         seed: int | None = None,
     ) -> None:
         sizes = _validation.layer_sizes(layer_sizes)
@@ -149,6 +163,7 @@ class Net:
             _validation.one_of(precision, "precision", _validation.PRECISIONS),
             loss_named(loss),
             _validation.batch_norm(batch_norm, len(sizes) - 2),
+            _validation.dropout_rates(dropout, len(sizes) - 2),
             draw_seed() if seed is None else _validation.seed(seed),
         )
         self._network.assign(initial_parameters(sizes, self.initializer, self.seed, self.batch_norm))
@@ -161,6 +176,7 @@ class Net:
         precision: str,
         loss: Loss,
         batch_norm: tuple[bool, ...],
+        dropout: tuple[float, ...],
         seed: int,
     ) -> None:
         """Set every attribute; the arguments have been checked, and all parameters are zero."""
@@ -170,6 +186,7 @@ class Net:
         self.precision = precision
         self.loss = loss.name
         self.batch_norm = batch_norm
+        self.dropout = dropout
         self.seed = seed
         self.history = History()
         self.n_epochs = 0
@@ -182,6 +199,8 @@ class Net:
             mixed_bfloat16=precision == "mixed_bfloat16",
             loss=loss.name,
             batch_norm=batch_norm,
+            dropout=dropout,
+            seed=seed,
         )
         self._last_run: _core.RunResult | None = None
         self._fitting = threading.Lock()
@@ -709,7 +728,7 @@ class Net:
         Returns
         -------
         Net
-            With the same layers, precision, loss, seed, image shape and class names.
+            With the same layers, precision, loss, dropout, seed, image shape and class names.
 
         References
         ----------
@@ -736,6 +755,7 @@ class Net:
             initializer=self.initializer,
             precision=self.precision,
             loss=self.loss,
+            dropout=self.dropout,
             seed=self.seed,
         )
         net.set_weights(weights, biases)
@@ -870,6 +890,7 @@ class Net:
             self.precision,
             self.loss,
             self.batch_norm,
+            self.dropout,
             self.seed,
             self.n_epochs,
             self._image_shape,
@@ -885,7 +906,7 @@ class Net:
     def _from_stored(cls, stored: model_file.StoredModel, name: str) -> Net:
         net = cls.__new__(cls)
         settings = stored.layer_sizes, stored.activations, stored.initializer, stored.precision
-        net._set_up(*settings, loss_named(stored.loss), stored.batch_norm, stored.seed)
+        net._set_up(*settings, loss_named(stored.loss), stored.batch_norm, stored.dropout, stored.seed)
         net._network.assign((stored.weights, stored.biases))
         net.history = stored.history
         net.n_epochs = stored.n_epochs

@@ -1,0 +1,56 @@
+// Counter-based random words, a vector of them at a time.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "simd.h"
+
+namespace fastmlp {
+namespace {
+
+FASTMLP_INLINE IntVec splat_word(std::uint32_t word) { return splat_bits(static_cast<std::int32_t>(word)); }
+
+FASTMLP_INLINE Line load_words(const std::uint32_t (&words)[kPanel]) {
+    alignas(64) float same_bits[kPanel];
+    std::memcpy(same_bits, words, sizeof(same_bits));
+    return load_line(same_bits);
+}
+
+// Words of Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) at as many counters as a vector has even lanes. The odd
+// lanes hold what is left over from products.
+struct PhiloxWords {
+    IntVec word[kPhiloxWords];
+};
+
+FASTMLP_INLINE PhiloxWords philox(PhiloxWords counter, std::uint64_t key) {
+    const IntVec multiplier_0 = splat_word(0xD2511F53), multiplier_1 = splat_word(0xCD9E8D57);
+    auto key_0 = static_cast<std::uint32_t>(key), key_1 = static_cast<std::uint32_t>(key >> 32);
+    auto& c = counter.word;
+    for (int round = 0; round < 10; ++round) {
+        const IntVec product_0 = multiply_even_lanes(c[0], multiplier_0);
+        const IntVec product_1 = multiply_even_lanes(c[2], multiplier_1);
+        counter = {{even_lanes_from_odd(product_1) ^ c[1] ^ splat_word(key_0), product_1,
+                    even_lanes_from_odd(product_0) ^ c[3] ^ splat_word(key_1), product_0}};
+        key_0 += 0x9E3779B9;
+        key_1 += 0xBB67AE85;
+    }
+    return counter;
+}
+
+// word[j] = word j of Philox at the counters (low, high, stream, purpose), lane by lane.
+FASTMLP_INLINE void philox_lines(std::uint64_t key, std::uint32_t purpose, std::uint32_t stream, const Line& low,
+                                 const Line& high, Line (&word)[kPhiloxWords]) {
+    const IntVec c2 = splat_word(stream), c3 = splat_word(purpose);
+    const IntVec even_lanes = even_lanes_from_odd(splat_bits(-1));
+    for (int part = 0; part < kVecs; ++part) {
+        const IntVec c0 = bits(low.part[part]), c1 = bits(high.part[part]);
+        const PhiloxWords even = philox({{c0, c1, c2, c3}}, key);
+        const PhiloxWords odd = philox({{even_lanes_from_odd(c0), even_lanes_from_odd(c1), c2, c3}}, key);
+        for (std::size_t j = 0; j < kPhiloxWords; ++j)
+            word[j].part[part] = from_bits((even.word[j] & even_lanes) | odd_lanes_from_even(odd.word[j]));
+    }
+}
+
+}  // namespace
+}  // namespace fastmlp
