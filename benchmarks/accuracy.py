@@ -1,9 +1,9 @@
 """How well nets of known results do on MNIST: each test error beside the one that was published.
 
-Settings are chosen on the validation images: ``--validation`` trains on 55,000 images, tells the error on the
-other 5,000, and does not look at the test images. They stand below, and were committed before the final runs. A
-final run trains on all 60,000 and looks at the 10,000 test images once; its result is kept, whatever it is, and a
-seed that has one is not run again.
+Settings are chosen on the validation images: ``--validation`` trains on 55,000 images, tells the error on
+the other 5,000, and does not look at the test images. They stand below, and were committed before the final
+runs. A final run trains on all 60,000 and looks at the 10,000 test images once; its result is kept,
+whatever it is, and a seed that has one is not run again.
 """
 
 from __future__ import annotations
