@@ -142,7 +142,7 @@ class Adam(Optimizer):
         them.
     clip_norm, max_norm, ema_decay : float, optional
         Clipping of the gradient, a limit for the weights of each unit, averaging of the weights: see
-        `Optimizer`.
+        `fastmlp.optimizers.Optimizer`.
 
     Raises
     ------
@@ -205,7 +205,7 @@ class AdamW(Optimizer):
         they are.
     clip_norm, max_norm, ema_decay : float, optional
         Clipping of the gradient, a limit for the weights of each unit, averaging of the weights: see
-        `Optimizer`.
+        `fastmlp.optimizers.Optimizer`.
 
     Raises
     ------
@@ -284,7 +284,7 @@ class SGD(Optimizer):
         it).
     clip_norm, max_norm, ema_decay : float, optional
         Clipping of the gradient, a limit for the weights of each unit, averaging of the weights: see
-        `Optimizer`.
+        `fastmlp.optimizers.Optimizer`.
 
     Raises
     ------
