@@ -568,7 +568,7 @@ void Trainer::set_optimizer(const OptimizerSettings& settings) {
 void Trainer::restart_average() {
     const auto lock = network_.lock_for_writing();
     if (!settings_.averages()) return;
-    aside_ = network_.copy_of_values();
+    network_.copy_values_to(aside_);
     count_.average_power = 1.0;
 }
 
