@@ -26,7 +26,7 @@ else:
     settings = {
         "epochs": 30,
         "batch_size": 64,
-        "optimizer": Adam(0.002),
+        "optimizer": Adam(0.002, clip_norm=1.0, max_norm=2.0, ema_decay=0.99),
         "schedule": schedules.Warmup(50, then=schedules.ReduceOnPlateau(patience=2, factor=0.5)),
     }
 if settings or net.can_resume:

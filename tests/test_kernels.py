@@ -737,3 +737,50 @@ def test_kernel_of_an_instruction_set_that_is_not_there_raises():
     for name in (*missing, "mmx"):
         with pytest.raises(RuntimeError, match=name):
             kernels.sum_rows(name, np.ones((1, 1), np.float32))
+
+
+@every_instruction_set
+def test_squares_of_columns_are_those_of_double_precision(instruction_set):
+    rng = np.random.default_rng(21)
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        a = (rng.normal(size=(rows, columns)) * 10.0 ** rng.integers(-30, 30, columns)).astype(np.float32)
+        expected = np.zeros(columns)
+        for row in a.astype(np.float64):
+            expected += row * row  # the product is exact, and sums are made in this order
+        np.testing.assert_array_equal(kernels.add_squares(instruction_set, a), expected)
+
+
+@every_instruction_set
+def test_scale_columns_rounds_every_product_once(instruction_set):
+    rng = np.random.default_rng(22)
+    for rows, columns in itertools.product(ROWS, COLUMNS[1:]):
+        a, factors = (rng.normal(size=(n, columns)).astype(np.float32) for n in (rows, 1))
+        np.testing.assert_array_equal(kernels.scale_columns(instruction_set, a, factors), a * factors)
+
+
+@every_instruction_set
+def test_average_agrees_with_the_oracle_and_is_the_value_itself_if_all_of_it_counts(instruction_set):
+    rng = np.random.default_rng(23)
+    for rows, columns in itertools.product(ROWS, COLUMNS):
+        average, value = rng.normal(size=(2, rows, columns)).astype(np.float32)
+        actual, finite = kernels.average(instruction_set, average, value, 0.125)
+        assert finite
+        # Rounded are the difference, its product with a power of two (not at all) and the sum.
+        difference = value.astype(np.float64) - average
+        expected = average + 0.125 * difference
+        error = UNIT_ROUNDOFF * (0.125 * np.abs(difference) + np.abs(expected)) * (1 + EPSILON)
+        assert np.all(np.abs(actual - expected) <= error)
+        whole, _ = kernels.average(instruction_set, average, value, 1.0)
+        np.testing.assert_array_equal(whole, value)
+        same, _ = kernels.average(instruction_set, value, value, 0.3)
+        np.testing.assert_array_equal(same, value)
+
+
+@every_instruction_set
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_average_finds_what_is_not_finite_wherever_it_is(bad, instruction_set):
+    for at in np.ndindex(3, 17):
+        value = np.ones((3, 17), np.float32)
+        value[at] = bad
+        for part in (0.5, 1.0):
+            assert not kernels.average(instruction_set, np.ones((3, 17), np.float32), value, part)[1]

@@ -18,8 +18,9 @@ from core_networks import (
     run_batches,
     sgd_trainer,
 )
+from error_bounds import EPSILON
 from fastmlp import Adam, Net
-from reference import ACTIVATIONS, ReferenceAdam, ReferenceSGD
+from reference import ACTIVATIONS, ReferenceAdam, ReferenceAround, ReferenceSGD
 from training_twin import train_beside_twin
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the core was not compared with it")
@@ -34,6 +35,40 @@ TORCH_ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "gelu": lambda z: torch.nn.functional.gelu(z, approximate="none"),
 }
+
+CLIP_NORM, EMA_DECAY = 0.4, 0.95
+
+
+class Clipping:
+    """PyTorch's optimiser after its clip_grad_norm_, which divides by the norm + 1e-6; that is undone."""
+
+    def __init__(self, parameters, optimizer):
+        self.parameters, self.optimizer = parameters, optimizer
+        self.zero_grad = optimizer.zero_grad
+
+    def step(self):
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, np.inf).item()  # clips nothing
+        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM * (1 + 1e-6 / norm))
+        self.optimizer.step()
+
+
+class Averaging:
+    """PyTorch's optimiser, and its AveragedModel with the weights of fastmlp."""
+
+    def __init__(self, parameters, optimizer):
+        self.live, self.optimizer = torch.nn.ParameterList(parameters), optimizer
+        self.zero_grad = optimizer.zero_grad
+
+        def averaged(average, parameter, n_averaged):
+            part = (1 - EMA_DECAY) / (1 - EMA_DECAY ** (int(n_averaged) + 1))
+            return average + part * (parameter - average)
+
+        self.averages = torch.optim.swa_utils.AveragedModel(self.live, avg_fn=averaged)
+
+    def step(self):
+        self.optimizer.step()
+        self.averages.update_parameters(self.live)
+
 
 # The oracle's optimiser, the core's, PyTorch's, and the learning rate.
 OPTIMIZERS = {
@@ -73,6 +108,18 @@ OPTIMIZERS = {
         lambda network: adam_trainer(network, weight_decay=0.1, decoupled=True),
         lambda p, rate: torch.optim.AdamW(p, rate, weight_decay=0.1),
         1e-3,
+    ),
+    "adamw_clipping": (
+        lambda: ReferenceAround(ReferenceAdam(weight_decay=0.1, decoupled=True), clip_norm=CLIP_NORM),
+        lambda network: adam_trainer(network, weight_decay=0.1, decoupled=True, clip_norm=CLIP_NORM),
+        lambda p, rate: Clipping(p, torch.optim.AdamW(p, rate, weight_decay=0.1)),
+        1e-3,
+    ),
+    "sgd_clipping": (
+        lambda: ReferenceAround(ReferenceSGD(momentum=0.9, weight_decay=0.01), clip_norm=CLIP_NORM),
+        lambda network: sgd_trainer(network, 0.9, weight_decay=0.01, clip_norm=CLIP_NORM),
+        lambda p, rate: Clipping(p, torch.optim.SGD(p, rate, momentum=0.9, weight_decay=0.01)),
+        0.02,
     ),
 }
 
@@ -190,6 +237,53 @@ def assert_training_agrees(optimizer, activation, loss, kind_of_targets, **how):
         for mine, double, single in zip(actual, double_parameters, single_parameters, strict=True):
             np.testing.assert_allclose(mine, double, rtol=0, atol=tolerance)
             np.testing.assert_allclose(mine, single, rtol=0, atol=2 * tolerance)
+    return oracle
+
+
+def test_clipping_in_the_comparison_clips_most_steps():
+    oracle = assert_training_agrees("sgd_clipping", "tanh", "softmax_cross_entropy", "labels")
+    assert N_STEPS / 2 < oracle.optimizer.n_clipped < N_STEPS
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_averages_of_100_steps_agree_with_pytorch(kind):
+    rng = np.random.default_rng(4)
+    make_reference, make_torch, rate = {
+        "adam": (ReferenceAdam, torch.optim.Adam, 1e-3),
+        "sgd": (ReferenceSGD, torch.optim.SGD, 0.1),
+    }[kind]
+    start = random_net(rng, LAYER_SIZES, ["tanh"] * 2)
+    X = random_inputs(rng, "float32", N_SAMPLES, LAYER_SIZES[0])
+    labels = random_targets(rng, "labels", N_SAMPLES, LAYER_SIZES[-1])
+    batches = [rng.permutation(N_SAMPLES)[:BATCH_SIZE] for _ in range(N_STEPS)]
+    made = []
+
+    def averaging(parameters):
+        made.append(Averaging(parameters, make_torch(parameters, rate)))
+        return made[-1]
+
+    train_torch(start, "tanh", X, labels, batches=batches, make_optimizer=averaging, dtype=torch.float64)
+    averages = [p.detach().numpy() for p in made[0].averages.module]
+    oracle = train_beside_twin(
+        start,
+        lambda: ReferenceAround(make_reference(), ema_decay=EMA_DECAY),
+        X,
+        labels,
+        batches=batches,
+        rate=rate,
+    )
+    for expected, actual in zip(averages, oracle.optimizer.averages, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=oracle.tolerance * 2.0**-29)
+    for instruction_set in INSTRUCTION_SETS:
+        network = network_like(start, instruction_set)
+        make_trainer = adam_trainer if kind == "adam" else sgd_trainer
+        run_batches(make_trainer(network, average_decay=EMA_DECAY), X, labels, batches, rate)
+        for mine, expected in zip(parameters_of(network, 3), averages, strict=True):
+            # A mean strays no further than what it is the mean of, but for the roundings of each of its
+            # steps: of a difference, a product and a sum, of numbers as large as the weights; those of some
+            # 1 / (1 - decay) steps add up.
+            roundings = 3 * EPSILON / (1 - EMA_DECAY) * np.abs(expected).max()
+            np.testing.assert_allclose(mine, expected, rtol=0, atol=oracle.tolerance + roundings)
 
 
 def test_gradient_of_probability_rows_agrees_with_pytorch():

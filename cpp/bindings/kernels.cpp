@@ -305,6 +305,36 @@ py::array_t<float> call_write_operand(const std::string& set, const py::array& v
     return operand_numbers(k.table, operand);
 }
 
+// Averages after a step towards a value, and whether they are finite; for a whole number of panels.
+std::pair<py::array_t<float>, bool> call_average(const std::string& set, const py::array& averages,
+                                                 const py::array& value, float part) {
+    const Kernels k(set);
+    PanelMatrix average(k.table, averages);
+    const PanelMatrix towards(k.table, value);
+    require(average.rows == towards.rows && average.columns == towards.columns, "shapes differ");
+    const bool finite = k.table.average(average.data(), towards.buffer.data(), part, average.buffer.size());
+    return {average.to_array(k.table), finite};
+}
+
+py::array_t<double> call_add_squares(const std::string& set, const py::array& a) {
+    const Kernels k(set);
+    const PanelMatrix matrix(k.table, a);
+    std::vector<double> sums(matrix.n_panels_of_columns() * kPanel);
+    for (std::size_t panel = 0; panel < matrix.n_panels_of_columns(); ++panel)
+        k.table.add_squares(matrix.panels().at(0, panel), matrix.rows, sums.data() + panel * kPanel);
+    return py::array_t<double>(static_cast<py::ssize_t>(matrix.columns), sums.data());
+}
+
+py::array_t<float> call_scale_columns(const std::string& set, const py::array& a, const py::array& factors) {
+    const Kernels k(set);
+    PanelMatrix matrix(k.table, a);
+    const PanelMatrix line(k.table, factors);
+    require(line.rows == 1 && line.columns == matrix.columns, "factors must be one row as wide as a");
+    for (std::size_t panel = 0; panel < matrix.n_panels_of_columns(); ++panel)
+        k.table.scale_columns(matrix.panels().at(0, panel), matrix.rows, line.panels().at(0, panel));
+    return matrix.to_array(k.table);
+}
+
 // The activation of scale * z + bias, and scale * z + bias itself.
 std::pair<py::array_t<float>, py::array_t<float>> call_bias_activation(const std::string& set,
                                                                        const std::string& activation,
@@ -475,6 +505,10 @@ void bind_kernels(py::module_& m) {
     kernels.def("count_nonzeros", &call_count_nonzeros, "instruction_set"_a, "a"_a, "Non-zeros of each row.");
     kernels.def("write_operand", &call_write_operand, "instruction_set"_a, "value"_a,
                 "value as products take it in mixed_bfloat16; in pairs, an odd last row is followed by zeros.");
+    kernels.def("average", &call_average, "instruction_set"_a, "averages"_a, "value"_a, "part"_a,
+                "averages + part * (value - averages), and whether all of it is finite.");
+    kernels.def("add_squares", &call_add_squares, "instruction_set"_a, "a"_a, "Sums of the columns' squares.");
+    kernels.def("scale_columns", &call_scale_columns, "instruction_set"_a, "a"_a, "factors"_a, "a * factors.");
     kernels.def("bias_activation", &call_bias_activation, "instruction_set"_a, "activation"_a, "z"_a, "bias"_a,
                 "scale"_a, "to_bfloat16"_a, "The activation f(scale * z + bias), and its argument.");
     kernels.def("activation_backward", &call_activation_backward, "instruction_set"_a, "activation"_a, "delta"_a,

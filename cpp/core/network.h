@@ -89,6 +89,10 @@ class Network {
         std::swap(operands_, values.operands);
     }
     Values copy_of_values() const { return {parameters_, operands_}; }
+    void copy_values_to(Values& values) const {
+        values.parameters.copy_from(parameters_);
+        values.operands.copy_from(operands_);
+    }
 
     // Whether all parameters are finite, as far as those who wrote them have said. A net that is not can't be trained.
     bool is_finite() const { return finite_; }

@@ -51,7 +51,9 @@ ParameterUpdate::ParameterUpdate(Network& network, const OptimizerSettings& sett
       settings_(settings),
       update_(make_update(settings, count, learning_rate)),
       arenas_(arenas),
-      average_part_(static_cast<float>((1.0 - settings.average_decay) / (1.0 - count.average_power))) {}
+      average_part_(settings.averages()
+                        ? static_cast<float>((1.0 - settings.average_decay) / (1.0 - count.average_power))
+                        : 0.0f) {}
 
 bool ParameterUpdate::update_weights(const Layer& layer, std::size_t first_row, std::size_t n_rows, std::size_t panel,
                                      const float* gradient, float scale) {

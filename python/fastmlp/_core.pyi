@@ -326,6 +326,22 @@ class kernels:
         """Value as products take it in mixed_bfloat16; in pairs, an odd last row is followed by zeros."""
 
     @staticmethod
+    def average(
+        instruction_set: str, averages: NDArray[np.float32], value: NDArray[np.float32], part: float
+    ) -> tuple[NDArray[np.float32], bool]:
+        """averages + part * (value - averages), of matrices, and whether all of it is finite."""
+
+    @staticmethod
+    def add_squares(instruction_set: str, a: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Sums of the columns' squares, in float64, in rising order of rows."""
+
+    @staticmethod
+    def scale_columns(
+        instruction_set: str, a: NDArray[np.float32], factors: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """a * factors, which are one row."""
+
+    @staticmethod
     def bias_activation(
         instruction_set: str,
         activation: str,

@@ -260,7 +260,9 @@ class Net:
         batch_size : int, default 128
             Samples for each update, at least 1. The last batch of an epoch holds what is left.
         optimizer : Adam, AdamW or SGD, default Adam()
-            How gradients change the weights.
+            How gradients change the weights. With its `ema_decay`, the net holds averages of the weights,
+            from the first step on: validation, callbacks and all that comes after the fit use these, while
+            training goes on from the live weights.
         schedule : Schedule, default schedules.Constant()
             How the optimiser's learning rate changes from step to step.
         validation_data : tuple of array_like, optional
@@ -694,7 +696,7 @@ class Net:
         return _read_only(self._copy_parameters()[1])
 
     def set_weights(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> None:
-        """Replace all weights and biases; the optimiser's moments stay.
+        """Replace all weights and biases; the optimiser's moments stay, and an average begins anew.
 
         Parameters
         ----------
@@ -831,7 +833,7 @@ class Net:
         training_state : bool, default False
             Whether to save the optimiser's moments, too, so that a further fit of the loaded net goes on as
             this one's would; and, of a fit that is under way or was interrupted, all that ``resume=True``
-            needs. The file is then three to six times as large.
+            needs. The file is then three to seven times as large.
 
         Raises
         ------

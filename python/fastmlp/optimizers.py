@@ -46,13 +46,13 @@ class Optimizer:
         bias, is at most this (to within the rounding of float32); longer ones are scaled back. From 2 to 4 is
         common, together with dropout and a large learning rate.
     ema_decay : float, optional
-        In (0, 1): average the parameters, each step's counting this much less than the next one's; 0.999
-        averages over some 1,000 steps. The averages are the net's weights: all that predicts, evaluates
-        (validation after each epoch included), reads or saves them uses the averages, during the fit and
-        after it. The live weights belong to the training, as moments do: a further fit, or one that is
-        resumed, goes on from them, and so does a fit without `ema_decay`, which gives up the average.
-        `Net.set_weights` sets both, and the average starts anew. The losses of training steps are those of
-        the live weights.
+        In (0, 1): average the parameters, biases included; those after a step count this many times as much
+        as those after the next one. 0.999 averages over some 1,000 steps. The averages are the net's weights:
+        all that predicts, evaluates (validation after each epoch included), reads or saves them uses the
+        averages, during the fit and after it. The live weights belong to the training, as moments do: a
+        further fit, or one that is resumed, goes on from them, and so does a fit without `ema_decay`, which
+        gives up the average. `Net.set_weights` sets both, and the average starts anew. The losses of training
+        steps are those of the live weights.
 
     Raises
     ------
@@ -142,7 +142,7 @@ class Adam(Optimizer):
         them.
     clip_norm, max_norm, ema_decay : float, optional
         Clipping of the gradient, a limit for the weights of each unit, averaging of the weights: see
-        `Optimizer`.
+        `fastmlp.optimizers.Optimizer`.
 
     Raises
     ------
@@ -205,7 +205,7 @@ class AdamW(Optimizer):
         they are.
     clip_norm, max_norm, ema_decay : float, optional
         Clipping of the gradient, a limit for the weights of each unit, averaging of the weights: see
-        `Optimizer`.
+        `fastmlp.optimizers.Optimizer`.
 
     Raises
     ------
@@ -284,7 +284,7 @@ class SGD(Optimizer):
         it).
     clip_norm, max_norm, ema_decay : float, optional
         Clipping of the gradient, a limit for the weights of each unit, averaging of the weights: see
-        `Optimizer`.
+        `fastmlp.optimizers.Optimizer`.
 
     Raises
     ------

@@ -33,6 +33,7 @@ struct Recipe {
     Loss loss = Loss::kSoftmaxCrossEntropy;
     bool weighted = false;
     float label_smoothing = 0.0f;
+    bool around = false;  // the gradient is clipped, units are limited, weights are averaged
 };
 
 constexpr std::size_t kSamples = 211;
@@ -119,6 +120,36 @@ std::vector<Recipe> recipes() {
          false,
          false,
          Loss::kSquaredError},
+        {"around",
+         {301, 131, 67, 11},
+         {kRelu, kTanh},
+         Rounding::kNone,
+         kAdam,
+         true,
+         true,
+         131,
+         6,
+         true,
+         true,
+         Loss::kSoftmaxCrossEntropy,
+         false,
+         0.0f,
+         true},
+        {"mixed_bfloat16_around",
+         {37, 29, 23, 17, 7},
+         {kTanh, kSigmoid, kLeakyRelu},
+         Rounding::kBfloat16,
+         kSgd,
+         false,
+         true,
+         33,
+         0,
+         false,
+         false,
+         Loss::kSoftmaxCrossEntropy,
+         false,
+         0.0f,
+         true},
     };
 }
 
@@ -207,7 +238,13 @@ std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::si
     Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table, recipe.loss);
     start(network);
     Trainer trainer(network);
-    trainer.set_optimizer({.kind = recipe.optimizer, .momentum = 0.5});
+    OptimizerSettings settings{.kind = recipe.optimizer, .momentum = 0.5};
+    if (recipe.around) {
+        settings.clip_norm = 0.05;
+        settings.max_norm = 0.5;
+        settings.average_decay = 0.75;
+    }
+    trainer.set_optimizer(settings);
     const RunResult result = trainer.run(
         samples.inputs, samples.targets,
         {samples.order.data(), samples.offsets.data(), samples.learning_rates.data(), kSteps}, threads, true);
