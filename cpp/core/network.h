@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <shared_mutex>
 #include <vector>
@@ -89,6 +90,13 @@ class Network {
         std::swap(operands_, values.operands);
     }
     Values copy_of_values() const { return {parameters_, operands_}; }
+
+    // What inputs and weights must be below in magnitude to be finite as operands.
+    float operand_limit() const {
+        return rounding_ == Rounding::kNone ? std::numeric_limits<float>::infinity() : kBfloat16Overflow;
+    }
+    // Whether all of an arena in the layout of the parameters are finite, and weights so as operands.
+    bool all_finite(const AlignedBuffer& arena) const;
 
     // Whether all parameters are finite, as far as those who wrote them have said. A net that is not can't be trained.
     bool is_finite() const { return finite_; }

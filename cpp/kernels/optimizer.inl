@@ -14,6 +14,7 @@ class OperandWriter {
 #if defined(FASTMLP_PAIR_PRODUCTS)
     FASTMLP_INLINE void put(const Line& value) {
         if (next_ == nullptr) return;
+        check_.see_bfloat16(value);
         if (has_first_) {
             store_pairs_of_rows(next_, first_, value);
             next_ += kPanel;
@@ -31,6 +32,7 @@ class OperandWriter {
 #else
     FASTMLP_INLINE void put(const Line& value) {
         if (next_ == nullptr) return;
+        check_.see_bfloat16(value);
         store_line(next_, rounded(value, Rounding::kBfloat16));
         next_ += kPanel;
     }
@@ -38,7 +40,11 @@ class OperandWriter {
 
  private:
 #endif
+    FiniteCheck check_;
     float* next_;
+
+ public:
+    FASTMLP_INLINE bool all_finite() const { return check_.all_finite(); }
 };
 
 // new_value(at) updates the moments of the line at this offset and returns its parameters.
@@ -53,7 +59,7 @@ FASTMLP_INLINE bool update_parameters(const Parameters& p, std::size_t count, Ne
         operand.put(value);
     }
     operand.finish();
-    return check.all_finite();
+    return check.all_finite() && operand.all_finite();
 }
 
 // Each variant is compiled on its own, so that the plain updates carry nothing of the others.
@@ -67,7 +73,9 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
     const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
     const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
     [[maybe_unused]] const Line decay = splat_line(kDecay == Decay::kIntoGradient ? u.l2 : u.decoupled_decay);
-    return update_parameters(p, count, [&](std::size_t at) {
+    // A second moment that overflows would make steps of 0 for ever, unnoticed.
+    FiniteCheck roots;
+    const bool finite = update_parameters(p, count, [&](std::size_t at) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         prefetch_to_write(p.second_moment + at, u.prefetch);
@@ -77,12 +85,14 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
         const Line m = fma(beta_1, load_line(p.first_moment + at), one_minus_beta_1 * g);
         const Line v = fma(beta_2, load_line(p.second_moment + at), one_minus_beta_2 * g * g);
         const Line root = map([](Vec x) { return square_root(x); }, correction * v);
+        roots.see(root);
         store_line(p.first_moment + at, m);
         store_line(p.second_moment + at, v);
         Line step = rate * m / (root + epsilon);
         if constexpr (kDecay == Decay::kDecoupled) step = fma(decay, w, step);
         return w - step;
     });
+    return finite && roots.all_finite();
 }
 
 bool adam(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {

@@ -267,7 +267,7 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
         _check_types_and_shapes(described, parameter_shapes)
         read = read_tensors(file, described)
         tensors = {name: read[name] for name in parameter_shapes} | read  # layer after layer
-        _check_finite(tensors)
+        _check_finite(tensors, settings["precision"])
         notes = settings.pop("notes")
         columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
         model = StoredModel(
@@ -448,10 +448,13 @@ def _check_types_and_shapes(described: dict[str, Tensor], shapes: dict[str, tupl
             )
 
 
-def _check_finite(tensors: dict[str, NDArray[Any]]) -> None:
+def _check_finite(tensors: dict[str, NDArray[Any]], precision: str) -> None:
     for name, tensor in tensors.items():
         before, is_of_a_layer, _ = name.partition("layers.")
-        if is_of_a_layer and before in _MUST_BE_FINITE and not np.isfinite(tensor).all():
-            raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers.")
-        if is_of_a_layer and before in _MUST_BE_FINITE and name.endswith(".bias"):
+        if not is_of_a_layer or before not in _MUST_BE_FINITE:
+            continue
+        is_weight = name.endswith(".weight")
+        if not _validation.finite_weights(tensor, precision if is_weight else "float32"):
+            raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers as {precision}.")
+        if not is_weight:
             _validation.check_variances(tensor, f"tensor {name!r}")
