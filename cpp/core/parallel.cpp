@@ -45,9 +45,8 @@ void require_memory(std::size_t bytes) { ::operator delete(::operator new(bytes)
 // g++'s runtime ends the process if it cannot start a thread, or allocate the little that it keeps of each team.
 // Trying first makes an exception of that: memory each time, threads once for each new size.
 void try_to_start(std::size_t threads) {
-    constexpr std::size_t kKeptByRuntime = std::size_t{1} << 16;  // malloc has it at hand once it has been freed
     constexpr std::size_t kStack = std::size_t{1} << 23;
-    require_memory(kKeptByRuntime);
+    require_memory((std::size_t{1} << 14) + threads * 512);  // more than it takes; freed, malloc has it at hand
     if (threads <= most_tried) return;
     std::vector<std::thread> started;
     started.reserve(threads);

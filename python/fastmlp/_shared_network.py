@@ -235,9 +235,10 @@ class SharedNetwork:
 
 
 def same_parameters(parameters: Parameters, arrays: list[NDArray[np.float32]]) -> bool:
-    """Whether weights and biases are those of `arrays`, where they stand layer after layer."""
+    """Whether weights and biases are those of `arrays`, where they stand layer after layer, bit for bit."""
     weights, biases = parameters
-    return all(map(np.array_equal, [*weights, *biases], [*arrays[::2], *arrays[1::2]]))
+    mine, others = [*weights, *biases], [*arrays[::2], *arrays[1::2]]
+    return all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in zip(mine, others, strict=True))
 
 
 def _new_network(
