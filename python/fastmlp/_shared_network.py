@@ -238,7 +238,8 @@ def same_parameters(parameters: Parameters, arrays: list[NDArray[np.float32]]) -
     """Whether weights and biases are those of `arrays`, where they stand layer after layer, bit for bit."""
     weights, biases = parameters
     mine, others = [*weights, *biases], [*arrays[::2], *arrays[1::2]]
-    return all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in zip(mine, others, strict=True))
+    pairs = zip(mine, others, strict=True)
+    return all(np.array_equal(one.view(np.uint32), other.view(np.uint32)) for one, other in pairs)
 
 
 def _new_network(

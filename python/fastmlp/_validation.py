@@ -589,8 +589,8 @@ def output_not_finite(name: str, row: int) -> str:
     """Say that a net makes no finite numbers of a sample."""
     return (
         f"The outputs of this net for {name}[{row}] are not all finite numbers, though the features are: "
-        "these, or the net's weights, are so large that sums of their products overflow. Bring the features to "
-        "similar sizes (around 1), in training and in prediction alike."
+        "these, or the net's weights, are so large that sums of their products overflow. Bring the features "
+        "to similar sizes (around 1), in training and in prediction alike."
     )
 
 
