@@ -77,7 +77,7 @@ bool Network::all_finite(const AlignedBuffer& arena) const {
     };
     return std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
         return all_below(operand_limit(), layer.weights, layer.biases) &&
-               all_below(std::numeric_limits<float>::infinity(), layer.biases, layer.biases + layer.panels() * kPanel);
+               all_below(std::numeric_limits<float>::infinity(), layer.biases, layer.bias_row(layer.n_bias_rows()));
     });
 }
 

@@ -704,7 +704,9 @@ class Net:
         >>> net.logits([[3.0, 4.0]])
         array([[3., 4.]], dtype=float32)
         """
-        self._network.assign(_validation.parameters(weights, biases, self.layer_sizes, self.batch_norm, self.precision))
+        self._network.assign(
+            _validation.parameters(weights, biases, self.layer_sizes, self.batch_norm, self.precision)
+        )
 
     def fold_batch_norm(self) -> Net:
         """Return a net without batch normalisation that predicts the same, up to rounding.
