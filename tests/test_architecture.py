@@ -17,7 +17,7 @@ PACKAGE = ROOT / "python" / "fastmlp"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_atomic_file", "_numpy_net", "_random", "_samples", "_threads", "_validation", "errors"}),
-    frozenset({"_notes", "augment", "history", "idx", "initializers", "optimizers"}),
+    frozenset({"_notes", "_safetensors", "augment", "history", "idx", "initializers", "optimizers"}),
     frozenset({"_shared_network", "callbacks", "metrics", "schedules"}),
     frozenset({"_run", "_sample_weights", "losses", "progress"}),
     frozenset({"_job", "_observers", "_prediction", "model_file"}),

@@ -72,9 +72,9 @@ py::array_t<float> biases_of(const Network& network, std::size_t index) {
 }
 
 // Of a float32, C-contiguous array.
-bool all_finite(const py::array& array) {
+bool all_below(float limit, const py::array& array) {
     const auto* begin = static_cast<const float*>(array.data());
-    return std::all_of(begin, begin + array.size(), [](float x) { return std::isfinite(x); });
+    return std::all_of(begin, begin + array.size(), [&](float x) { return std::abs(x) < limit; });
 }
 
 void set_parameters(Network& network, const std::vector<py::array>& weights, const std::vector<py::array>& biases) {
@@ -88,7 +88,8 @@ void set_parameters(Network& network, const std::vector<py::array>& weights, con
         biases_data.push_back(biases_in_place(biases[l], layer));
         if (extent(weights[l], 0) != layer.n_inputs || extent(weights[l], 1) != layer.n_outputs)
             throw py::value_error("weights of layer " + std::to_string(l) + " have the wrong shape");
-        if (!all_finite(weights[l]) || !all_finite(biases[l]))
+        if (!all_below(network.operand_limit(), weights[l]) ||
+            !all_below(std::numeric_limits<float>::infinity(), biases[l]))
             throw py::value_error("weights or biases of layer " + std::to_string(l) + " are not finite");
     }
     const ReleasedGil released;
@@ -190,11 +191,15 @@ Loss loss_named(const std::string& name) {
 void bind_network(py::module_& m) {
     using namespace pybind11::literals;
     static py::handle non_finite_input = py::exception<NonFiniteInput>(m, "NonFiniteInput", PyExc_ValueError).release();
+    static py::handle non_finite_output =
+        py::exception<NonFiniteOutput>(m, "NonFiniteOutput", PyExc_ArithmeticError).release();
     py::register_local_exception_translator([](std::exception_ptr error) {
         try {
             if (error) std::rethrow_exception(error);
         } catch (const NonFiniteInput& e) {
             PyErr_SetObject(non_finite_input.ptr(), py::int_(e.sample).ptr());
+        } catch (const NonFiniteOutput& e) {
+            PyErr_SetObject(non_finite_output.ptr(), py::int_(e.sample).ptr());
         } catch (const std::length_error& e) {
             PyErr_SetString(PyExc_MemoryError, e.what());
         }

@@ -142,9 +142,7 @@ std::shared_ptr<BoundState> state_of(const BoundTrainer& bound,
             bound.network->write_layer(*arena, layers[l], weights_data, biases_data);
         }
     }
-    const AlignedBuffer& parameters = result->state.parameters;
-    result->state.finite =
-        std::all_of(parameters.data(), parameters.data() + parameters.size(), [](float x) { return std::isfinite(x); });
+    result->state.finite = bound.network->all_finite(result->state.parameters);
     result->state.count = {beta_powers.first, beta_powers.second, average_power};
     return result;
 }

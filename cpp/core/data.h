@@ -58,7 +58,14 @@ class NonFiniteInput : public std::runtime_error {
     std::size_t sample;
 };
 
-// Index of the first of these samples (all if index is null) that holds a non-finite value; count if none does.
-std::size_t first_non_finite(const Inputs& inputs, const std::int64_t* index, std::size_t count);
+class NonFiniteOutput : public std::runtime_error {
+ public:
+    explicit NonFiniteOutput(std::size_t sample) : std::runtime_error("an output is not finite"), sample(sample) {}
+    std::size_t sample;
+};
+
+// Index of the first of these samples (all if index is null) that holds a value whose magnitude is not below the limit;
+// the last one if none does: another thread may have changed it.
+std::size_t first_non_finite(const Inputs& inputs, float limit, const std::int64_t* index, std::size_t count);
 
 }  // namespace fastmlp

@@ -1,6 +1,8 @@
 #include "network.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <stdexcept>
 
 namespace fastmlp {
@@ -67,6 +69,16 @@ void Network::refresh_operand(const Layer& layer, std::size_t panel) {
     if (rounding_ == Rounding::kNone) return;
     kernels_.write_operand(parameters_.data() + layer.weights + panel * layer.weights_stride(),
                            updated_operand(layer, 0, panel), layer.n_inputs);
+}
+
+bool Network::all_finite(const AlignedBuffer& arena) const {
+    const auto all_below = [&](float limit, std::size_t begin, std::size_t end) {
+        return std::all_of(arena.data() + begin, arena.data() + end, [&](float x) { return std::abs(x) < limit; });
+    };
+    return std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+        return all_below(operand_limit(), layer.weights, layer.biases) &&
+               all_below(std::numeric_limits<float>::infinity(), layer.biases, layer.bias_row(layer.n_bias_rows()));
+    });
 }
 
 void Network::read_weights(const AlignedBuffer& arena, const Layer& layer, float* weights) const {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <shared_mutex>
 #include <vector>
@@ -93,6 +94,13 @@ class Network {
         values.parameters.copy_from(parameters_);
         values.operands.copy_from(operands_);
     }
+
+    // What inputs and weights must be below in magnitude to be finite as operands.
+    float operand_limit() const {
+        return rounding_ == Rounding::kNone ? std::numeric_limits<float>::infinity() : kBfloat16Overflow;
+    }
+    // Whether all of an arena in the layout of the parameters are finite, and weights so as operands.
+    bool all_finite(const AlignedBuffer& arena) const;
 
     // Whether all parameters are finite, as far as those who wrote them have said. A net that is not can't be trained.
     bool is_finite() const { return finite_; }

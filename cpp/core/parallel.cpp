@@ -24,20 +24,30 @@ inline void pause_briefly() {
 // About 20 microseconds: longer than the tail of a phase, shorter than a time slice.
 constexpr unsigned kSpins = 1000;
 
-#if defined(_OPENMP) && (_OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__)))
+#if defined(_OPENMP)
+// To what size of team this thread has tried to start the threads, which then stay.
+thread_local std::size_t most_tried = 1;
+
+#if _OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__))
 // (g++ has had this call since version 9, while it still calls itself OpenMP 4.5.)
 // A child of fork() has none of its parent's OpenMP threads, yet g++'s runtime would wait for them. Ending them
 // before a fork leaves parent and child with a runtime that starts anew.
-void end_threads_before_fork() { omp_pause_resource_all(omp_pause_hard); }
+void end_threads_before_fork() {
+    omp_pause_resource_all(omp_pause_hard);
+    most_tried = 1;
+}
 const int fork_handler = pthread_atfork(end_threads_before_fork, nullptr, nullptr);
 #endif
 
-#if defined(_OPENMP)
-// g++'s runtime ends the process if it cannot start a thread. Trying first, once for each new size, makes an
-// exception of that.
+// Throws std::bad_alloc if there is less. (A compiler may leave out `new` with its `delete`, but not these calls.)
+void require_memory(std::size_t bytes) { ::operator delete(::operator new(bytes)); }
+
+// g++'s runtime ends the process if it cannot start a thread, or allocate the little that it keeps of each team.
+// Trying first makes an exception of that: memory each time, threads once for each new size.
 void try_to_start(std::size_t threads) {
-    static std::atomic<std::size_t> most_tried{1};
-    if (threads <= most_tried.load()) return;
+    constexpr std::size_t kStack = std::size_t{1} << 23;
+    require_memory((std::size_t{1} << 14) + threads * 512);  // more than it takes; freed, malloc has it at hand
+    if (threads <= most_tried) return;
     std::vector<std::thread> started;
     started.reserve(threads);
     std::atomic<bool> done{false};
@@ -50,10 +60,11 @@ void try_to_start(std::size_t threads) {
         while (started.size() + 1 < threads) started.emplace_back([&done] { done.wait(false); });
     } catch (...) {
         join_all();
+        require_memory(kStack);  // the system does not say whether it lacks memory, or allows no more threads
         throw;
     }
     join_all();
-    most_tried.store(threads);
+    most_tried = threads;
 }
 #endif
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -99,7 +101,24 @@ std::size_t threads_for(const Network& network, std::size_t n_samples, std::size
     return threads_worth(network.forward_work() * static_cast<double>(n_samples), threads);
 }
 
-// Calls sink(rows, panels) with the output of n_layers layers for blocks of rows, on several threads.
+constexpr std::size_t kAllFinite = SIZE_MAX;
+
+// The first of these rows with an output that is not finite, or kAllFinite.
+std::size_t first_non_finite(ConstPanels outputs, std::size_t rows, std::size_t n_outputs) {
+    // As integers, the bits of magnitudes are in the same order. Padding is looked at too: it may overflow alone.
+    std::int32_t largest = 0;
+    for (std::size_t panel = 0; panel < n_panels(n_outputs); ++panel)
+        for (std::size_t i = 0; i < rows * kPanel; ++i)
+            largest = std::max(largest, std::bit_cast<std::int32_t>(outputs.at(0, panel)[i]) & 0x7fffffff);
+    if (largest < std::bit_cast<std::int32_t>(std::numeric_limits<float>::infinity())) return kAllFinite;
+    for (std::size_t row = 0; row < rows; ++row)
+        for (std::size_t c = 0; c < n_outputs; ++c)
+            if (!std::isfinite(outputs.at(row, c / kPanel)[c % kPanel])) return row;
+    return kAllFinite;
+}
+
+// Calls sink(rows, panels) with the output of n_layers layers for blocks of rows, on several threads. sink returns the
+// first of these rows that it finds to be not finite, or kAllFinite.
 template <class Sink>
 void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads,
                     Sink sink) {
@@ -115,16 +134,21 @@ void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_
 
     const auto lock = network.lock_for_reading();
     std::atomic<bool> finite{true};
+    std::atomic<std::size_t> first_bad{kAllFinite};
     Team team(threads);
     run_team(team, threads, [&](std::size_t rank) {
         const FloatingPointScope scope(kernels);
         team.for_each(rank, n_blocks, [&](std::size_t task) {
             const Range rows = even_part(inputs.n_samples, task, n_blocks);
             if (!forward_rows(network, inputs, n_layers, rows, scratch[rank])) finite = false;
-            sink(rows, Panels{scratch[rank].current.data(), scratch[rank].stride});
+            const std::size_t bad = sink(rows, Panels{scratch[rank].current.data(), scratch[rank].stride});
+            if (bad == kAllFinite) return;
+            for (std::size_t first = first_bad; rows.begin + bad < first;)
+                if (first_bad.compare_exchange_weak(first, rows.begin + bad)) break;
         });
     });
-    if (!finite) throw NonFiniteInput(first_non_finite(inputs, nullptr, inputs.n_samples));
+    if (!finite) throw NonFiniteInput(first_non_finite(inputs, network.operand_limit(), nullptr, inputs.n_samples));
+    if (first_bad != kAllFinite) throw NonFiniteOutput(first_bad);
 }
 
 void find_largest(ConstPanels logits, std::size_t rows, std::size_t n_classes, std::int64_t* predictions) {
@@ -143,6 +167,8 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
     for_each_block(network, inputs, n_layers, threads, [&](Range rows, Panels output) {
         network.kernels().unpack(output.data, output.stride, rows.size(), n_outputs, out + rows.begin * n_outputs,
                                  n_outputs);
+        if (n_layers < network.layers().size()) return kAllFinite;
+        return first_non_finite({output.data, output.stride}, rows.size(), n_outputs);
     });
 }
 
@@ -153,9 +179,11 @@ using InPlace = void (*)(float* outputs, std::size_t stride, std::size_t rows, s
 void probabilities(const Network& network, const Inputs& inputs, std::size_t threads, InPlace function, float* out) {
     const std::size_t n_classes = network.n_classes();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
+        const std::size_t bad = first_non_finite({logits.data, logits.stride}, rows.size(), n_classes);
         function(logits.data, logits.stride, rows.size(), n_classes);
         network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
                                  n_classes);
+        return bad;
     });
 }
 
@@ -180,6 +208,9 @@ bool softmax_of_few(const Network& network, const Inputs& inputs, float* out) {
     network.kernels().softmax(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes());
     network.kernels().unpack(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes(), out,
                              network.n_classes());
+    // Softmax of a row with a logit that is not finite is NaN throughout.
+    for (std::size_t i = 0; i < inputs.n_samples; ++i)
+        if (std::isnan(out[i * network.n_classes()])) return false;
     return true;
 }
 
@@ -190,6 +221,7 @@ void evaluate(const Network& network, const Inputs& inputs, const Targets& targe
         find_largest({logits.data, logits.stride}, rows.size(), n_classes, predictions + rows.begin);
         take_losses(network, {logits, rows.size(), nullptr}, targets.from(rows.begin, n_classes), 1.0f, Rounding::kNone,
                     losses + rows.begin);
+        return kAllFinite;
     });
 }
 
@@ -201,6 +233,7 @@ void evaluate_outputs(const Network& network, const Inputs& inputs, const Target
                                  n_outputs);
         take_losses(network, {output, rows.size(), nullptr}, targets.from(rows.begin, n_outputs), 1.0f, Rounding::kNone,
                     losses + rows.begin);
+        return kAllFinite;
     });
 }
 

@@ -10,7 +10,8 @@
 namespace fastmlp {
 
 // threads: the most to use, 0 for as many as there are processors; fewer if the work is small. All throw
-// NonFiniteInput with the first such sample, after which outputs are undefined.
+// NonFiniteInput with the first such sample, after which outputs are undefined. So do those that return outputs of the
+// last layer, or probabilities: NonFiniteOutput, if they are not finite though the input is.
 
 // out: row-major (n_samples, n_outputs of layer n_layers - 1), the output of the first n_layers layers.
 void forward(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads, float* out);
@@ -19,7 +20,7 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
 void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out);
 
 // softmax for so few samples that one thread does it at once, without allocating memory. Returns false, with nothing
-// useful in out, if there are more, if another thread is changing the network, or if an input is not finite.
+// useful in out, if there are more, if another thread is changing the network, or if an input or output is not finite.
 bool softmax_of_few(const Network& network, const Inputs& inputs, float* out);
 
 // As softmax, for outputs that are independent of one another.

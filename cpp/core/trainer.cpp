@@ -638,7 +638,10 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         throw std::runtime_error("OpenMP gives only " + std::to_string(team.size()) + " of the " +
                                  std::to_string(threads) + " threads asked for; is OMP_THREAD_LIMIT set?");
 
-    for (std::size_t s = 0; s < steps_done; ++s) count_.advance(settings_);
+    {
+        const FloatingPointScope scope(network_.kernels());  // as above, to the last bit
+        for (std::size_t s = 0; s < steps_done; ++s) count_.advance(settings_);
+    }
     network_.set_finite(parameters_finite);
     result.losses.resize(steps_done);
     result.team_size = team.size();
@@ -647,8 +650,8 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         const auto begin = batches.offsets[steps_done];
         const auto count = static_cast<std::size_t>(batches.offsets[steps_done + 1] - begin);
         result.stop = RunResult::Stop::kNonFiniteInput;
-        result.bad_sample =
-            batches.order[begin + static_cast<std::int64_t>(first_non_finite(inputs, batches.order + begin, count))];
+        result.bad_sample = batches.order[begin + static_cast<std::int64_t>(first_non_finite(
+                                                      inputs, network_.operand_limit(), batches.order + begin, count))];
     } else if (steps_done < batches.n_steps) {
         result.stop = RunResult::Stop::kNonFiniteLoss;
     }

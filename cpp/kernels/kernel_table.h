@@ -47,6 +47,9 @@ inline constexpr float kBatchNormEpsilon = 1e-5f;
 // Operands of matrix products are rounded to bfloat16 (to nearest, ties to even) where this says so.
 enum class Rounding { kNone, kBfloat16 };
 
+// 2^128 - 2^119: numbers of at least this magnitude are rounded to infinity, as bfloat16.
+constexpr float kBfloat16Overflow = 0x1.ffp+127f;
+
 // What the 32-bit words of an operand of a matrix product are. Rows, columns and strides of operands count words.
 //
 //   kFloats         a word is a number.
@@ -356,7 +359,7 @@ struct KernelTable {
 
     // Row index[i] (i if index is null) of a row-major (. x columns) matrix becomes row i of the panel matrix out;
     // padding is zero. data is unaligned. The uint8 kernels convert values, 0 to 255. Those of floats return whether
-    // all elements are finite.
+    // all elements are finite, also when rounded.
     void (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
                        std::size_t columns, float* out, std::size_t out_panel_stride);
     bool (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
@@ -410,7 +413,8 @@ struct KernelTable {
 
     // Kingma & Ba (2015), Algorithm 1: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
     // w -= rate m / (sqrt(second_correction v) + epsilon), where g is the gradient + l2 w; and w -= decoupled_decay w
-    // with the w before. count is a multiple of 16. Returns whether all w are finite.
+    // with the w before. count is a multiple of 16. Returns whether all w are finite, also when rounded for operand,
+    // and the square roots too.
     bool (*adam)(const Update& update, const float* gradient, const Parameters& parameters, std::size_t count);
     // With g = gradient + l2 w: v = momentum v + g; w -= rate v, or, with nesterov, w -= rate (g + momentum v). Returns
     // whether all w are finite.

@@ -14,6 +14,7 @@ class OperandWriter {
 #if defined(FASTMLP_PAIR_PRODUCTS)
     FASTMLP_INLINE void put(const Line& value) {
         if (next_ == nullptr) return;
+        check_.see_bfloat16(value);
         if (has_first_) {
             store_pairs_of_rows(next_, first_, value);
             next_ += kPanel;
@@ -31,6 +32,7 @@ class OperandWriter {
 #else
     FASTMLP_INLINE void put(const Line& value) {
         if (next_ == nullptr) return;
+        check_.see_bfloat16(value);
         store_line(next_, rounded(value, Rounding::kBfloat16));
         next_ += kPanel;
     }
@@ -38,22 +40,26 @@ class OperandWriter {
 
  private:
 #endif
+    FiniteCheck check_;
     float* next_;
+
+ public:
+    FASTMLP_INLINE bool all_finite() const { return check_.all_finite(); }
 };
 
-// new_value(at) updates the moments of the line at this offset and returns its parameters.
+// new_value(at, check) updates the moments of the line at this offset and returns its parameters, having shown to check
+// what must be finite.
 template <class NewValue>
 FASTMLP_INLINE bool update_parameters(const Parameters& p, std::size_t count, NewValue new_value) {
     FiniteCheck check;
     OperandWriter operand(p.operand);
     for (std::size_t at = 0; at < count; at += kPanel) {
-        const Line value = new_value(at);
-        check.see(value);
+        const Line value = new_value(at, check);
         store_line(p.value + at, value);
         operand.put(value);
     }
     operand.finish();
-    return check.all_finite();
+    return check.all_finite() && operand.all_finite();
 }
 
 // Each variant is compiled on its own, so that the plain updates carry nothing of the others.
@@ -62,12 +68,12 @@ enum class Decay { kNone, kIntoGradient, kDecoupled };
 template <Decay kDecay>
 bool adam_with(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
     const Line scale = splat_line(u.gradient_scale);
-    const Line rate = splat_line(u.rate);
+    const Line minus_rate = splat_line(-u.rate);
     const Line beta_1 = splat_line(u.beta_1), one_minus_beta_1 = splat_line(u.one_minus_beta_1);
     const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
     const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
-    [[maybe_unused]] const Line decay = splat_line(kDecay == Decay::kIntoGradient ? u.l2 : u.decoupled_decay);
-    return update_parameters(p, count, [&](std::size_t at) {
+    [[maybe_unused]] const Line decay = splat_line(kDecay == Decay::kIntoGradient ? u.l2 : -u.decoupled_decay);
+    return update_parameters(p, count, [&](std::size_t at, FiniteCheck& check) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         prefetch_to_write(p.second_moment + at, u.prefetch);
@@ -79,9 +85,11 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
         const Line root = map([](Vec x) { return square_root(x); }, correction * v);
         store_line(p.first_moment + at, m);
         store_line(p.second_moment + at, v);
-        Line step = rate * m / (root + epsilon);
-        if constexpr (kDecay == Decay::kDecoupled) step = fma(decay, w, step);
-        return w - step;
+        const Line direction = m / (root + epsilon);
+        const Line value =
+            kDecay == Decay::kDecoupled ? w + fma(minus_rate, direction, decay * w) : fma(minus_rate, direction, w);
+        check.see(value + root);  // an infinite root would make steps of 0 for ever, unnoticed
+        return value;
     });
 }
 
@@ -97,7 +105,7 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
     const Line rate = splat_line(u.rate);
     const Line momentum = splat_line(u.beta_1);
     [[maybe_unused]] const Line l2 = splat_line(u.l2);
-    return update_parameters(p, count, [&](std::size_t at) {
+    return update_parameters(p, count, [&](std::size_t at, FiniteCheck& check) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         const Line w = load_line(p.value + at);
@@ -106,7 +114,9 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
         const Line v = fma(momentum, load_line(p.first_moment + at), g);
         store_line(p.first_moment + at, v);
         const Line step = kNesterov ? fma(momentum, v, g) : v;
-        return w - rate * step;
+        const Line value = w - rate * step;
+        check.see(value);
+        return value;
     });
 }
 

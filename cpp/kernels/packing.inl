@@ -44,6 +44,9 @@ FASTMLP_INLINE void for_each_line(const Element* source, std::size_t columns, Pu
 struct FiniteCheck {
     Line sum = splat_line(0.0f);
     FASTMLP_INLINE void see(const Line& x) { sum = fma(x, splat_line(0.0f), sum); }
+    // The same, for numbers that will be rounded: those from kBfloat16Overflow on are not finite then. For just these
+    // floats the product overflows.
+    FASTMLP_INLINE void see_bfloat16(const Line& x) { see(x * splat_line(0x1.00804p+0f)); }
     FASTMLP_INLINE bool all_finite() const { return sum_lanes(sum) == 0.0f; }
 };
 
@@ -60,7 +63,7 @@ bool pack_float(const float* data, std::size_t row_stride, const std::int64_t* i
     FiniteCheck check;
     for (std::size_t row = 0; row < rows; ++row)
         for_each_line(data + source_row(index, row) * row_stride, columns, [&](std::size_t panel, const Line& x) {
-            check.see(x);
+            rounding == Rounding::kNone ? check.see(x) : check.see_bfloat16(x);
             store_line(out + panel * out_panel_stride + row * kPanel, rounded(x, rounding));
         });
     return check.all_finite();

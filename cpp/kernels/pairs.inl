@@ -54,12 +54,12 @@ FASTMLP_INLINE bool pack_pairs(const Element* data, std::size_t row_stride, cons
         const Element* second = row + 1 < rows ? data + source_row(index, row + 1) * row_stride : nullptr;
         for (std::size_t column = 0; column < columns; column += kPanel) {
             const Line a = load_row(first, column, columns);
-            check.see(a);
+            check.see_bfloat16(a);
             if (second == nullptr) {
                 put_single(out, row, column / kPanel, a);
             } else {
                 const Line b = load_row(second, column, columns);
-                check.see(b);
+                check.see_bfloat16(b);
                 put_pairs(out, row, column / kPanel, a, b);
             }
         }

@@ -20,6 +20,7 @@ from fastmlp.errors import (
     ModelFileError,
     NonFiniteInputError,
     NonFiniteLossError,
+    NonFiniteOutputError,
 )
 from fastmlp.history import History
 from fastmlp.initializers import Normal
@@ -51,6 +52,7 @@ __all__ = [
     "Net",
     "NonFiniteInputError",
     "NonFiniteLossError",
+    "NonFiniteOutputError",
     "Normal",
     "Progress",
     "TensorBoard",

@@ -69,7 +69,8 @@ class Network:
 
         Hidden layers end in their activation, the last one in logits. X: (n_samples, n_features).
         threads: 0 leaves the number to the size of the work and the machine; a positive number is the limit.
-        Raises NonFiniteInput (ValueError) with the row if X holds a non-finite value.
+        Raises NonFiniteInput (ValueError) with the row if X holds a non-finite value, and NonFiniteOutput if
+        a logit is not finite though X is.
         """
 
     def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
@@ -243,6 +244,9 @@ class Trainer:
 
 class NonFiniteInput(ValueError):
     """X holds a non-finite value; args[0] is the index of the first such sample."""
+
+class NonFiniteOutput(ArithmeticError):
+    """A logit is not finite; args[0] is the index of the first such sample."""
 
 class kernels:
     """Single kernels of a chosen instruction set, for tests; a submodule. Arrays are float32 if not noted."""

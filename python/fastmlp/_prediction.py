@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastmlp import _core, _validation
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, SharedNetwork
-from fastmlp.errors import NonFiniteInputError
+from fastmlp.errors import NonFiniteInputError, NonFiniteOutputError
 from fastmlp.losses import Loss, Weights
 
 _T = TypeVar("_T")
@@ -67,17 +67,12 @@ def _by_chunks(
             rows = samples.gather(place)
             try:
                 results.append(compute(core, rows, place))
-            except ValueError:
-                _raise_if_not_finite(samples, rows, place.start)
-                raise
+            except _core.NonFiniteInput as error:
+                raise non_finite_input(samples, place.start + error.args[0]) from None
+            except _core.NonFiniteOutput as error:
+                row = samples.first_row + place.start + error.args[0]
+                message = _validation.output_not_finite(samples.name, row)
+                raise NonFiniteOutputError(message, row=row) from None
         return results
 
     return network.read(compute_all)
-
-
-def _raise_if_not_finite(samples: Samples, rows: CoreSamples, first_row: int) -> None:
-    """Name the sample if one of these converted rows is what the core has refused."""
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        row = first_row + int(np.flatnonzero(~finite)[0])
-        raise non_finite_input(samples, row) from None

@@ -246,9 +246,11 @@ class SharedNetwork:
 
 
 def same_parameters(parameters: Parameters, arrays: list[NDArray[np.float32]]) -> bool:
-    """Whether weights and biases are those of `arrays`, where they stand layer after layer."""
+    """Whether weights and biases are those of `arrays`, where they stand layer after layer, bit for bit."""
     weights, biases = parameters
-    return all(map(np.array_equal, [*weights, *biases], [*arrays[::2], *arrays[1::2]]))
+    mine, others = [*weights, *biases], [*arrays[::2], *arrays[1::2]]
+    pairs = zip(mine, others, strict=True)
+    return all(np.array_equal(one.view(np.uint32), other.view(np.uint32)) for one, other in pairs)
 
 
 def _new_network(

@@ -126,7 +126,7 @@ class Training:
     def check_weights(self, learning_rate: float) -> None:
         """Go one step back and raise NonFiniteLossError if the last update made weights not finite."""
         if not self._network.network.is_finite:
-            self._fail(len(self._history.step_loss), learning_rate, "A weight after")
+            self._fail(len(self._history.step_loss), learning_rate, "A weight or a moment after")
 
     def collect(self) -> None:
         """Record the losses of the latest call.
@@ -150,7 +150,7 @@ class Training:
             raise non_finite_input(self._samples, row)
         if result.stopped:
             step = len(self._history.step_loss) + 1
-            self._fail(step, float(steps.learning_rates[n_done]), "The loss or a weight at")
+            self._fail(step, float(steps.learning_rates[n_done]), "The loss, a weight or a moment at")
         self._adapt(len(steps), seconds)
         return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
 

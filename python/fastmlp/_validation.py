@@ -263,16 +263,31 @@ def class_names(names: object, n_classes: int) -> tuple[str, ...] | None:
 
 
 def parameters(
-    weights: object, biases: object, sizes: Sequence[int], batch_norm: Sequence[bool]
+    weights: object,
+    biases: object,
+    sizes: Sequence[int],
+    batch_norm: Sequence[bool],
+    precision: str = "float32",
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return new float32 arrays of the shapes that such a net has, all of them finite."""
+    """Return new float32 arrays of such a net's shapes, all of them finite as the net takes them."""
     checked = (
         _parameter_arrays(weights, "weights", list(pairwise(sizes))),
         _parameter_arrays(biases, "biases", bias_shapes(sizes, batch_norm)),
     )
+    for layer, array in enumerate(checked[0]):
+        if not finite_weights(array, precision):
+            raise ValueError(
+                f"weights[{layer}] holds values too large for bfloat16, in which products take them."
+            )
     for layer, array in enumerate(checked[1]):
         check_variances(array, f"biases[{layer}]")
     return checked
+
+
+def finite_weights(weights: NDArray[np.float32], precision: str) -> bool:
+    """Whether weights are finite as products take them."""
+    limit = BFLOAT16_OVERFLOW if precision == "mixed_bfloat16" else np.float32(np.inf)
+    return bool((np.abs(weights) < limit).all())
 
 
 def _parameter_arrays(
@@ -556,11 +571,19 @@ NO_PROBABILITIES: Final = (
 )
 
 
+BFLOAT16_OVERFLOW: Final = np.float32(2.0**128 - 2.0**119)  # rounded to bfloat16, this is infinite
+
+
 def row_with_non_finite(X: NDArray[Any], row: int, name: str, first_row: int) -> str:
-    """Say which value of a row of X is not a finite float32; first_row is the number of its first row."""
+    """Say which value of a row of X is not finite as the net takes it; first_row is the number of row 0."""
     with np.errstate(over="ignore"):
         values = np.asarray(X[row]).reshape(-1)
-        bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)))
+        numbers = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    kind = "float32"
+    if not bad.size:
+        bad = np.flatnonzero(np.abs(numbers) >= BFLOAT16_OVERFLOW)
+        kind = "bfloat16 (precision mixed_bfloat16)"
     if not bad.size:
         return (
             f"{name} held a value in row {first_row + row} that was not finite, and has been changed since."
@@ -568,10 +591,19 @@ def row_with_non_finite(X: NDArray[Any], row: int, name: str, first_row: int) ->
     column = int(bad[0])
     indices = np.unravel_index(column, X.shape[1:])
     where = f"{name}[{', '.join(map(str, (first_row + row, *map(int, indices))))}]"
-    too_large = "" if not np.isfinite(values[column]) else ", too large for float32"
+    too_large = "" if not np.isfinite(values[column]) else f", too large for {kind}"
     return (
         f"{where} is {values[column]}{too_large}; every feature must be a finite number. Leave such samples "
         "out, or replace the values (np.nan_to_num)."
+    )
+
+
+def output_not_finite(name: str, row: int) -> str:
+    """Say that a net makes no finite numbers of a sample."""
+    return (
+        f"The outputs of this net for {name}[{row}] are not all finite numbers, though the features are: "
+        "these, or the net's weights, are so large that sums of their products overflow. Bring the features "
+        "to similar sizes (around 1), in training and in prediction alike."
     )
 
 

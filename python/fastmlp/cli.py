@@ -25,7 +25,7 @@ from fastmlp._atomic_file import atomic_writer
 from fastmlp._run import Settings
 from fastmlp._threads import MAX_THREADS, thread_count
 from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping
-from fastmlp.errors import NonFiniteLossError
+from fastmlp.errors import NonFiniteLossError, NonFiniteOutputError
 from fastmlp.initializers import NAMES as INITIALIZERS
 from fastmlp.initializers import Normal
 from fastmlp.net import Net
@@ -465,7 +465,8 @@ def predict(
             _report(_in_words(error) if isinstance(error, OSError) else str(error))
             continue
         sheets.append(sheet)
-        with _mistakes_of_the_user(ValueError):  # in the environment: a number of threads that is none
+        # A number of threads, in the environment, that is none; weights that let the outputs overflow.
+        with _mistakes_of_the_user(ValueError, NonFiniteOutputError):
             probabilities = net.predict_proba(sheet[np.newaxis])[0]
         best = int(probabilities.argmax())
         if quiet:

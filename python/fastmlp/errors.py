@@ -62,5 +62,25 @@ class NonFiniteInputError(ValueError):
         return _rebuild, (type(self), str(self), dict(self.__dict__))
 
 
+class NonFiniteOutputError(ArithmeticError):
+    """An output of the net is infinite or not a number, though its input is finite.
+
+    Parameters
+    ----------
+    message : str
+        For which sample, and what to do about it.
+    row : int
+        Index into X of the first sample with such an output.
+    """
+
+    def __init__(self, message: str, *, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the attribute too, so that the error survives the way back from a worker process."""
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
+
+
 def _rebuild(kind: type[Exception], message: str, attributes: dict[str, object]) -> Exception:
     return kind(message, **attributes)

@@ -1,7 +1,6 @@
 """Model files: safetensors, with everything that is not a tensor as JSON in the header's metadata.
 
-The `safetensors` library writes the files and checks them; any program that reads the format can have the
-weights:
+Any program that reads the format, such as the library of that name, can have the weights:
 
 - ``layers.0.weight`` (n_inputs, n_outputs) and ``layers.0.bias`` (n_outputs,), float32, and so on for each
   layer; the bias is (4, n_outputs) with batch normalisation: shift, scale, running mean, running variance;
@@ -45,6 +44,14 @@ from numpy.typing import NDArray
 from fastmlp import _validation
 from fastmlp._atomic_file import atomic_writer
 from fastmlp._run import MAX_EPOCHS, Run, decoded_run, decoded_settings, encoded_run, encoded_settings
+from fastmlp._safetensors import (
+    Tensor,
+    code_of,
+    described_tensors,
+    encode_header,
+    read_tensors,
+    write_tensors,
+)
 from fastmlp._shared_network import Parameters, TrainingState, same_parameters
 from fastmlp._validation import shortened
 from fastmlp.errors import ModelFileError
@@ -60,11 +67,6 @@ PICKLED: Final = "The pickled model"
 _FLOAT32: Final = np.dtype(np.float32)
 _HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     f"history.{name}": dtype for name, dtype in (COLUMNS | {"step_loss": _FLOAT32}).items()
-}
-_DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    "BOOL": np.dtype(np.bool_),
-    **{f"{kind.upper()}{8 * size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
-    **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
 }
 _OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
 _MUST_BE_FINITE: Final = (
@@ -141,9 +143,10 @@ def save(path: str | os.PathLike[str], model: StoredModel) -> None:
     OSError
         If the file cannot be written; the one that was there before is then unharmed.
     """
-    data = to_bytes(model)
+    header, tensors = _encoded(model)
     with atomic_writer(path) as file:
-        file.write(data)
+        file.write(header)
+        write_tensors(file, tensors)
 
 
 def load(path: str | os.PathLike[str]) -> StoredModel:
@@ -165,9 +168,18 @@ def load(path: str | os.PathLike[str]) -> StoredModel:
 
 def to_bytes(model: StoredModel) -> bytes:
     """Return what `save` would write."""
-    import safetensors.numpy
+    header, tensors = _encoded(model)
+    file = io.BytesIO()
+    file.write(header)
+    write_tensors(file, tensors)
+    return file.getvalue()
 
-    tensors = {f"history.{name}": column for name, column in model.history._to_arrays().items()}
+
+def _encoded(model: StoredModel) -> tuple[bytes, dict[str, NDArray[Any]]]:
+    """Return the header of a model's file, with its length in front, and the tensors."""
+    tensors: dict[str, NDArray[Any]] = {
+        f"history.{name}": column for name, column in model.history._to_arrays().items()
+    }
     for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(
@@ -187,17 +199,13 @@ def to_bytes(model: StoredModel) -> bytes:
     if model.run is not None:
         settings["run"], arrays = encoded_run(model.run)
         tensors |= {f"callbacks.{name}": array for name, array in arrays.items()}
-    contiguous = {
-        name: np.ascontiguousarray(array) for name, array in tensors.items()
-    }  # the library checks not
-    data: bytes = safetensors.numpy.save(contiguous, {"fastmlp": json.dumps(settings)})
-    (n_header_bytes,) = struct.unpack_from("<Q", data)
-    if n_header_bytes > MAX_HEADER_BYTES:
+    header = encode_header(tensors, {"fastmlp": json.dumps(settings)})
+    if len(header) - 8 > MAX_HEADER_BYTES:
         raise ValueError(
-            f"The model's description takes {n_header_bytes:,} bytes, more than the {MAX_HEADER_BYTES:,} "
+            f"The model's description takes {len(header) - 8:,} bytes, more than the {MAX_HEADER_BYTES:,} "
             "that can be loaded again; shorten class_names, or the states of callbacks."
         )
-    return data
+    return header, tensors
 
 
 def from_bytes(data: bytes) -> StoredModel:
@@ -252,13 +260,18 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
     """Decode a model from the start of a file, refusing it at the first thing that is wrong."""
     try:
         start = _read_header(file, n_bytes)
-        header = _json_object(start[8:], "its header")
+        header = _json_object(str(start[8:], "utf-8"), "its header")
         stored = _fastmlp_metadata(header.pop("__metadata__", None))
         settings = _decoded_settings(stored)
         shapes = _layer_shapes(settings["layer_sizes"], settings["batch_norm"])
         training_shapes = _training_shapes(header, shapes) if stored.get("training") is not None else {}
         _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys(), training_shapes.keys())
-        tensors = _decoded_tensors(start + file.read(n_bytes - len(start)), shapes | training_shapes)
+        described = described_tensors(header, n_bytes - len(start))
+        parameter_shapes = shapes | training_shapes
+        _check_types_and_shapes(described, parameter_shapes)
+        read = read_tensors(file, described)
+        tensors = {name: read[name] for name in parameter_shapes} | read  # layer after layer
+        _check_finite(tensors, settings["precision"])
         notes = settings.pop("notes")
         columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
         model = StoredModel(
@@ -419,53 +432,34 @@ def _check_names(header: dict[str, Any], needed: set[str], of_training: Iterable
     expected = needed | set(of_training)
     for name in expected - header.keys():
         raise ValueError(f"tensor {shortened(repr(name))} is missing.")
-    for name, description in header.items():
+    for name in header:
         if name not in expected and not name.startswith("callbacks."):
             raise ValueError(f"tensor {shortened(repr(name))} has no place in a net of its layer_sizes.")
-        # The library lets further keys pass.
-        if not isinstance(description, dict) or description.keys() != {"dtype", "shape", "data_offsets"}:
-            raise ValueError(f"tensor {name!r} is not described by dtype, shape and data_offsets.")
 
 
-def _decoded_tensors(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a file with the right names, if their types, shapes and values are right too."""
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        stored = dict(deserialize(data))  # type: ignore[no-untyped-call, unused-ignore]
-    except SafetensorError as error:
-        raise ValueError(
-            f"it is cut short, too long or damaged; the safetensors library says {str(error)[:200]!r}."
-        ) from error
-
-    lengths = {name: math.prod(stored[name]["shape"]) for name in _HISTORY_DTYPES}
+def _check_types_and_shapes(described: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    lengths = {name: math.prod(described[name].shape) for name in _HISTORY_DTYPES}
     columns = {}
     for name, length in lengths.items():
         is_free = name == "history.step_loss" or (length == 0 and name in _OPTIONAL)
         columns[name] = (length if is_free else lengths["history.loss"],)
-
-    tensors = {name: _array(tensor) for name, tensor in stored.items() if name.startswith("callbacks.")}
     for name, shape in (shapes | columns).items():
-        dtype = _HISTORY_DTYPES.get(name, _FLOAT32)
-        code = f"{dtype.kind.upper()}{8 * dtype.itemsize}"  # the format's word for it, such as F32
-        came = stored[name]["dtype"], tuple(stored[name]["shape"])
+        code = code_of(_HISTORY_DTYPES.get(name, _FLOAT32))
+        came = described[name].code, described[name].shape
         if came != (code, shape):
             raise ValueError(
                 f"tensor {name!r} is {came[0]} of shape {shortened(came[1])}, but must be {code} of shape "
                 f"{shape}."
             )
-        tensors[name] = _array(stored[name])
-        if name.partition("layers.")[0] in _MUST_BE_FINITE:
-            if not np.isfinite(tensors[name]).all():
-                raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers.")
-            if name.endswith(".bias"):
-                _validation.check_variances(tensors[name], f"tensor {name!r}")
-    return tensors
 
 
-def _array(tensor: dict[str, Any]) -> NDArray[Any]:
-    if tensor["dtype"] not in _DTYPES:
-        raise ValueError(f"a tensor is of {shortened(tensor['dtype'])}, which NumPy does not have.")
-    dtype = _DTYPES[tensor["dtype"]]
-    little_endian = np.ndarray(tensor["shape"], dtype.newbyteorder("<"), tensor["data"])
-    return little_endian.astype(dtype, copy=False)
+def _check_finite(tensors: dict[str, NDArray[Any]], precision: str) -> None:
+    for name, tensor in tensors.items():
+        before, is_of_a_layer, _ = name.partition("layers.")
+        if not is_of_a_layer or before not in _MUST_BE_FINITE:
+            continue
+        is_weight = name.endswith(".weight")
+        if not _validation.finite_weights(tensor, precision if is_weight else "float32"):
+            raise ValueError(f"tensor {name!r} holds values that are infinite or not numbers as {precision}.")
+        if not is_weight:
+            _validation.check_variances(tensor, f"tensor {name!r}")

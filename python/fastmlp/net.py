@@ -545,6 +545,8 @@ class Net:
             If X is no array of real numbers, or its samples have another number of features.
         fastmlp.NonFiniteInputError
             If a sample holds a value that is infinite or not a number.
+        fastmlp.NonFiniteOutputError
+            If outputs for a sample overflow, and are infinite or not a number.
 
         Examples
         --------
@@ -576,6 +578,8 @@ class Net:
             the loss is "squared_error": numbers have no probabilities.
         fastmlp.NonFiniteInputError
             If a sample holds a value that is infinite or not a number.
+        fastmlp.NonFiniteOutputError
+            If outputs for a sample overflow, and are infinite or not a number.
 
         Examples
         --------
@@ -609,6 +613,8 @@ class Net:
             If X is no array of real numbers, or its samples have another number of features.
         fastmlp.NonFiniteInputError
             If a sample holds a value that is infinite or not a number.
+        fastmlp.NonFiniteOutputError
+            If outputs for a sample overflow, and are infinite or not a number.
 
         Examples
         --------
@@ -719,7 +725,9 @@ class Net:
         >>> net.logits([[3.0, 4.0]])
         array([[3., 4.]], dtype=float32)
         """
-        self._network.assign(_validation.parameters(weights, biases, self.layer_sizes, self.batch_norm))
+        self._network.assign(
+            _validation.parameters(weights, biases, self.layer_sizes, self.batch_norm, self.precision)
+        )
 
     def fold_batch_norm(self) -> Net:
         """Return a net without batch normalisation that predicts the same, up to rounding.
