@@ -6,7 +6,7 @@ weights:
 - ``layers.0.weight`` (n_inputs, n_outputs) and ``layers.0.bias`` (n_outputs,), float32, and so on for each
   layer; the bias is (4, n_outputs) with batch normalisation: shift, scale, running mean, running variance;
 - ``history.loss`` and the other columns of `fastmlp.History`, float64 or int64 (n_epochs,),
-  ``history.step_loss`` float32;
+  ``history.step_loss`` and ``history.step_right``, what the train accuracy is made of, float32;
 - with the state of training, ``training.first_moment.layers.0.weight`` and so on: what the optimiser has,
   shaped like the weights; ``training.parameters.layers.0.weight`` are the live weights, if other ones, the
   best or the averages, are in use;
@@ -48,7 +48,7 @@ from fastmlp._run import MAX_EPOCHS, Run, decoded_run, decoded_settings, encoded
 from fastmlp._shared_network import Parameters, TrainingState, same_parameters
 from fastmlp._validation import shortened
 from fastmlp.errors import ModelFileError
-from fastmlp.history import COLUMNS, OPTIONAL_COLUMNS, History
+from fastmlp.history import COLUMNS, OPTIONAL_COLUMNS, STEP_COLUMNS, History
 from fastmlp.initializers import Initializer, Normal, checked_initializer
 from fastmlp.optimizers import Optimizer
 
@@ -59,7 +59,7 @@ PICKLED: Final = "The pickled model"
 
 _FLOAT32: Final = np.dtype(np.float32)
 _HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    f"history.{name}": dtype for name, dtype in (COLUMNS | {"step_loss": _FLOAT32}).items()
+    f"history.{name}": dtype for name, dtype in (COLUMNS | dict.fromkeys(STEP_COLUMNS, _FLOAT32)).items()
 }
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "BOOL": np.dtype(np.bool_),
@@ -67,6 +67,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
 }
 _OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
+_ADDED_LATER: Final = ("history.train_accuracy", "history.step_right")  # older files do not have them
 _MUST_BE_FINITE: Final = (
     "",
     "training.parameters.",
@@ -257,9 +258,11 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
         settings = _decoded_settings(stored)
         shapes = _layer_shapes(settings["layer_sizes"], settings["batch_norm"])
         training_shapes = _training_shapes(header, shapes) if stored.get("training") is not None else {}
-        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys(), training_shapes.keys())
+        absent = [name for name in _ADDED_LATER if name not in header]
+        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys() - absent, training_shapes.keys())
         tensors = _decoded_tensors(start + file.read(n_bytes - len(start)), shapes | training_shapes)
         notes = settings.pop("notes")
+        tensors |= {name: np.empty(0, _HISTORY_DTYPES[name]) for name in absent}
         columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
         model = StoredModel(
             **settings,
@@ -438,11 +441,12 @@ def _decoded_tensors(data: bytes, shapes: dict[str, tuple[int, ...]]) -> dict[st
             f"it is cut short, too long or damaged; the safetensors library says {str(error)[:200]!r}."
         ) from error
 
-    lengths = {name: math.prod(stored[name]["shape"]) for name in _HISTORY_DTYPES}
-    columns = {}
-    for name, length in lengths.items():
-        is_free = name == "history.step_loss" or (length == 0 and name in _OPTIONAL)
-        columns[name] = (length if is_free else lengths["history.loss"],)
+    lengths = {name: math.prod(stored[name]["shape"]) for name in _HISTORY_DTYPES if name in stored}
+    columns = {name: (lengths["history.loss"],) for name in lengths}
+    columns["history.step_loss"] = (lengths["history.step_loss"],)
+    if "history.step_right" in lengths:
+        columns["history.step_right"] = columns["history.step_loss"]
+    columns |= {name: (0,) for name in (*_OPTIONAL, "history.step_right") if lengths.get(name) == 0}
 
     tensors = {name: _array(tensor) for name, tensor in stored.items() if name.startswith("callbacks.")}
     for name, shape in (shapes | columns).items():
