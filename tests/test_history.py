@@ -22,7 +22,7 @@ def test_step_loss_grows_with_each_call_and_is_read_only() -> None:
     history = History()
     assert history.step_loss.shape == (0,)
     for first in range(0, 1000, 10):
-        history._set_step_losses(first, np.arange(first, first + 10, dtype=np.float32))
+        history._set_steps(first, np.arange(first, first + 10, dtype=np.float32))
     np.testing.assert_array_equal(history.step_loss, np.arange(1000, dtype=np.float32))
     assert history.step_loss.dtype == np.float32
     with pytest.raises(ValueError, match="read-only"):
@@ -31,22 +31,22 @@ def test_step_loss_grows_with_each_call_and_is_read_only() -> None:
 
 def test_step_loss_recorded_twice_stands_once() -> None:
     history = History()
-    history._set_step_losses(0, losses(3, 2))
+    history._set_steps(0, losses(3, 2))
     for _ in range(2):
-        history._set_step_losses(2, losses(1))
+        history._set_steps(2, losses(1))
     np.testing.assert_array_equal(history.step_loss, losses(3, 2, 1))
 
 
 def test_step_loss_recorded_from_an_earlier_step_forgets_the_later_ones() -> None:
     history = History()
-    history._set_step_losses(0, losses(3, 2, 1))
-    history._set_step_losses(1, losses())
+    history._set_steps(0, losses(3, 2, 1))
+    history._set_steps(1, losses())
     np.testing.assert_array_equal(history.step_loss, losses(3))
 
 
 def test_epoch_loss_weighs_a_smaller_last_batch_by_its_samples() -> None:
     history = History()
-    history._set_step_losses(0, losses(9, 4, 1))  # the first belongs to an epoch before
+    history._set_steps(0, losses(9, 4, 1))  # the first belongs to an epoch before
     history._add_epoch(
         first_step=1,
         offsets=np.array([0, 3, 5]),
@@ -58,7 +58,42 @@ def test_epoch_loss_weighs_a_smaller_last_batch_by_its_samples() -> None:
     assert history.loss == [pytest.approx((3 * 4 + 2 * 1) / 5)]
     assert history.n_steps == [2]
     assert history.samples_per_second == [2.5]
-    assert history.validation_loss == history.validation_accuracy == []
+    assert history.train_accuracy == history.validation_loss == history.validation_accuracy == []
+
+
+def add_epoch(history: History, n_steps: int = 2, **others: object) -> None:
+    history._add_epoch(
+        first_step=history.n_epochs * n_steps,
+        offsets=np.arange(n_steps + 1) * 3,
+        seconds=2.0,
+        learning_rate=0.1,
+        validation_loss=None,
+        validation_accuracy=None,
+        **others,
+    )
+
+
+def test_train_accuracy_is_the_fraction_of_all_samples_or_of_their_weight() -> None:
+    history = History()
+    history._set_steps(0, losses(1, 1), losses(3, 2))
+    add_epoch(history)
+    assert history.train_accuracy == [5 / 6]
+    weights = np.array([1, 0.5, 0.5, 0.5, 0.5, 0], np.float32)
+    history._set_steps(2, losses(1, 1), losses(1.5, 0.5))
+    add_epoch(history, sample_weights=weights)
+    assert history.train_accuracy == [5 / 6, 2 / 3]
+
+
+def test_train_accuracy_of_epochs_whose_steps_are_not_known_is_nan() -> None:
+    history = History()
+    history._set_steps(0, losses(1, 1, 1))
+    add_epoch(history)
+    assert history.train_accuracy == []
+    history._set_steps(3, losses(1, 1, 1), losses(3, 3, 0))  # half of the second epoch
+    add_epoch(history)
+    assert history.train_accuracy == []
+    add_epoch(history)
+    np.testing.assert_array_equal(history.train_accuracy, [np.nan, np.nan, 0.5])
 
 
 def fitted(**settings: object) -> History:

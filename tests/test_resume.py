@@ -44,7 +44,15 @@ def assert_same_net(one: Net, other: Net) -> None:
         np.testing.assert_array_equal(a, b)
     assert one.n_epochs == other.n_epochs
     np.testing.assert_array_equal(one.history.step_loss, other.history.step_loss)
-    for name in ("loss", "validation_loss", "validation_accuracy", "learning_rate", "n_steps", "notes"):
+    for name in (
+        "loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+        "learning_rate",
+        "n_steps",
+        "notes",
+    ):
         assert getattr(one.history, name) == getattr(other.history, name), name
 
 

@@ -179,6 +179,11 @@ void bind_trainer(py::module_& m) {
                                    return py::array_t<float>(static_cast<py::ssize_t>(result.losses.size()),
                                                              result.losses.data());
                                })
+        .def_property_readonly("right",
+                               [](const RunResult& result) {
+                                   return py::array_t<float>(static_cast<py::ssize_t>(result.right.size()),
+                                                             result.right.data());
+                               })
         .def_property_readonly("stopped", [](const RunResult& result) { return name_of(result.stop); })
         .def_readonly("bad_sample", &RunResult::bad_sample)
         .def_readonly("team_size", &RunResult::team_size)

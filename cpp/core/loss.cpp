@@ -24,8 +24,16 @@ float mean_loss(const Targets& targets, const std::int64_t* samples, std::size_t
     return total_weight > 0.0 ? static_cast<float>(sum / total_weight) : 0.0f;
 }
 
+float weight_right(const Targets& targets, const std::int64_t* samples, std::size_t n_samples,
+                   const std::uint8_t* right) {
+    double sum = 0.0;
+    for (std::size_t i = 0; i < n_samples; ++i)
+        if (right[i] != 0) sum += weight_of(targets, samples[i]);
+    return static_cast<float>(sum);
+}
+
 void take_losses(const Network& network, const OutputRows& rows, const Targets& targets, float delta_scale,
-                 Rounding rounding, float* losses) {
+                 Rounding rounding, float* losses, std::uint8_t* right) {
     const RowLosses args{.outputs = rows.outputs.data,
                          .panel_stride = rows.outputs.stride,
                          .rows = rows.rows,
@@ -37,7 +45,8 @@ void take_losses(const Network& network, const OutputRows& rows, const Targets& 
                          .rounding = rounding,
                          .losses = losses,
                          .weights = targets.weights,
-                         .label_smoothing = targets.label_smoothing};
+                         .label_smoothing = targets.label_smoothing,
+                         .right = right};
     switch (network.loss()) {
         case Loss::kSoftmaxCrossEntropy:
             return network.kernels().softmax_cross_entropy(args);

@@ -29,8 +29,13 @@ inline float mean_scale(double total_weight) {
     return total_weight > 0.0 ? static_cast<float>(1.0 / total_weight) : 0.0f;
 }
 
-// Writes the loss of each row, and makes of the outputs their delta: the weighted loss's gradient times delta_scale.
+// The sum of the weights of those of these samples whose `right` is 1.
+float weight_right(const Targets& targets, const std::int64_t* samples, std::size_t n_samples,
+                   const std::uint8_t* right);
+
+// Writes the loss of each row and, unless null, whether it is predicted rightly (see RowLosses), and makes of the
+// outputs their delta: the weighted loss's gradient times delta_scale.
 void take_losses(const Network& network, const OutputRows& rows, const Targets& targets, float delta_scale,
-                 Rounding rounding, float* losses);
+                 Rounding rounding, float* losses, std::uint8_t* right = nullptr);
 
 }  // namespace fastmlp

@@ -170,6 +170,7 @@ class Workspace {
           n_threads(threads),
           input(network, batch_size, most_row_parts(batch_size), true),
           losses(batch_size),
+          right(network.loss() == Loss::kSoftmaxCrossEntropy ? batch_size : 0),
           phases(phases_of(network.layers())) {
         for (const Layer& layer : network.layers()) {
             const bool hidden = &layer != &network.layers().back();
@@ -194,6 +195,7 @@ class Workspace {
     std::vector<BatchStatistics> statistics;  // of each layer; empty ones where nothing is normalized
     std::vector<KeptUnits> kept;              // of layers with dropout
     std::vector<float> losses;                // of each sample
+    std::vector<std::uint8_t> right;          // of each sample, whether it is predicted rightly; or empty
     std::vector<Phase> phases;
     std::vector<AlignedBuffer> scratch;  // of each thread
 };
@@ -296,6 +298,7 @@ class Step {
     float mean_loss() const {
         return fastmlp::mean_loss(targets_, samples_, rows_, total_weight_, workspace_.losses.data());
     }
+    float weight_right() const { return fastmlp::weight_right(targets_, samples_, rows_, workspace_.right.data()); }
 
  private:
     std::size_t n_layers() const { return network_.layers().size(); }
@@ -434,7 +437,8 @@ class Step {
         Operand& output = workspace_.outputs.back();
         const Panels outputs = output.matrix();
         take_losses(network_, {{outputs.at(rows.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
-                    targets_, mean_scale(total_weight_), network_.rounding(), losses + rows.begin);
+                    targets_, mean_scale(total_weight_), network_.rounding(), losses + rows.begin,
+                    workspace_.right.empty() ? nullptr : workspace_.right.data() + rows.begin);
         output.refresh(kernels_, rows, {0, layer(n_layers() - 1).panels()});
         for (std::size_t i = rows.begin; i < rows.end; ++i)
             if (!std::isfinite(losses[i])) finite.store(false, std::memory_order_relaxed);
@@ -597,6 +601,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     prepare(inputs.augmented.augmentation, largest_batch, threads);
     RunResult result;
     result.losses.resize(batches.n_steps);
+    if (!workspace_->right.empty()) result.right.resize(batches.n_steps);
     Team team(threads);
     std::atomic<bool> input_finite{true}, loss_finite{true}, parameters_finite{network_.is_finite()};
     std::size_t steps_done = 0;
@@ -615,7 +620,10 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
                       batches.place.after(begin));
             step.forward_and_backward(input_finite, loss_finite);
             if (!input_finite || !loss_finite) break;
-            if (rank == 0) result.losses[s] = step.mean_loss();
+            if (rank == 0) {
+                result.losses[s] = step.mean_loss();
+                if (!result.right.empty()) result.right[s] = step.weight_right();
+            }
             count.advance(settings_);
             ParameterUpdate update(network_, settings_, count, batches.learning_rates[s],
                                    {first_moment_.data(), second_moment_.data(),
@@ -644,6 +652,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     }
     network_.set_finite(parameters_finite);
     result.losses.resize(steps_done);
+    if (!result.right.empty()) result.right.resize(steps_done);
     result.team_size = team.size();
     result.tasks_per_thread = team.tasks_per_thread();
     if (!input_finite) {

@@ -26,7 +26,8 @@ struct Batches {
 struct RunResult {
     enum class Stop { kFinished, kNonFiniteLoss, kNonFiniteInput };
     Stop stop = Stop::kFinished;
-    std::vector<float> losses;     // mean loss of each step done, in nats per sample
+    std::vector<float> losses;  // mean loss of each step done, in nats per sample
+    std::vector<float> right;   // weight of each step's samples predicted rightly; empty if nothing is right or wrong
     std::int64_t bad_sample = -1;  // for kNonFiniteInput
     std::size_t team_size = 0;
     std::vector<std::size_t> tasks_per_thread;

@@ -241,6 +241,8 @@ struct RowLosses {
     const float* weights = nullptr;  // row i's delta is multiplied by weights[index[i]] besides; null: it is not
     float label_smoothing = 0.0f;    // s, for cross-entropies: a target t stands for (1 - s) t + s / n, where n is
                                      // n_outputs for softmax, and 2 for sigmoid
+    std::uint8_t* right = nullptr;   // softmax_cross_entropy: one per row, unaligned: 1 if the first of the largest
+                                     // outputs is that of the target, or of the first of the largest targets; or null
 };
 
 // Which columns of a matrix a row keeps: dropout, Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).

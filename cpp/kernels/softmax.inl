@@ -103,6 +103,32 @@ struct Smoothed {
     }
 };
 
+// The first of the columns that hold the largest number of a row; line_of(panel) has its lines.
+template <class LineOf>
+FASTMLP_INLINE std::size_t first_of_largest(std::size_t n_columns, float largest, LineOf line_of) {
+    for (std::size_t panel = 0; panel < n_panels(n_columns); ++panel) {
+        const Line others =
+            map([&](Vec x) { return where_less(x, splat(largest), splat(0.0f), splat(1.0f)); }, line_of(panel));
+        const unsigned found = nonzero_mask(others) & ((1u << classes_in_panel(panel, n_columns)) - 1u);
+        if (found != 0) return panel * kPanel + static_cast<std::size_t>(__builtin_ctz(found));
+    }
+    return n_columns;
+}
+
+FASTMLP_INLINE bool is_right(const Row& row, float max, std::size_t target) {
+    return first_of_largest(row.n_classes, max, [&](std::size_t panel) { return load_line(row.line(panel)); }) ==
+           target;
+}
+
+FASTMLP_INLINE std::size_t target_class(const float* target, std::size_t n_classes) {
+    Line max = splat_line(-__builtin_inff());
+    for (std::size_t panel = 0; panel < n_panels(n_classes); ++panel)
+        max =
+            max_keep_nan(max, keep_classes(target_line(target, panel, n_classes), panel, n_classes, -__builtin_inff()));
+    return first_of_largest(n_classes, max_lane(max),
+                            [&](std::size_t panel) { return target_line(target, panel, n_classes); });
+}
+
 // sum of target * (max - logit). The loss is this plus sum(target) * log(sum exp(logit - max)).
 template <class Read>
 FASTMLP_INLINE float linear_loss(const Row& row, const float* target, Read read, float max) {
@@ -148,7 +174,9 @@ FASTMLP_INLINE void softmax_cross_entropy_with(const RowLosses& args, Read read)
         float& sum = sums[i % kPanel];
         float& weight = weights[i % kPanel];
         if (args.labels != nullptr) {
-            float* true_class = row.element(static_cast<std::size_t>(args.labels[sample]));
+            const auto label = static_cast<std::size_t>(args.labels[sample]);
+            if (args.right != nullptr) args.right[i] = is_right(row, extent.max, label) ? 1 : 0;
+            float* true_class = row.element(label);
             float linear = extent.max - *true_class;
             if constexpr (kSmoothed) linear = read.kept * linear + read.uniform * sum_below_max(row, extent.max);
             args.losses[i] = linear + extent.not_finite;
@@ -166,6 +194,8 @@ FASTMLP_INLINE void softmax_cross_entropy_with(const RowLosses& args, Read read)
                 *true_class -= 1.0f;
         } else {
             const float* target = args.targets + sample * args.n_outputs;
+            if (args.right != nullptr)
+                args.right[i] = is_right(row, extent.max, target_class(target, row.n_classes)) ? 1 : 0;
             args.losses[i] = linear_loss(row, target, read, extent.max) + extent.not_finite;
             weight = sum_of_target(row, target, read);
             sum = exponentiate(row, extent.max);

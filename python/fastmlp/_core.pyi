@@ -147,6 +147,9 @@ class RunResult:
     """What one call of Trainer.run did."""
 
     losses: NDArray[np.float32]  # mean loss of each step that was done (its update included)
+    # Weight (number, if all are 1) of each step's samples predicted rightly before its update; empty unless
+    # the loss is softmax_cross_entropy.
+    right: NDArray[np.float32]
     # "" if every step was done; "loss": the next step's loss or a parameter is not finite; "input": X is not.
     stopped: str
     bad_sample: (

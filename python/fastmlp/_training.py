@@ -129,12 +129,13 @@ class Training:
             self._fail(len(self._history.step_loss), learning_rate, "A weight or a moment after")
 
     def collect(self) -> None:
-        """Record the losses of the latest call.
+        """Record what the steps of the latest call came to.
 
         May be repeated, and must be at the end of a fit: Ctrl-C can interrupt the first time.
         """
         for result in self._results:
-            self._history._set_step_losses(self._first_step, result.losses)
+            right = result.right if len(result.right) else None
+            self._history._set_steps(self._first_step, result.losses, right)
 
     def _do(self, steps: Steps) -> CallDone:
         mark = self._mark()
@@ -219,7 +220,7 @@ class Training:
             return
         self._results.clear()
         self._network.restore(marks[-1].state)
-        self._history._set_step_losses(marks[-1].step, np.empty(0, np.float32))
+        self._history._set_steps(marks[-1].step, np.empty(0, np.float32))
         calls = [call for mark in self._marks[len(marks) - 1 :] for call in mark.calls]
         for call in calls:
             n_steps = min(len(call), wanted - len(self._history.step_loss))

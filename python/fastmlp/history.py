@@ -14,6 +14,7 @@ from fastmlp._atomic_file import atomic_writer
 
 COLUMNS: Final = {
     "loss": np.dtype(np.float64),
+    "train_accuracy": np.dtype(np.float64),
     "validation_loss": np.dtype(np.float64),
     "validation_accuracy": np.dtype(np.float64),
     "learning_rate": np.dtype(np.float64),
@@ -23,8 +24,11 @@ COLUMNS: Final = {
 }
 """The lists of numbers, one for each epoch, and the type that holds them in a file."""
 
-OPTIONAL_COLUMNS: Final = ("validation_loss", "validation_accuracy")
-"""Those that are empty if there was nothing to validate with."""
+OPTIONAL_COLUMNS: Final = ("train_accuracy", "validation_loss", "validation_accuracy")
+"""Those that are empty if nothing is right or wrong, or there was nothing to validate with."""
+
+STEP_COLUMNS: Final = ("step_loss", "step_right")
+"""The names of what files have of each step, as float32."""
 
 MONITORS: Final = ("validation_loss", "validation_accuracy", "loss")
 """Those that tell how good an epoch was."""
@@ -50,6 +54,10 @@ class History:
     loss : list of float
         Mean loss of the epoch's samples, each measured just before the update that it took part in: what was
         trained on, weights of samples and label smoothing included. In nats, but for squared_error.
+    train_accuracy : list of float
+        Fraction of the same samples predicted rightly, in [0, 1], like the loss measured while training went
+        on: just before the update, distorted and with dropout, if they were, and weighted. Empty unless the
+        net's loss is softmax_cross_entropy; NaN for epochs that a release without it began.
     validation_loss : list of float
         Mean loss of the validation samples at the end of the epoch, without weights and label smoothing;
         empty without validation.
@@ -76,6 +84,7 @@ class History:
     """
 
     loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
@@ -86,6 +95,7 @@ class History:
 
     def __post_init__(self) -> None:
         self._losses = np.empty(0, np.float32)  # longer than what is known, so that it grows rarely
+        self._right = np.empty(0, np.float32)  # as long; the weight of the samples predicted rightly, or NaN
         self._n_losses = 0
 
     @property
@@ -110,7 +120,7 @@ class History:
         ----------
         path : str or os.PathLike
             The file's name. Its columns are epoch (from 1) and the lists of this class but for the notes;
-            without validation those two columns are empty.
+            those of lists without entries are empty.
 
         Raises
         ------
@@ -124,7 +134,7 @@ class History:
         >>> numbers = {"loss": [0.5], "learning_rate": [0.1], "seconds": [2.0], "n_steps": [10]}
         >>> History(**numbers, samples_per_second=[50.0]).save_csv(path)
         >>> path.read_text().splitlines()[1]
-        '1,0.5,,,0.1,2.0,10,50.0'
+        '1,0.5,,,,0.1,2.0,10,50.0'
         """
         lines = [",".join(["epoch", *COLUMNS]), *self._csv_lines(0), ""]
         with atomic_writer(path) as file:
@@ -172,17 +182,21 @@ class History:
             parts.append(f"validation accuracy {self.validation_accuracy[-1]:.4f}")
         return f"<History: {', '.join(parts)}>"
 
-    def _set_step_losses(self, first: int, losses: NDArray[np.float32]) -> None:
-        """Record the losses of the steps from number `first` (from 0) on, and forget all later ones.
+    def _set_steps(
+        self, first: int, losses: NDArray[np.float32], right: NDArray[np.float32] | None = None
+    ) -> None:
+        """Record the steps from number `first` (from 0) on, and forget all later ones.
 
+        right: the weight of the samples of each that were predicted rightly, if that is known.
         May be repeated: an interrupt between its lines does no harm if it is called again.
         """
         end = first + len(losses)
         if end > len(self._losses):
-            longer = np.empty(max(end, 2 * len(self._losses), 64), np.float32)
-            longer[:first] = self._losses[:first]
-            self._losses = longer
+            size = max(end, 2 * len(self._losses), 64)
+            self._right = _longer(self._right, first, size)
+            self._losses = _longer(self._losses, first, size)
         self._losses[first:end] = losses
+        self._right[first:end] = np.nan if right is None else right
         self._n_losses = end
 
     def _add_epoch(
@@ -213,6 +227,12 @@ class History:
         total = float(batch_weights.sum())
         losses = self._losses[first_step : first_step + n_steps].astype(np.float64)
         self.loss.append(float(losses @ batch_weights) / total if total else 0.0)
+        right = float(self._right[first_step : first_step + n_steps].sum(dtype=np.float64))
+        if self.train_accuracy or not math.isnan(right):
+            unknown = n_epochs - len(self.train_accuracy)
+            # Each step's weight is a float32, and their sum may round to more than all.
+            accuracy = min(right / total, 1.0) if total else 0.0
+            self.train_accuracy += [*[math.nan] * unknown, accuracy]
         if validation_loss is not None:
             self.validation_loss.append(validation_loss)
         if validation_accuracy is not None:
@@ -226,10 +246,20 @@ class History:
         """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
         n_epochs = self.n_epochs
         arrays = {name: np.array(getattr(self, name)[:n_epochs], dtype) for name, dtype in COLUMNS.items()}
-        return arrays | {"step_loss": np.array(self.step_loss)}
+        right = self._right[: self._n_losses]
+        if np.isnan(right).all():
+            right = right[:0]
+        return arrays | {"step_loss": np.array(self.step_loss), "step_right": np.array(right)}
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, NDArray[Any]], notes: list[str]) -> History:
         history = cls(**{name: arrays[name].tolist() for name in COLUMNS}, notes=notes)
-        history._set_step_losses(0, arrays["step_loss"])
+        right = arrays["step_right"]
+        history._set_steps(0, arrays["step_loss"], right if len(right) else None)
         return history
+
+
+def _longer(array: NDArray[np.float32], n_kept: int, size: int) -> NDArray[np.float32]:
+    longer = np.empty(size, np.float32)
+    longer[:n_kept] = array[:n_kept]
+    return longer

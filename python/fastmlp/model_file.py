@@ -5,7 +5,7 @@ Any program that reads the format, such as the library of that name, can have th
 - ``layers.0.weight`` (n_inputs, n_outputs) and ``layers.0.bias`` (n_outputs,), float32, and so on for each
   layer; the bias is (4, n_outputs) with batch normalisation: shift, scale, running mean, running variance;
 - ``history.loss`` and the other columns of `fastmlp.History`, float64 or int64 (n_epochs,),
-  ``history.step_loss`` float32;
+  ``history.step_loss`` and ``history.step_right``, what the train accuracy is made of, float32;
 - with the state of training, ``training.first_moment.layers.0.weight`` and so on: what the optimiser has,
   shaped like the weights; ``training.parameters.layers.0.weight`` are the live weights, if other ones, the
   best or the averages, are in use;
@@ -55,7 +55,7 @@ from fastmlp._safetensors import (
 from fastmlp._shared_network import Parameters, TrainingState, same_parameters
 from fastmlp._validation import shortened
 from fastmlp.errors import ModelFileError
-from fastmlp.history import COLUMNS, OPTIONAL_COLUMNS, History
+from fastmlp.history import COLUMNS, OPTIONAL_COLUMNS, STEP_COLUMNS, History
 from fastmlp.initializers import Initializer, Normal, checked_initializer
 from fastmlp.optimizers import Optimizer
 
@@ -66,9 +66,10 @@ PICKLED: Final = "The pickled model"
 
 _FLOAT32: Final = np.dtype(np.float32)
 _HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    f"history.{name}": dtype for name, dtype in (COLUMNS | {"step_loss": _FLOAT32}).items()
+    f"history.{name}": dtype for name, dtype in (COLUMNS | dict.fromkeys(STEP_COLUMNS, _FLOAT32)).items()
 }
 _OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
+_ADDED_LATER: Final = ("history.train_accuracy", "history.step_right")  # older files do not have them
 _MUST_BE_FINITE: Final = (
     "",
     "training.parameters.",
@@ -265,7 +266,8 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
         settings = _decoded_settings(stored)
         shapes = _layer_shapes(settings["layer_sizes"], settings["batch_norm"])
         training_shapes = _training_shapes(header, shapes) if stored.get("training") is not None else {}
-        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys(), training_shapes.keys())
+        absent = [name for name in _ADDED_LATER if name not in header]
+        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys() - absent, training_shapes.keys())
         described = described_tensors(header, n_bytes - len(start))
         parameter_shapes = shapes | training_shapes
         _check_types_and_shapes(described, parameter_shapes)
@@ -273,6 +275,7 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
         tensors = {name: read[name] for name in parameter_shapes} | read  # layer after layer
         _check_finite(tensors, settings["precision"])
         notes = settings.pop("notes")
+        tensors |= {name: np.empty(0, _HISTORY_DTYPES[name]) for name in absent}
         columns = {name.removeprefix("history."): tensors[name] for name in _HISTORY_DTYPES}
         model = StoredModel(
             **settings,
@@ -438,11 +441,12 @@ def _check_names(header: dict[str, Any], needed: set[str], of_training: Iterable
 
 
 def _check_types_and_shapes(described: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
-    lengths = {name: math.prod(described[name].shape) for name in _HISTORY_DTYPES}
-    columns = {}
-    for name, length in lengths.items():
-        is_free = name == "history.step_loss" or (length == 0 and name in _OPTIONAL)
-        columns[name] = (length if is_free else lengths["history.loss"],)
+    lengths = {name: math.prod(described[name].shape) for name in _HISTORY_DTYPES if name in described}
+    columns = {name: (lengths["history.loss"],) for name in lengths}
+    columns["history.step_loss"] = (lengths["history.step_loss"],)
+    if "history.step_right" in lengths:
+        columns["history.step_right"] = columns["history.step_loss"]
+    columns |= {name: (0,) for name in (*_OPTIONAL, "history.step_right") if lengths.get(name) == 0}
     for name, shape in (shapes | columns).items():
         code = code_of(_HISTORY_DTYPES.get(name, _FLOAT32))
         came = described[name].code, described[name].shape

@@ -343,8 +343,8 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        The Figure that holds the picture: losses in nats, and, if there was validation, its accuracy in
-        percent.
+        The Figure that holds the picture: losses in nats, and accuracies in percent, if there are any. That
+        of training is an epoch's mean, measured while it went on.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
     """
     if len(history.step_loss) == 0:
         raise ValueError("There is nothing to draw: this history has no steps.")
-    has_accuracy = len(history.validation_accuracy) > 0
+    has_accuracy = bool(history.validation_accuracy or np.isfinite(history.train_accuracy).any())
     if ax is None and has_accuracy:
         panels = list(_figure(9, 3.8).subplots(1, 2))
     elif ax is None:
@@ -828,8 +828,8 @@ def _draw_losses(ax: Axes, history: History) -> None:
     steps = np.arange(1, len(losses) + 1) / steps_per_epoch
     ax.plot(steps, losses, color="0.8", linewidth=0.8, label="each batch")
     if history.loss:
-        middles = (ends + np.concatenate([[0], ends[:-1]])) / 2  # it is the mean over the epoch
-        ax.plot(middles, history.loss, color=_BLUE, marker=_marker("o", ends), markersize=4, label="training")
+        marker = _marker("o", ends)
+        ax.plot(_middles(ends), history.loss, color=_BLUE, marker=marker, markersize=4, label="training")
     if history.validation_loss:
         marker = _marker("s", ends)
         ax.plot(
@@ -857,20 +857,35 @@ def _use_log_scale(ax: Axes, decades: float) -> None:
 
 def _draw_accuracy(ax: Axes, history: History) -> None:
     ends = _epoch_ends(history)
-    percent = 100 * np.asarray(history.validation_accuracy)
-    best = int(percent.argmax())
-    ax.plot(ends, percent, color=_VERMILLION, marker=_marker("s", ends), markersize=4)
-    ax.plot(ends[best], percent[best], marker="o", markersize=11, markerfacecolor="none", color="black")
-    margin = max(0.1 * float(np.ptp(percent)), 0.3)
-    ax.set_ylim(float(percent.min()) - margin, float(percent.max()) + margin)
+    curves = {
+        "training": (_middles(ends), 100 * np.asarray(history.train_accuracy), _BLUE, "o"),
+        "validation": (ends, 100 * np.asarray(history.validation_accuracy), _VERMILLION, "s"),
+    }
+    curves = {name: curve for name, curve in curves.items() if np.isfinite(curve[1]).any()}
+    for name, (places, percent, color, marker) in curves.items():
+        ax.plot(places, percent, color=color, marker=_marker(marker, ends), markersize=4, label=name)
+    name, (places, percent, _, _) = list(curves.items())[-1]
+    best = int(np.nanargmax(percent))
+    ax.plot(places[best], percent[best], marker="o", markersize=11, markerfacecolor="none", color="black")
+    together = np.concatenate([curve[1] for curve in curves.values()])
+    margin = max(0.1 * float(np.nanmax(together) - np.nanmin(together)), 0.3)
+    ax.set_ylim(float(np.nanmin(together)) - margin, float(np.nanmax(together)) + margin)
     ax.set_xlim(0, 1.03 * ends[-1])
-    ax.set_ylabel("validation accuracy (%)")
+    ax.set_ylabel("accuracy (%)" if len(curves) > 1 else f"{name} accuracy (%)")
+    if len(curves) > 1:
+        ax.legend(loc="lower right")
     ax.set_title(f"Accuracy: best {percent[best]:.2f} % (epoch {best + 1})")
 
 
 def _epoch_ends(history: History) -> NDArray[np.float64]:
     """When each epoch ended, in epochs: whole numbers, but for a last one that was cut short."""
     return np.cumsum(history.n_steps) / (history.n_steps[0] if history.n_steps else 1)
+
+
+def _middles(ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where to draw the means over the epochs that end there."""
+    middles: NDArray[np.float64] = (ends + np.concatenate([[0], ends[:-1]])) / 2
+    return middles
 
 
 def _marker(marker: str, places: NDArray[np.float64]) -> str:

@@ -92,6 +92,8 @@ class _Lines:
         ]
         if fit.history.validation_accuracy:
             fields.append(f"validation accuracy {fit.history.validation_accuracy[-1]:.4f}")
+        elif fit.history.train_accuracy:
+            fields.append(f"train accuracy {fit.history.train_accuracy[-1]:.4f}")
         if fit.seconds > 0:
             fields.append(f"{fit.n_samples_seen / fit.seconds:,.0f} images/s")
         if fit.step < fit.n_steps and not fit.stopped:
@@ -129,6 +131,8 @@ class _Bar:
         numbers = [] if math.isnan(fit.loss) else [f"loss {fit.loss:.4f}"]
         if fit.history.validation_accuracy:
             numbers.append(f"val. {100 * fit.history.validation_accuracy[-1]:.2f} %")
+        elif fit.history.train_accuracy:
+            numbers.append(f"train {100 * fit.history.train_accuracy[-1]:.2f} %")
         if fit.seconds > 0:
             numbers.append(f"{_thousands(fit.n_samples_seen / fit.seconds)} images/s")
         place = f"epoch {fit.epoch}/{fit.n_epochs}, step {fit.step}/{fit.n_steps}"
