@@ -216,7 +216,10 @@ def activations(activation: object, n_hidden: int) -> tuple[str, ...]:
 
 def dropout_rates(rates: object, n_hidden: int) -> tuple[float, ...]:
     """Return rates of dropout for the input and each hidden layer; one number is for the latter alone."""
-    if isinstance(rates, str) or not isinstance(rates, Iterable):
+    if isinstance(rates, np.ndarray):
+        rates = rates.tolist()  # of no dimension: a number
+    # What has no order, such as a set, cannot say which layer a rate is for.
+    if isinstance(rates, str | bytes) or not isinstance(rates, Sequence):
         return (0.0, *(fraction(rates, "dropout"),) * n_hidden)
     each = tuple(fraction(rate, f"dropout[{index}]") for index, rate in enumerate(rates))
     if len(each) != n_hidden + 1:
