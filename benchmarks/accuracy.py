@@ -64,7 +64,7 @@ RECIPES = {
     "dropout": Recipe(
         (1.06, "Srivastava et al. (2014), table 2: 3 layers of 1024 units, ReLU, dropout and max-norm"),
         (784, 1024, 1024, 1024, 10),
-        epochs=80,
+        epochs=50,
         batch_size=128,
         optimizer=Adam(0.002, max_norm=3.0),
         net={"dropout": (0.2, 0.5, 0.5, 0.5), "precision": "mixed_bfloat16"},

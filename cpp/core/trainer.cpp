@@ -2,20 +2,20 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "division.h"
 #include "floating_point.h"
-#include "gemm.h"
-#include "input_batch.h"
-#include "loss.h"
 #include "parallel.h"
+#include "step.h"
 #include "update.h"
+#include "workspace.h"
 
 namespace fastmlp {
 
+<<<<<<< HEAD
 namespace {
 
 // A task of the gradient phase makes the gradient of this many panels of a layer's inputs times this many of its
@@ -542,6 +542,8 @@ class Step {
 
 }  // namespace
 
+=======
+>>>>>>> layers
 Trainer::Trainer(Network& network) : network_(network) { set_optimizer(settings_); }
 Trainer::~Trainer() = default;
 

@@ -33,7 +33,11 @@ struct Recipe {
     Loss loss = Loss::kSoftmaxCrossEntropy;
     bool weighted = false;
     float label_smoothing = 0.0f;
+<<<<<<< HEAD
     bool around = false;  // the gradient is clipped, units are limited, weights are averaged
+=======
+    std::vector<double> dropout = {};
+>>>>>>> layers
 };
 
 constexpr std::size_t kSamples = 211;
@@ -120,6 +124,7 @@ std::vector<Recipe> recipes() {
          false,
          false,
          Loss::kSquaredError},
+<<<<<<< HEAD
         {"around",
          {301, 131, 67, 11},
          {kRelu, kTanh},
@@ -150,6 +155,38 @@ std::vector<Recipe> recipes() {
          false,
          0.0f,
          true},
+=======
+        {.name = "dropout_part_sparse",
+         .layer_sizes = {301, 131, 67, 11},
+         .activations = {kRelu, kGelu},
+         .rounding = Rounding::kNone,
+         .optimizer = kAdam,
+         .pixels = true,
+         .labels = true,
+         .batch_size = 131,
+         .zero_eighths = 5,
+         .dense_samples_first = true,
+         .work_for_seven = true,
+         .dropout = {0.2, 0.5, 0.25}},
+        {.name = "dropout_odd",
+         .layer_sizes = {37, 29, 23, 17, 7},
+         .activations = {kTanh, kSigmoid, kLeakyRelu},
+         .rounding = Rounding::kNone,
+         .optimizer = kSgd,
+         .pixels = false,
+         .labels = false,
+         .batch_size = 33,
+         .dropout = {0.1, 0.3, 0.0, 0.9}},
+        {.name = "mixed_bfloat16_dropout",
+         .layer_sizes = {301, 131, 11},
+         .activations = {kRelu},
+         .rounding = Rounding::kBfloat16,
+         .optimizer = kAdam,
+         .pixels = false,
+         .labels = true,
+         .batch_size = 131,
+         .dropout = {0.5, 0.5}},
+>>>>>>> layers
     };
 }
 
@@ -238,6 +275,7 @@ std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::si
     Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table, recipe.loss);
     start(network);
     Trainer trainer(network);
+<<<<<<< HEAD
     OptimizerSettings settings{.kind = recipe.optimizer, .momentum = 0.5};
     if (recipe.around) {
         settings.clip_norm = 0.05;
@@ -245,9 +283,13 @@ std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::si
         settings.average_decay = 0.75;
     }
     trainer.set_optimizer(settings);
+=======
+    trainer.set_optimizer({.kind = recipe.optimizer, .momentum = 0.5});
+    if (!recipe.dropout.empty()) trainer.set_dropout(Dropout(5, recipe.dropout));
+>>>>>>> layers
     const RunResult result = trainer.run(
         samples.inputs, samples.targets,
-        {samples.order.data(), samples.offsets.data(), samples.learning_rates.data(), kSteps}, threads, true);
+        {samples.order.data(), samples.offsets.data(), samples.learning_rates.data(), kSteps, {}}, threads, true);
 
     item.require(result.losses.size() == kSteps, "did not do every step");
     const bool serial = std::string(parallel_runtime()) == "none";
@@ -257,6 +299,7 @@ std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::si
                      "a thread had no work");
 
     std::vector<float> outcome = result.losses;
+    append(outcome, result.right);
     append(outcome, parameters_of(network));
     std::vector<float> probabilities(kSamples * recipe.layer_sizes.back());
     softmax(network, samples.inputs, threads, probabilities.data());

@@ -1,0 +1,78 @@
+// How the phases of a training step are divided into tasks. Bits do not depend on it.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "gemm.h"
+#include "network.h"
+#include "panels.h"
+
+namespace fastmlp {
+
+// A task of the gradient phase makes the gradient of this many panels of a layer's inputs times this many of its
+// outputs: large enough to use each operand line often, small enough to lie in the L2 cache with its operands.
+inline constexpr std::size_t kGradientInputPanels = 2;
+inline constexpr std::size_t kGradientOutputPanels = 16;
+inline constexpr std::size_t kGradientRows = kGradientInputPanels * kPanel;
+inline constexpr std::size_t kGradientStride = kGradientRows * kPanel;
+
+// In batches of fewer rows, tasks are bound to threads where weights outweigh activations: whoever takes over a task
+// fetches its weights from another thread's cache, and next time they are fetched back.
+inline constexpr std::size_t kRowsToBind = 128;
+
+inline std::size_t input_parts(const Layer& layer) {
+    return (n_panels(layer.n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
+}
+
+// Rows that a task should have at least, so that each line of weights it loads serves several tiles.
+inline constexpr std::size_t kLeastRows = 16;
+
+// Rows and panels are divided in pairs: bfloat16 products take rows together, and columns of two panels in one.
+inline constexpr std::size_t kRowUnit = 2;
+inline constexpr std::size_t kPanelUnit = 2;
+
+inline std::size_t most_row_parts(std::size_t rows) { return std::max<std::size_t>(rows / kLeastRows, 1); }
+
+// A phase's result is divided into row_parts x panel_parts tasks.
+struct Grid {
+    std::size_t row_parts;
+    std::size_t panel_parts;
+    bool bound = false;
+    std::size_t size() const { return row_parts * panel_parts; }
+    bool operator==(const Grid&) const = default;
+};
+
+// Whether each thread should have panels of a layer of its own in the forward phase and the update. It pays where
+// weights outweigh activations, since weights would wander from the cache of the thread that updates them to others'.
+inline bool weights_stay(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t team) {
+    return n_inputs > rows && panels >= kPanelUnit * team;
+}
+
+// Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
+// too few rows for the team.
+inline Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t row_block,
+                           std::size_t team) {
+    const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
+    const std::size_t row_parts = std::min(most_row_parts(rows), wanted);
+    if (weights_stay(rows, n_inputs, panels, team)) return {row_parts, team, rows < kRowsToBind};
+    const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
+    return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
+}
+
+// Of a backward phase. By rows, so that deltas stay in their thread's cache: in the forward phases' parts, unless these
+// are so many that transposing the weights for each of them costs more than to wait for the other threads. But by
+// panels where weights outweigh deltas, so that no two tasks transpose the same weights.
+inline Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t forward_parts,
+                            std::size_t team) {
+    if (n_outputs <= rows) {
+        const bool cheap = forward_parts <= 2 * team || n_outputs <= kPanel;
+        const std::size_t row_parts = cheap ? forward_parts : std::min(most_row_parts(rows), 2 * team);
+        if (row_parts >= team) return {row_parts, 1};
+    }
+    const std::size_t most_parts = (panels + kTransposedPanels - 1) / kTransposedPanels;
+    const std::size_t panel_parts = std::min((panels + kPanelUnit - 1) / kPanelUnit, std::max(most_parts, 2 * team));
+    return {std::min(most_row_parts(rows), (team + panel_parts - 1) / panel_parts), panel_parts};
+}
+
+}  // namespace fastmlp

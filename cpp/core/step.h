@@ -1,0 +1,362 @@
+// One training step: the phases of its forward and backward pass, and its update.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "data.h"
+#include "division.h"
+#include "dropout.h"
+#include "gemm.h"
+#include "loss.h"
+#include "network.h"
+#include "parallel.h"
+#include "update.h"
+#include "workspace.h"
+
+namespace fastmlp {
+
+// Calls body(layer, panel) for each panel of each layer's outputs.
+template <class Body>
+void for_each_panel(const Network& network, Team& team, std::size_t rank, const Body& body) {
+    std::size_t n_tasks = 0;
+    for (const Layer& layer : network.layers()) n_tasks += layer.panels();
+    team.for_each(rank, n_tasks, [&](std::size_t panel) {
+        const Layer* layer = network.layers().data();
+        for (; panel >= layer->panels(); ++layer) panel -= layer->panels();
+        body(*layer, panel);
+    });
+}
+
+// One batch, seen by one thread of the team. The methods are the phases of a step; every thread calls each of them.
+class Step {
+ public:
+    Step(Network& network, const Dropout& dropout, Workspace& workspace, Team& team, std::size_t rank,
+         const Inputs& inputs, const Targets& targets, const std::int64_t* samples, std::size_t n_samples,
+         const EpochPlace& place)
+        : network_(network),
+          kernels_(network.kernels()),
+          dropout_(dropout),
+          workspace_(workspace),
+          team_(team),
+          rank_(rank),
+          inputs_(inputs),
+          targets_(targets),
+          samples_(samples),
+          rows_(n_samples),
+          place_(place),
+          total_weight_(total_weight(targets, samples, n_samples)) {}
+
+    // Packs the batch and computes activations, losses and the deltas of all layers. Sets the flags to false where
+    // that is so.
+    void forward_and_backward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
+        const std::vector<Phase>& phases = workspace_.phases;
+        for (std::size_t first = 0, end; first < phases.size(); first = end) {
+            // Phases that have the same whole rows for their tasks go on with them, and need not wait for one another.
+            const Grid grid = grid_of(phases[first]);
+            end = first + 1;
+            if (grid.panel_parts == 1)
+                while (end < phases.size() && grid_of(phases[end]) == grid) ++end;
+            const auto run_all = [&](std::size_t task) {
+                for (std::size_t i = first; i < end; ++i) run(phases[i], grid, task, input_finite, loss_finite);
+            };
+            team_.for_each(rank_, grid.size(), run_all, grid.bound);
+        }
+    }
+
+    // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
+    // to false where that is so.
+    void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
+        for_each_gradient_tile([&](std::size_t l, std::size_t, Range in, Range out) {
+            const Panels gradient{scratch(), kGradientStride};
+            weights_gradient(l, in, out, gradient);
+            const Range rows = rows_of_weights(l, in);
+            bool finite = true;
+            for (std::size_t panel = out.begin; panel < out.end; ++panel)
+                finite &= update.update_weights(layer(l), rows.begin, rows.size(), panel,
+                                                gradient.at(0, panel - out.begin), input_scale(l));
+            if (in.begin == 0) {
+                for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row) {
+                    biases_gradient(l, row, out, scratch());
+                    finite &= update.update_biases(layer(l), row, out.begin, out.size(), scratch(), 1.0f);
+                }
+                finite &= update_statistics(l, out, update);
+            }
+            if (!finite) parameters_finite.store(false, std::memory_order_relaxed);
+        });
+    }
+
+    // The same in two phases: the update of a parameter may depend on the whole gradient.
+    void update_from(WholeGradient& whole, ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
+        for_each_gradient_tile([&](std::size_t l, std::size_t in_part, Range in, Range out) {
+            const Panels gradient{whole.data() + layer(l).weights, layer(l).weights_stride()};
+            const Range rows = rows_of_weights(l, in);
+            weights_gradient(l, in, out, {gradient.at(rows.begin, out.begin), gradient.stride});
+            if (in.begin == 0)
+                for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row)
+                    biases_gradient(l, row, out, whole.data() + layer(l).bias_row(row) + out.begin * kPanel);
+            if (!update.clips()) return;
+            for (std::size_t panel = out.begin; panel < out.end; ++panel) {
+                whole.take_squares_of_weights(l, in_part, rows, panel, input_scale(l));
+                if (in.begin == 0) whole.take_squares_of_biases(l, panel);
+            }
+        });
+        const float scale = update.clips() ? update.clip_scale(whole) : 1.0f;
+        for_each_panel(network_, team_, rank_, [&](const Layer& of, std::size_t panel) {
+            const auto l = static_cast<std::size_t>(&of - &layer(0));
+            bool finite = update.update_panel(of, panel, whole, input_scale(l) * scale, scale);
+            finite &= update_statistics(l, {panel, panel + 1}, update);
+            if (!finite) parameters_finite.store(false, std::memory_order_relaxed);
+        });
+    }
+
+    float mean_loss() const {
+        return fastmlp::mean_loss(targets_, samples_, rows_, total_weight_, workspace_.losses.data());
+    }
+    float weight_right() const { return fastmlp::weight_right(targets_, samples_, rows_, workspace_.right.data()); }
+
+ private:
+    std::size_t n_layers() const { return network_.layers().size(); }
+    const Layer& layer(std::size_t l) const { return network_.layers()[l]; }
+    Operand& output(std::size_t l) const { return workspace_.outputs[l]; }
+    // d loss / d z of layer l; the last layer's takes the place of its logits.
+    Operand& delta(std::size_t l) const { return l + 1 == n_layers() ? workspace_.outputs[l] : workspace_.deltas[l]; }
+    float input_scale(std::size_t l) const { return l == 0 ? inputs_.scale() * dropout_.scale(0) : 1.0f; }
+    Range rows_of_weights(std::size_t l, Range in) const {
+        return {in.begin * kPanel, std::min(in.end * kPanel, layer(l).n_inputs)};
+    }
+    // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
+    std::size_t output_parts(std::size_t l) const {
+        const std::size_t panels = layer(l).panels();
+        const std::size_t unit = weights_stay(rows_, layer(l).n_inputs, panels, team_.size()) ? team_.size() : 1;
+        const std::size_t parts = unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
+        const std::size_t wanted = (2 * team_.size() + input_parts(layer(l)) - 1) / input_parts(layer(l));
+        return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
+    }
+
+    Grid grid_of(const Phase& phase) const {
+        const Layer& of = layer(phase.layer);
+        switch (phase.kind) {
+            case Phase::Kind::kPack:
+            case Phase::Kind::kLoss:
+                break;
+            case Phase::Kind::kForward:
+                return divide_forward(rows_, of.n_inputs, of.panels(), kernels_.row_block, team_.size());
+            case Phase::Kind::kBackward:
+                return divide_backward(rows_, of.n_outputs, n_panels(of.n_inputs), row_parts(), team_.size());
+            case Phase::Kind::kNormalize:
+            case Phase::Kind::kNormalizeBackward:  // statistics are of whole columns
+                return {1, std::min((of.panels() + kPanelUnit - 1) / kPanelUnit, 2 * team_.size())};
+        }
+        return {row_parts(), 1};
+    }
+
+    void run(const Phase& phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
+             std::atomic<bool>& loss_finite) {
+        const std::size_t l = phase.layer, row_part = task % grid.row_parts;
+        const auto panels_of = [&](std::size_t columns) {
+            return even_part(n_panels(columns), task / grid.row_parts, grid.panel_parts, kPanelUnit);
+        };
+        switch (phase.kind) {
+            case Phase::Kind::kPack:
+                return pack(row_part, input_finite);
+            case Phase::Kind::kForward:
+                return forward_layer(l, row_part, panels_of(layer(l).n_outputs));
+            case Phase::Kind::kNormalize:
+                return normalize(l, panels_of(layer(l).n_outputs));
+            case Phase::Kind::kLoss:
+                return loss(row_part, loss_finite);
+            case Phase::Kind::kBackward:
+                return backward_layer(l, even_part(rows_, row_part, grid.row_parts, kRowUnit),
+                                      panels_of(layer(l).n_inputs));
+            case Phase::Kind::kNormalizeBackward:
+                return normalize_backward(l, panels_of(layer(l).n_outputs));
+        }
+    }
+
+    // All forward phases divide the rows alike.
+    std::size_t row_parts() const { return divide_forward(rows_, 1, 1, kernels_.row_block, team_.size()).row_parts; }
+    Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts(), kRowUnit); }
+    float* scratch() const { return workspace_.scratch[rank_].data(); }
+
+    void pack(std::size_t part, std::atomic<bool>& finite) {
+        const Range rows = rows_of(part);
+        DropoutMask mask{};
+        if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
+        if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr))
+            finite.store(false, std::memory_order_relaxed);
+    }
+
+    void forward_layer(std::size_t l, std::size_t part, Range panels) {
+        const Range rows = rows_of(part);
+        const Panels z = output(l).matrix();
+        if (l == 0)
+            workspace_.input.multiply(part, network_.weight_operand(layer(l)), z, panels);
+        else
+            multiply(kernels_, network_.words(), output(l - 1).summed_over_columns(), network_.weight_operand(layer(l)),
+                     z, rows, panels, n_words(network_.words(), layer(l).n_inputs));
+        if (!layer(l).batch_norm) activate(l, rows, panels, input_scale(l), nullptr);
+    }
+
+    void normalize(std::size_t l, Range panels) {
+        const Panels z = output(l).matrix();
+        BatchStatistics& statistics = workspace_.statistics[l];
+        kernels_.batch_normalize({z.at(0, panels.begin), z.stride, rows_, panels.size(), input_scale(l),
+                                  Panels{statistics.normalized.data(), z.stride}.at(0, panels.begin),
+                                  statistics.line(BatchStatistics::kBatchMean, panels.begin),
+                                  statistics.line(BatchStatistics::kBatchVariance, panels.begin),
+                                  statistics.line(BatchStatistics::kUnbiasedVariance, panels.begin)});
+        activate(l, {0, rows_}, panels, 1.0f, network_.parameters().data() + layer(l).bias_row(kScale));
+    }
+
+    // scales: of each unit, or null; see BiasActivation.
+    void activate(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
+        const Panels z = output(l).matrix();
+        const bool last = l + 1 == n_layers(), drops = dropout_.drops(l + 1);
+        AlignedBuffer& buffer = workspace_.saved[l];
+        float* const saved =
+            buffer.size() == 0 ? nullptr : Panels{buffer.data(), z.stride}.at(rows.begin, panels.begin);
+        const bool saves_z = layer(l).activation == Activation::kGelu;
+        kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
+                                  network_.parameters().data() + layer(l).biases + panels.begin * kPanel, scale,
+                                  layer(l).activation, last || drops ? Rounding::kNone : network_.rounding(),
+                                  saves_z ? saved : nullptr,
+                                  scales == nullptr ? nullptr : scales + panels.begin * kPanel});
+        if (drops) {
+            DroppedUnits args = dropped_units(l, z, rows, panels);
+            args.saved = saves_z ? nullptr : saved;
+            kernels_.drop_units(args);
+        }
+        if (!last) output(l).refresh(kernels_, rows, panels);
+    }
+
+    // Of a matrix like layer l's output.
+    DroppedUnits dropped_units(std::size_t l, Panels matrix, Range rows, Range panels) const {
+        KeptUnits& kept = workspace_.kept[l];
+        return {.mask = dropout_.mask(l + 1, place_, rows.begin),
+                .matrix = matrix.at(rows.begin, panels.begin),
+                .panel_stride = matrix.stride,
+                .rows = rows.size(),
+                .first_panel = panels.begin,
+                .panels = panels.size(),
+                .scale = dropout_.scale(l + 1),
+                .kept = kept.at(rows.begin, panels.begin),
+                .kept_stride = kept.stride(),
+                .rounding = network_.rounding(),
+                .saved = nullptr};
+    }
+
+    void loss(std::size_t part, std::atomic<bool>& finite) {
+        const Range rows = rows_of(part);
+        float* losses = workspace_.losses.data();
+        Operand& output = workspace_.outputs.back();
+        const Panels outputs = output.matrix();
+        take_losses(network_, {{outputs.at(rows.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
+                    targets_, mean_scale(total_weight_), network_.rounding(), losses + rows.begin,
+                    workspace_.right.empty() ? nullptr : workspace_.right.data() + rows.begin);
+        output.refresh(kernels_, rows, {0, layer(n_layers() - 1).panels()});
+        for (std::size_t i = rows.begin; i < rows.end; ++i)
+            if (!std::isfinite(losses[i])) finite.store(false, std::memory_order_relaxed);
+    }
+
+    // The delta of layer l - 1, from that of layer l.
+    void backward_layer(std::size_t l, Range rows, Range panels) {
+        const Panels d_output = delta(l - 1).matrix();
+        multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
+                               network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
+                               panels, scratch());
+        if (dropout_.drops(l)) kernels_.drop_deltas(dropped_units(l - 1, d_output, rows, panels));
+        AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : output(l - 1).floats;
+        const bool normalized = layer(l - 1).batch_norm;
+        kernels_.activation_backward({d_output.at(rows.begin, panels.begin),
+                                      Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
+                                      d_output.stride, rows.size(), panels.size(), layer(l - 1).activation,
+                                      normalized ? Rounding::kNone : network_.rounding()});
+        if (!normalized) delta(l - 1).refresh(kernels_, rows, panels);
+    }
+
+    // The delta of what was normalized, from that of what came of it.
+    void normalize_backward(std::size_t l, Range panels) {
+        const Panels d_z = delta(l).matrix();
+        BatchStatistics& statistics = workspace_.statistics[l];
+        kernels_.batch_normalize_backward(
+            {d_z.at(0, panels.begin), Panels{statistics.normalized.data(), d_z.stride}.at(0, panels.begin), d_z.stride,
+             rows_, panels.size(), network_.parameters().data() + layer(l).bias_row(kScale) + panels.begin * kPanel,
+             statistics.line(BatchStatistics::kBatchVariance, panels.begin), network_.rounding(),
+             statistics.line(BatchStatistics::kShiftGradient, panels.begin),
+             statistics.line(BatchStatistics::kScaleGradient, panels.begin)});
+        delta(l).refresh(kernels_, {0, rows_}, panels);
+    }
+
+    // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient. Of each
+    // layer's tasks every thread owns a range. Parts of the inputs do not depend on the team.
+    template <class Body>
+    void for_each_gradient_tile(const Body& body) {
+        const auto first_of = [&](std::size_t l, std::size_t owner) {
+            return input_parts(layer(l)) * output_parts(l) * owner / team_.size();
+        };
+        const auto n_tasks_of = [&](std::size_t owner) {
+            std::size_t n_tasks = 0;
+            for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += first_of(l, owner + 1) - first_of(l, owner);
+            return n_tasks;
+        };
+        const auto run = [&](std::size_t owner, std::size_t i) {
+            std::size_t l = 0;
+            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l)
+                i -= first_of(l, owner + 1) - first_of(l, owner);
+            // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
+            const std::size_t task = first_of(l, owner) + i;
+            const std::size_t in_part = task % input_parts(layer(l)), out_part = task / input_parts(layer(l));
+            body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, input_parts(layer(l))),
+                 even_part(layer(l).panels(), out_part, output_parts(l), kPanelUnit));
+        };
+        team_.for_each_owned(rank_, n_tasks_of, run, rows_ < kRowsToBind);
+    }
+
+    void weights_gradient(std::size_t l, Range in, Range out, Panels gradient) {
+        if (l == 0)
+            workspace_.input.multiply_transposed(row_parts(), delta(l).summed_over_rows(), gradient, in, out);
+        else
+            multiply_transposed(kernels_, network_.words(), output(l - 1).summed_over_rows(),
+                                delta(l).summed_over_rows(), gradient, in, out, layer(l).n_inputs,
+                                {0, n_words(network_.words(), rows_)}, false);
+    }
+
+    // Of the biases' row: see Layer.
+    void biases_gradient(std::size_t l, std::size_t row, Range out, float* gradient) {
+        if (layer(l).batch_norm) {
+            const auto line = row == kShift ? BatchStatistics::kShiftGradient : BatchStatistics::kScaleGradient;
+            std::copy_n(workspace_.statistics[l].line(line, out.begin), out.size() * kPanel, gradient);
+            return;
+        }
+        const Panels d_z = delta(l).matrix();
+        kernels_.sum_rows(d_z.at(0, out.begin), d_z.stride, rows_, out.size(), gradient);
+    }
+
+    bool update_statistics(std::size_t l, Range out, ParameterUpdate& update) {
+        if (!layer(l).batch_norm) return true;
+        BatchStatistics& statistics = workspace_.statistics[l];
+        return update.update_statistics(layer(l), out.begin, out.size(),
+                                        statistics.line(BatchStatistics::kBatchMean, out.begin),
+                                        statistics.line(BatchStatistics::kUnbiasedVariance, out.begin));
+    }
+
+    Network& network_;
+    const KernelTable& kernels_;
+    const Dropout& dropout_;
+    Workspace& workspace_;
+    Team& team_;
+    std::size_t rank_;
+    const Inputs& inputs_;
+    const Targets& targets_;
+    const std::int64_t* samples_;
+    std::size_t rows_;
+    EpochPlace place_;
+    double total_weight_;  // of the samples
+};
+
+}  // namespace fastmlp

@@ -1,0 +1,133 @@
+// What a training step works in: the buffers of a batch and of each thread, and its list of phases.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "aligned_buffer.h"
+#include "division.h"
+#include "dropout.h"
+#include "gemm.h"
+#include "input_batch.h"
+#include "network.h"
+
+namespace fastmlp {
+
+// A matrix of the batch as it enters products: the floats themselves, or these as pairs beside them.
+struct Operand {
+    Operand(Words words, std::size_t rows, std::size_t panels)
+        : stride(panel_stride(rows)), floats(panels * stride), words(words) {
+        if (words == Words::kFloats) return;
+        rows_stride = panel_stride(n_words(words, rows));
+        by_columns = AlignedBuffer((panels + 1) / 2 * stride);
+        by_rows = AlignedBuffer(panels * rows_stride);
+    }
+
+    Panels matrix() { return {floats.data(), stride}; }
+    // For products that sum over its columns, and over its rows.
+    ConstPanels summed_over_columns() const {
+        return {words == Words::kFloats ? floats.data() : by_columns.data(), stride};
+    }
+    ConstPanels summed_over_rows() const {
+        return words == Words::kFloats ? ConstPanels{floats.data(), stride} : ConstPanels{by_rows.data(), rows_stride};
+    }
+    // To be called when these floats have changed. Rows and panels begin with an even number.
+    void refresh(const KernelTable& kernels, Range rows, Range panels) {
+        if (words == Words::kFloats) return;
+        kernels.pair(matrix().at(rows.begin, panels.begin), stride, rows.size(), panels.size(),
+                     {Panels{by_columns.data(), stride}.at(rows.begin, panels.begin / 2), stride,
+                      Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
+    }
+
+    std::size_t stride;
+    AlignedBuffer floats;
+    Words words;
+    std::size_t rows_stride = 0;
+    AlignedBuffer by_columns, by_rows;
+};
+
+// What batch normalisation of a layer keeps from a batch's way forward for its way back and for the update.
+struct BatchStatistics {
+    BatchStatistics(std::size_t panels, std::size_t stride)
+        : panels(panels), normalized(panels * stride), lines(kLines * panels * kPanel) {}
+
+    enum Line { kBatchMean, kBatchVariance, kUnbiasedVariance, kShiftGradient, kScaleGradient, kLines };
+    float* line(Line line, std::size_t panel) { return lines.data() + (line * panels + panel) * kPanel; }
+
+    std::size_t panels;
+    AlignedBuffer normalized;  // panels * stride
+    AlignedBuffer lines;       // of each kind one per panel
+};
+
+// A phase of a step before its update, for one layer; packing and losses belong to none.
+struct Phase {
+    enum class Kind { kPack, kForward, kNormalize, kLoss, kBackward, kNormalizeBackward };
+    Kind kind;
+    std::size_t layer = 0;
+};
+
+// Each layer's outputs, the losses, and the deltas of each layer's inputs, from the last layer to the second.
+inline std::vector<Phase> phases_of(const std::vector<Layer>& layers) {
+    using enum Phase::Kind;
+    std::vector<Phase> phases{{kPack}};
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+        phases.push_back({kForward, l});
+        if (layers[l].batch_norm) phases.push_back({kNormalize, l});
+    }
+    phases.push_back({kLoss});
+    for (std::size_t l = layers.size() - 1; l > 0; --l) {
+        phases.push_back({kBackward, l});
+        if (layers[l - 1].batch_norm) phases.push_back({kNormalizeBackward, l - 1});
+    }
+    return phases;
+}
+
+// Whether an activation's slope needs more than the output that the next layer sees: gelu's is a function of z, and
+// where units are dropped, those of tanh and sigmoid need what there was before.
+inline bool slope_needs_more(Activation activation, bool drops) {
+    if (activation == Activation::kTanh || activation == Activation::kSigmoid) return drops;
+    return activation == Activation::kGelu;
+}
+
+// The buffers of one batch, and of each thread.
+class Workspace {
+ public:
+    Workspace(const Network& network, const Augmentation* augmentation, const Dropout& dropout, std::size_t batch_size,
+              std::size_t threads)
+        : batch_size(batch_size),
+          n_threads(threads),
+          input(network, batch_size, most_row_parts(batch_size), true),
+          losses(batch_size),
+          right(network.loss() == Loss::kSoftmaxCrossEntropy ? batch_size : 0),
+          phases(phases_of(network.layers())) {
+        for (const Layer& layer : network.layers()) {
+            const bool hidden = &layer != &network.layers().back();
+            outputs.emplace_back(network.words(), batch_size, layer.panels());
+            deltas.emplace_back(network.words(), hidden ? batch_size : 0, layer.panels());
+            const bool drops = dropout.drops(outputs.size());
+            kept.emplace_back(drops ? batch_size : 0, layer.panels());
+            saved.emplace_back(slope_needs_more(layer.activation, drops) ? layer.panels() * outputs.back().stride : 0);
+            statistics.emplace_back(layer.batch_norm ? layer.panels() : 0, outputs.back().stride);
+        }
+        const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
+        scratch_size = std::max({transposed_scratch_size(network.kernels()), gradient_tile,
+                                 InputBatch::pack_scratch_size(network, augmentation, dropout.drops(0))});
+        for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(scratch_size);
+    }
+
+    std::size_t batch_size, n_threads, scratch_size;
+    InputBatch input;
+    std::vector<Operand> outputs;             // of each layer: the activation; of the last one logits, then their delta
+    std::vector<Operand> deltas;              // of each hidden layer: d loss / d z
+    std::vector<AlignedBuffer> saved;         // of some layers: what the slope of the activation is a function of
+    std::vector<BatchStatistics> statistics;  // of each layer; empty ones where nothing is normalized
+    std::vector<KeptUnits> kept;              // of layers with dropout
+    std::vector<float> losses;                // of each sample
+    std::vector<std::uint8_t> right;          // of each sample, whether it is predicted rightly; or empty
+    std::vector<Phase> phases;
+    std::vector<AlignedBuffer> scratch;  // of each thread
+};
+
+}  // namespace fastmlp
