@@ -20,15 +20,15 @@
 
 namespace fastmlp {
 
-// Calls body(layer, panel) for each panel of each layer's outputs.
+// Calls body(l, panel) for each panel of each layer's outputs.
 template <class Body>
 void for_each_panel(const Network& network, Team& team, std::size_t rank, const Body& body) {
     std::size_t n_tasks = 0;
     for (const Layer& layer : network.layers()) n_tasks += layer.panels();
     team.for_each(rank, n_tasks, [&](std::size_t panel) {
-        const Layer* layer = network.layers().data();
-        for (; panel >= layer->panels(); ++layer) panel -= layer->panels();
-        body(*layer, panel);
+        std::size_t l = 0;
+        for (; panel >= network.layers()[l].panels(); ++l) panel -= network.layers()[l].panels();
+        body(l, panel);
     });
 }
 
@@ -106,9 +106,8 @@ class Step {
             }
         });
         const float scale = update.clips() ? update.clip_scale(whole) : 1.0f;
-        for_each_panel(network_, team_, rank_, [&](const Layer& of, std::size_t panel) {
-            const auto l = static_cast<std::size_t>(&of - &layer(0));
-            bool finite = update.update_panel(of, panel, whole, input_scale(l) * scale, scale);
+        for_each_panel(network_, team_, rank_, [&](std::size_t l, std::size_t panel) {
+            bool finite = update.update_panel(layer(l), panel, whole, input_scale(l) * scale, scale);
             finite &= update_statistics(l, {panel, panel + 1}, update);
             if (!finite) parameters_finite.store(false, std::memory_order_relaxed);
         });

@@ -33,11 +33,8 @@ struct Recipe {
     Loss loss = Loss::kSoftmaxCrossEntropy;
     bool weighted = false;
     float label_smoothing = 0.0f;
-<<<<<<< HEAD
     bool around = false;  // the gradient is clipped, units are limited, weights are averaged
-=======
     std::vector<double> dropout = {};
->>>>>>> layers
 };
 
 constexpr std::size_t kSamples = 211;
@@ -124,7 +121,6 @@ std::vector<Recipe> recipes() {
          false,
          false,
          Loss::kSquaredError},
-<<<<<<< HEAD
         {"around",
          {301, 131, 67, 11},
          {kRelu, kTanh},
@@ -155,7 +151,6 @@ std::vector<Recipe> recipes() {
          false,
          0.0f,
          true},
-=======
         {.name = "dropout_part_sparse",
          .layer_sizes = {301, 131, 67, 11},
          .activations = {kRelu, kGelu},
@@ -186,7 +181,6 @@ std::vector<Recipe> recipes() {
          .labels = true,
          .batch_size = 131,
          .dropout = {0.5, 0.5}},
->>>>>>> layers
     };
 }
 
@@ -275,7 +269,6 @@ std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::si
     Network network(recipe.layer_sizes, recipe.activations, recipe.rounding, table, recipe.loss);
     start(network);
     Trainer trainer(network);
-<<<<<<< HEAD
     OptimizerSettings settings{.kind = recipe.optimizer, .momentum = 0.5};
     if (recipe.around) {
         settings.clip_norm = 0.05;
@@ -283,10 +276,7 @@ std::vector<float> train(const KernelTable& table, const Recipe& recipe, std::si
         settings.average_decay = 0.75;
     }
     trainer.set_optimizer(settings);
-=======
-    trainer.set_optimizer({.kind = recipe.optimizer, .momentum = 0.5});
     if (!recipe.dropout.empty()) trainer.set_dropout(Dropout(5, recipe.dropout));
->>>>>>> layers
     const RunResult result = trainer.run(
         samples.inputs, samples.targets,
         {samples.order.data(), samples.offsets.data(), samples.learning_rates.data(), kSteps, {}}, threads, true);
