@@ -432,7 +432,7 @@ Planes call_random_fields(const std::string& set, std::uint64_t seed, std::uint3
     require(n_taps % 2 == 1, "the number of taps must be odd");
     require(height <= kMaxImageSide && width <= kMaxImageSide, "the image is too large");
     std::vector<std::uint16_t> padded(n_tap_pairs(radius) + 1);
-    std::copy(tap, tap + n_taps, padded.begin() + kPanel);
+    std::copy(tap, tap + n_taps, padded.begin() + kTapMargin);
     std::vector<float> pairs(n_tap_pairs(radius));
     for (std::size_t i = 0; i < pairs.size(); ++i)
         pairs[i] = std::bit_cast<float>(std::uint32_t{padded[i]} << 16 | padded[i + 1]);

@@ -9,8 +9,11 @@
 namespace fastmlp {
 namespace {
 
-// Rows of both fields that are smoothed together, so that each line loaded serves several accumulators. Even.
+// Sums of both fields that are made at a time, so that what is loaded serves several: this many rows, even, and along
+// rows this many lines.
 constexpr int kFieldRows = kVecs == 1 ? 4 : 2;
+constexpr int kFieldLines = kVecs == 1 ? 2 : 1;
+static_assert(kFieldLines * kPanel <= kTapMargin);
 
 FASTMLP_INLINE std::uint32_t word_at(const float* p) {
     std::uint32_t word;
@@ -20,12 +23,13 @@ FASTMLP_INLINE std::uint32_t word_at(const float* p) {
 
 // Words of Philox4x32-10 at the counters first + t of lanes t.
 FASTMLP_INLINE void noise_words(const RandomFields& args, std::uint64_t first, Line (&word)[kPhiloxWords]) {
-    std::uint32_t low[kPanel], high[kPanel];
-    for (std::size_t t = 0; t < kPanel; ++t) {
-        low[t] = static_cast<std::uint32_t>(first + t);
-        high[t] = static_cast<std::uint32_t>((first + t) >> 32);
-    }
-    philox_lines(args.seed, args.purpose, args.stream, load_words(low), load_words(high), word);
+    const IntVec first_low = splat_word(static_cast<std::uint32_t>(first));
+    const IntVec first_high = splat_word(static_cast<std::uint32_t>(first >> 32));
+    const Line low = map([&](Vec t) { return from_bits(bits(t) + first_low); }, load_words(kLaneNumber));
+    // A sum that lost its highest bit carries 1.
+    const auto carry = [&](Vec sum) { return shift_right<31>(first_low & (first_low ^ bits(sum))); };
+    const Line high = map([&](Vec sum) { return from_bits(first_high + carry(sum)); }, low);
+    philox_lines(args.seed, args.purpose, args.stream, low, high, word);
 }
 
 // Planes of 32-bit words, each of two 16-bit integers; the pairs of noise are neighbours in a row, those of sums in a
@@ -80,6 +84,11 @@ struct SourceRange {
     std::size_t end;
 };
 
+// The taps of an element for a source and the next one; element 0 lies where source 0 does.
+FASTMLP_INLINE const float* tap_pairs(const RandomFields& args, std::size_t element, std::size_t source) {
+    return args.tap_pairs + (element + args.radius + kTapMargin - 1 - source);
+}
+
 // Where the filter reaches from `count` neighbours, and perhaps one further.
 FASTMLP_INLINE SourceRange sources_of(std::size_t first, std::size_t count, std::size_t radius, std::size_t size) {
     const std::size_t begin = first > radius ? first - radius : 0;
@@ -87,29 +96,35 @@ FASTMLP_INLINE SourceRange sources_of(std::size_t first, std::size_t count, std:
     return {begin / 2 * 2, end < size ? end : size};
 }
 
-template <int kRows>
-FASTMLP_INLINE void smooth_along_rows(const RandomFields& args, std::size_t first_row, Fields noise, Fields out) {
+template <int kRows, int kLines>
+FASTMLP_INLINE void smooth_along_rows(const RandomFields& args, std::size_t first_row, std::size_t column, Fields noise,
+                                      Fields out) {
     const std::size_t stride = n_panels(args.width) * kPanel;
     const float* noise_x = noise.x + first_row * noise_stride(args.width);
     const float* noise_y = noise.y + first_row * noise_stride(args.width);
-    for (std::size_t column = 0; column < stride; column += kPanel) {
-        const SourceRange sources = sources_of(column, kPanel, args.radius, args.width);
-        Line sum_x[kRows], sum_y[kRows];
-        for (int r = 0; r < kRows; ++r) sum_x[r] = sum_y[r] = splat_line(0.0f);
-        for (std::size_t source = sources.begin; source < sources.end; source += 2) {
-            const Line taps = load_line_unaligned(args.tap_pairs + (column + args.radius + kPanel - 1 - source));
-            for (int r = 0; r < kRows; ++r) {
-                const std::size_t at = static_cast<std::size_t>(r) * noise_stride(args.width) + source / 2;
-                sum_x[r] = add_products(sum_x[r], taps, splat_word(word_at(noise_x + at)));
-                sum_y[r] = add_products(sum_y[r], taps, splat_word(word_at(noise_y + at)));
+    const SourceRange sources = sources_of(column, kLines * kPanel, args.radius, args.width);
+    Line sum_x[kRows][kLines], sum_y[kRows][kLines];
+    for (int r = 0; r < kRows; ++r)
+        for (int i = 0; i < kLines; ++i) sum_x[r][i] = sum_y[r][i] = splat_line(0.0f);
+    for (std::size_t source = sources.begin; source < sources.end; source += 2) {
+        Line taps[kLines];
+        for (int i = 0; i < kLines; ++i) taps[i] = load_line_unaligned(tap_pairs(args, column + i * kPanel, source));
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+            const std::size_t at = static_cast<std::size_t>(r) * noise_stride(args.width) + source / 2;
+            const IntVec x = splat_word(word_at(noise_x + at)), y = splat_word(word_at(noise_y + at));
+            for (int i = 0; i < kLines; ++i) {
+                sum_x[r][i] = add_products(sum_x[r][i], taps[i], x);
+                sum_y[r][i] = add_products(sum_y[r][i], taps[i], y);
             }
         }
-        for (int r = 0; r < kRows; r += 2) {
-            const std::size_t at = (first_row + static_cast<std::size_t>(r)) / 2 * stride + column;
-            store_line(out.x + at, rounded_pair(sum_x[r], sum_x[r + 1]));
-            store_line(out.y + at, rounded_pair(sum_y[r], sum_y[r + 1]));
-        }
     }
+    for (int r = 0; r < kRows; r += 2)
+        for (int i = 0; i < kLines; ++i) {
+            const std::size_t at = (first_row + static_cast<std::size_t>(r)) / 2 * stride + column + i * kPanel;
+            store_line(out.x + at, rounded_pair(sum_x[r][i], sum_x[r + 1][i]));
+            store_line(out.y + at, rounded_pair(sum_y[r][i], sum_y[r + 1][i]));
+        }
 }
 
 template <int kRows>
@@ -118,17 +133,25 @@ FASTMLP_INLINE void smooth_along_columns(const RandomFields& args, std::size_t f
     const SourceRange sources = sources_of(first_row, kRows, args.radius, args.height);
     const Line scale = splat_line(args.scale);
     const auto to_field = [&](const Line& sum) { return map([](Vec s) { return to_float(bits(s)); }, sum) * scale; };
+    const auto taps_of = [&](int r, std::size_t source) {
+        return splat_word(word_at(tap_pairs(args, first_row + static_cast<std::size_t>(r), source)));
+    };
     for (std::size_t column = 0; column < stride; column += kPanel) {
         Line sum_x[kRows], sum_y[kRows];
         for (int r = 0; r < kRows; ++r) sum_x[r] = sum_y[r] = splat_line(0.0f);
+        // A row has the taps that the row two further down had for the sources before.
+        IntVec taps[kRows];
+        for (int r = 0; r + 2 < kRows; ++r) taps[r] = taps_of(r + 2, sources.begin);
         for (std::size_t source = sources.begin; source < sources.end; source += 2) {
             const Line source_x = load_line(in.x + source / 2 * stride + column);
             const Line source_y = load_line(in.y + source / 2 * stride + column);
+#pragma GCC unroll 8
+            for (int r = kRows - 1; r >= 2; --r) taps[r] = taps[r - 2];
+            for (int r = 0; r < kRows && r < 2; ++r) taps[r] = taps_of(r, source);
+#pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
-                const std::size_t row = first_row + static_cast<std::size_t>(r);
-                const IntVec taps = splat_word(word_at(args.tap_pairs + (row + args.radius + kPanel - 1 - source)));
-                sum_x[r] = add_products(sum_x[r], source_x, taps);
-                sum_y[r] = add_products(sum_y[r], source_y, taps);
+                sum_x[r] = add_products(sum_x[r], source_x, taps[r]);
+                sum_y[r] = add_products(sum_y[r], source_y, taps[r]);
             }
         }
         for (int r = 0; r < kRows; ++r) {
@@ -139,6 +162,14 @@ FASTMLP_INLINE void smooth_along_columns(const RandomFields& args, std::size_t f
     }
 }
 
+template <int kRows>
+FASTMLP_INLINE void smooth_rows(const RandomFields& args, std::size_t first_row, Fields noise, Fields out) {
+    std::size_t column = 0;
+    for (; column + kFieldLines * kPanel <= n_panels(args.width) * kPanel; column += kFieldLines * kPanel)
+        smooth_along_rows<kRows, kFieldLines>(args, first_row, column, noise, out);
+    for (; column < args.width; column += kPanel) smooth_along_rows<kRows, 1>(args, first_row, column, noise, out);
+}
+
 void random_fields(const RandomFields& args) {
     const std::size_t even_height = (args.height + 1) / 2 * 2;
     const std::size_t noise_plane = even_height * noise_stride(args.width);
@@ -147,11 +178,21 @@ void random_fields(const RandomFields& args) {
     const Fields pairs{noise.y + noise_plane, noise.y + noise_plane + pair_plane};
     fill_with_noise(args, noise);
     std::size_t row = 0;
-    for (; row + kFieldRows <= even_height; row += kFieldRows) smooth_along_rows<kFieldRows>(args, row, noise, pairs);
-    for (; row < even_height; row += 2) smooth_along_rows<2>(args, row, noise, pairs);
+    for (; row + kFieldRows <= even_height; row += kFieldRows) smooth_rows<kFieldRows>(args, row, noise, pairs);
+    for (; row < even_height; row += 2) smooth_rows<2>(args, row, noise, pairs);
     row = 0;
     for (; row + kFieldRows <= args.height; row += kFieldRows) smooth_along_columns<kFieldRows>(args, row, pairs);
     for (; row < args.height; ++row) smooth_along_columns<1>(args, row, pairs);
+}
+
+// memcpy, without a call for so few bytes.
+FASTMLP_INLINE void copy_row(const std::uint8_t* from, std::size_t n, std::uint8_t* to) {
+    if (n < kPanel) {
+        for (std::size_t i = 0; i < n; ++i) to[i] = from[i];
+        return;
+    }
+    for (std::size_t i = 0; i + kPanel <= n; i += kPanel) std::memcpy(to + i, from + i, kPanel);
+    std::memcpy(to + n - kPanel, from + n - kPanel, kPanel);
 }
 
 // The image with a border of zeros: one pixel on the left and above, two on the right and below.
@@ -159,18 +200,13 @@ FASTMLP_INLINE void add_border(const Resampling& args, std::uint8_t* bordered) {
     std::memset(bordered, 0, bordered_size(args.height, args.width));
     std::uint8_t* row = bordered + bordered_stride(args.width) + 1;
     for (std::size_t y = 0; y < args.height; ++y, row += bordered_stride(args.width))
-        std::memcpy(row, args.image + y * args.width, args.width);
+        copy_row(args.image + y * args.width, args.width, row);
 }
 
 // x within [0, highest]; NaN becomes highest.
 FASTMLP_INLINE Line clamped(const Line& x, Vec highest) {
     const Vec zero = splat(0.0f);
-    return map(
-        [&](Vec v) {
-            v = where_less(v, highest, v, highest);
-            return where_less(zero, v, v, zero);
-        },
-        x);
+    return map([&](Vec v) { return max_keep_nan(zero, min_drop_nan(v, highest)); }, x);
 }
 
 // An integer n with n <= x <= n + 1, for 0 <= x <= 2^22: one below x or x itself if x is an integer. Adding 1.5 * 2^23
@@ -200,7 +236,7 @@ FASTMLP_INLINE Line interpolated(const Line& at_0, const Line& at_1, const Line&
 
 // Where the pixels of an image come from: the square of four sources, and the place in it, from 0 to 1.
 struct Sources {
-    float* square;  // planes; here of 32-bit words: where the square begins, in the lower 23 bits; later its pixels
+    float* square;  // planes; here of 32-bit words: where the square begins; later its pixels
     float* x;
     float* y;
 };
@@ -208,6 +244,7 @@ struct Sources {
 FASTMLP_INLINE void find_sources(const Resampling& args, Sources out) {
     const Vec right = splat(static_cast<float>(args.width + 1)), below = splat(static_cast<float>(args.height + 1));
     const Line to_integer_bits = splat_line(0x1p23f);  // the low bits of an integer plus this are the integer
+    const IntVec low_bits = splat_bits(0x7fffff);
     const Line row_stride = splat_line(static_cast<float>(bordered_stride(args.width)));
     const Line column_x = splat_line(args.column_x), column_y = splat_line(args.column_y);
     alignas(64) float lanes[kPanel];
@@ -228,7 +265,8 @@ FASTMLP_INLINE void find_sources(const Resampling& args, Sources out) {
             x = clamped(x, right);
             y = clamped(y, below);
             const Line cell_x = cell_of(x), cell_y = cell_of(y);
-            store_line(out.square + at, fma(cell_y, row_stride, cell_x) + to_integer_bits);
+            const Line place = fma(cell_y, row_stride, cell_x) + to_integer_bits;
+            store_line(out.square + at, map([&](Vec v) { return from_bits(bits(v) & low_bits); }, place));
             store_line(out.x + at, x - cell_x);
             store_line(out.y + at, y - cell_y);
             column = column + splat_line(static_cast<float>(kPanel));
@@ -242,7 +280,7 @@ FASTMLP_INLINE void gather(const std::uint8_t* bordered, std::size_t stride, flo
     for (std::size_t i = 0; i < n; ++i) {
         std::uint32_t word;
         std::memcpy(&word, plane + i, sizeof(word));
-        const std::uint8_t* corner = bordered + (word & 0x7fffff);
+        const std::uint8_t* corner = bordered + word;
         std::uint16_t upper, lower;
         std::memcpy(&upper, corner, sizeof(upper));
         std::memcpy(&lower, corner + stride, sizeof(lower));

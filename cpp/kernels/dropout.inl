@@ -8,8 +8,6 @@
 namespace fastmlp {
 namespace {
 
-alignas(64) constexpr std::uint32_t kLaneNumber[kPanel] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
 // factor[p] is 1 in lanes that row i keeps of panel p of this block of kMaskPanels, else 0.
 FASTMLP_INLINE void mask_lines(const DropoutMask& mask, std::size_t row, std::size_t block,
                                Line (&factor)[kMaskPanels]) {

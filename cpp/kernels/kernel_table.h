@@ -280,9 +280,11 @@ struct DroppedUnits {
 }
 
 // The taps of a symmetric filter, integers g[-radius] to g[radius] with a sum of kTapSum, as pairs: element d + radius
-// + 15 has g[d] in its lower and g[d - 1] in its upper 16 bits, for d from -radius - 15 to radius + 16.
+// + kTapMargin - 1 has g[d] in its lower and g[d - 1] in its upper 16 bits, for d from -radius - kTapMargin + 1 to
+// radius + kTapMargin. The margin is as wide as the lines that are smoothed at a time.
 inline constexpr std::int32_t kTapSum = 32767;
-[[gnu::always_inline]] constexpr std::size_t n_tap_pairs(std::size_t radius) { return 2 * (radius + kPanel); }
+inline constexpr std::size_t kTapMargin = 2 * kPanel;
+[[gnu::always_inline]] constexpr std::size_t n_tap_pairs(std::size_t radius) { return 2 * (radius + kTapMargin); }
 
 // Two fields of white noise, 0 outside of the image, convolved along rows and then along columns with one filter, in
 // integers: sums along rows are divided by 2^15 and rounded, sums along columns are multiplied by `scale` as floats.

@@ -17,6 +17,8 @@ FASTMLP_INLINE Line load_words(const std::uint32_t (&words)[kPanel]) {
     return load_line(same_bits);
 }
 
+alignas(64) constexpr std::uint32_t kLaneNumber[kPanel] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 // Words of Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) at as many counters as a vector has even lanes. The odd
 // lanes hold what is left over from products.
 struct PhiloxWords {

@@ -53,6 +53,7 @@ FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 FASTMLP_INLINE Vec square_root(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
 FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm512_max_ps(bound.v, x.v)}; }
+FASTMLP_INLINE Vec min_drop_nan(Vec x, Vec bound) { return {_mm512_min_ps(x.v, bound.v)}; }
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
 }
@@ -107,6 +108,7 @@ FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 FASTMLP_INLINE Vec square_root(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
 FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm256_max_ps(bound.v, x.v)}; }
+FASTMLP_INLINE Vec min_drop_nan(Vec x, Vec bound) { return {_mm256_min_ps(x.v, bound.v)}; }
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
     return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
 }
@@ -165,6 +167,7 @@ FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
 FASTMLP_INLINE Vec square_root(Vec a) { return {vsqrtq_f32(a.v)}; }
 FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {vmaxq_f32(bound.v, x.v)}; }
+FASTMLP_INLINE Vec min_drop_nan(Vec x, Vec bound) { return {vminnmq_f32(x.v, bound.v)}; }
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) { return {vbslq_f32(vcltq_f32(a.v, b.v), yes.v, no.v)}; }
 FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
     const std::uint32_t weights[4] = {1, 2, 4, 8};
@@ -235,6 +238,7 @@ FASTMLP_INLINE Vec operator*(Vec a, Vec b) { return {_mm_mul_ps(a.v, b.v)}; }
 FASTMLP_INLINE Vec operator/(Vec a, Vec b) { return {_mm_div_ps(a.v, b.v)}; }
 FASTMLP_INLINE Vec square_root(Vec a) { return {_mm_sqrt_ps(a.v)}; }
 FASTMLP_INLINE Vec max_keep_nan(Vec bound, Vec x) { return {_mm_max_ps(bound.v, x.v)}; }
+FASTMLP_INLINE Vec min_drop_nan(Vec x, Vec bound) { return {_mm_min_ps(x.v, bound.v)}; }
 FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
     const __m128 mask = _mm_cmplt_ps(a.v, b.v);
     return {_mm_or_ps(_mm_and_ps(mask, yes.v), _mm_andnot_ps(mask, no.v))};
@@ -371,7 +375,8 @@ FASTMLP_INLINE float reduce_vec(Vec a, F f) {
 // arguments are ignored. even_lanes_from_odd and odd_lanes_from_even move these lanes and leave 0 in the others.
 // multiply_add_pairs takes each lane as two signed 16-bit integers and gives the sum of their two products.
 // store_uint8 rounds numbers from 0 to 255 to the nearest integer, ties to even.
-// max_keep_nan(bound, x) is NaN where x is (x86 returns its second operand then). Its zero has no promised sign.
+// max_keep_nan(bound, x) is NaN where x is (x86 returns its second operand then), min_drop_nan(x, bound) is bound
+// there. Their zeros have no promised sign.
 
 constexpr int kVecs = static_cast<int>(kPanel) / kLanes;  // vectors per line
 

@@ -46,8 +46,8 @@ class AugmentCases : KernelCases {
         taps[radius] = rest;
         std::vector<float> pairs(n_tap_pairs(radius));
         const auto tap = [&](std::size_t i) {  // with zeros on both sides
-            const bool inside = i >= kPanel && i < kPanel + taps.size();
-            return inside ? static_cast<std::uint32_t>(taps[i - kPanel]) & 0xffff : 0;
+            const bool inside = i >= kTapMargin && i < kTapMargin + taps.size();
+            return inside ? static_cast<std::uint32_t>(taps[i - kTapMargin]) & 0xffff : 0;
         };
         for (std::size_t i = 0; i < pairs.size(); ++i) pairs[i] = std::bit_cast<float>(tap(i) << 16 | tap(i + 1));
 
