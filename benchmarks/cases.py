@@ -11,6 +11,12 @@ FASTMLP = ("fastmlp", "fastmlp-bf16")
 FRAMEWORKS = ("jax", "torch", "torch-compile", "torch-bf16", "torch-bf16-compile", "keras")
 EVERYBODY = (*FASTMLP, "numpy", *FRAMEWORKS, "sklearn")
 AVX2 = ("fastmlp-avx2", "fastmlp")
+DISTORTED = ("fastmlp", "fastmlp-affine", "fastmlp-elastic")
+FEATURES = (
+    "fastmlp",
+    *(f"fastmlp-{feature}" for feature in ("smoothing", "sample-weights", "schedule", "weight-decay")),
+    *(f"fastmlp-{feature}" for feature in ("averaging", "max-norm", "clipping", "dropout", "batch-norm")),
+)
 
 QUICK_REPEATS = 5  # one of so many
 
@@ -106,6 +112,9 @@ CASES = {
         Case("one-thread", LESSON, 1000, steps=330, quick_steps=110, peers=("fastmlp-1-thread", "jax")),
         Case("avx2-dense", LESSON, 1000, 330, 110, data="dense", peers=AVX2),
         Case("avx2-big", BIG, 256, 20, 5, peers=AVX2, checked_steps=5, learning_rate=1e-4),
+        # fastmlp beside itself: what distorting images costs, and what each other feature does.
+        Case("augment", (784, 800, 10), 1000, steps=110, quick_steps=40, peers=DISTORTED, checked_steps=20),
+        Case("features", LESSON, 1000, steps=330, quick_steps=110, peers=FEATURES),
     ]
 }
 

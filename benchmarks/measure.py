@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cases import ACCURACY_CASE, ACCURACY_STEPS, Case
+from numpy.typing import NDArray
 from peers import PEERS
-from problems import Problem, make_problem
+from problems import Problem, distorted, make_problem
 from process import Process
 from results import CaseResults, PeerResult, Turn
 from verify import (
@@ -75,7 +77,7 @@ def verified(workers: Mapping[str, Process], problem: Problem, threads: int) -> 
     for name, worker in workers.items():
         run = worker.ask(run=None, report=True)
         deviation = check(name, run, descriptions[name]["tolerance"])
-        print(f"  {name:20}{verdict(run, deviation)}", flush=True)
+        print(f"  {name:24}{verdict(run, deviation)}", flush=True)
         peers[name] = PeerResult(
             descriptions[name],
             PEERS[name].ceiling,
@@ -88,12 +90,13 @@ def verified(workers: Mapping[str, Process], problem: Problem, threads: int) -> 
         )
     if problem.case.kind == "fit":
         n = min(max(problem.steps_per_epoch, LAST_STEPS), len(problem.order))
-        check_last_steps({name: peer.losses for name, peer in peers.items()}, n, LAST_STEPS_TOLERANCE)
+        plain = {name: peer.losses for name, peer in peers.items() if PEERS[name].plain}
+        check_last_steps(plain, n, LAST_STEPS_TOLERANCE)
     return peers
 
 
 def verdict(run: Mapping[str, Any], deviation: float | None) -> str:
-    compared = "own start or order" if deviation is None else f"largest deviation {deviation:.1e}"
+    compared = "trains in its own way" if deviation is None else f"largest deviation {deviation:.1e}"
     return f"{compared}, test accuracy {run['accuracy']:.2%}"
 
 
@@ -101,21 +104,28 @@ class Check:
     """Compares a peer's turn with float64, within the peer's tolerance; returns the largest deviation."""
 
     def __init__(self, problem: Problem) -> None:
+        self.problem = problem
         self.is_fit = problem.case.kind == "fit"
-        n = min(problem.case.checked_steps, len(problem.order))
         if self.is_fit:
+            n = min(problem.case.checked_steps, len(problem.order))
             print(f"verifying the first {n} steps' losses against float64:")
-            self.reference = reference_losses(problem, n)
         else:
             print("verifying probabilities against float64:")
-            self.reference = reference_probabilities(problem, len(problem.data.X_test))
+        self.reference = self.make_reference(problem)
+
+    def make_reference(self, problem: Problem) -> NDArray[np.float64]:
+        if self.is_fit:
+            return reference_losses(problem, problem.case.checked_steps)
+        return reference_probabilities(problem, len(problem.data.X_test))
 
     def __call__(self, name: str, run: Mapping[str, Any], tolerance: float | None) -> float | None:
         if tolerance is None:
             return None
+        augment = PEERS[name].augment
+        reference = self.make_reference(distorted(self.problem, augment)) if augment else self.reference
         if self.is_fit:
-            return check_steps(name, run["losses"], self.reference, tolerance)
-        return check_probabilities(name, run["probabilities"], self.reference, tolerance)
+            return check_steps(name, run["losses"], reference, tolerance)
+        return check_probabilities(name, run["probabilities"], reference, tolerance)
 
 
 def take_turns(

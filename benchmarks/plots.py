@@ -107,7 +107,8 @@ def draw_ratios(ax: Axes, results: CaseResults) -> None:
     longest = max(max(results.ratios(name)) for name in names)
     for position, name in enumerate(names):
         of_rounds = results.ratios(name)
-        color = STYLES[name]["color"] if name.startswith("fastmlp") else OTHERS_BAR
+        style = STYLES.get(name, STYLES["fastmlp"])  # with a feature on it has no style of its own
+        color = style["color"] if name.startswith("fastmlp") else OTHERS_BAR
         ax.barh(position, median(of_rounds), height=0.66, color=color)
         if name != results.base:
             ax.plot(of_rounds, [position] * len(of_rounds), "o", color="#222222", markersize=2.5, alpha=0.6)

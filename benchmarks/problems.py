@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Case
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fastmlp import Augmentation
 
 SEED = 0
 
@@ -146,6 +149,20 @@ def table() -> tuple[Data, str | None]:
 
 
 DATA = {"mnist": mnist, "dense": dense, "table": table}
+
+
+def augmentation(name: str) -> Augmentation:
+    """Return the distortions of that name: those of the tutorial, without and with the elastic one."""
+    from fastmlp import Augmentation, Elastic
+
+    elastic = {"affine": None, "elastic": Elastic()}[name]
+    return Augmentation(shift=1, rotation=10, scale=0.1, shear=10, elastic=elastic)
+
+
+def distorted(problem: Problem, name: str) -> Problem:
+    """Return a problem whose training samples are those of its first epoch with an augmentation."""
+    X = augmentation(name)(problem.data.X, seed=SEED)
+    return replace(problem, data=replace(problem.data, X=X), order=problem.order[: problem.steps_per_epoch])
 
 
 def he_normal(layer_sizes: Sequence[int]) -> Parameters:

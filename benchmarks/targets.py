@@ -90,6 +90,16 @@ def of_ceiling(case: str, peer: str, floor: float | None, goal: float) -> Target
     return Target(f"{case}: {peer}, part of the FMA ceiling", measure, floor, goal, format="{:.0%}")
 
 
+def cost(case: str, peer: str, most: float) -> Target:
+    """Allow a peer so many times the time of the case's first one."""
+
+    def measure(run: Run) -> float | None:
+        results = run.cases.get(case)
+        return median(results.ratios(peer)) if results and peer in results.peers else None
+
+    return Target(f"{case}: time of {peer} in terms of a plain fit's", measure, most, at_most=True)
+
+
 def wheel_megabytes(run: Run) -> float | None:
     size = run.footprint and run.footprint.wheel_bytes
     return size / 1e6 if size else None
@@ -121,6 +131,8 @@ TARGETS = [
     speed_up("one-thread", "fastmlp-1-thread", "jax", 1.0),
     of_ceiling("avx2-dense", "fastmlp-avx2", None, 0.85),
     of_ceiling("avx2-big", "fastmlp-avx2", None, 0.85),
+    cost("augment", "fastmlp-affine", 1.5),
+    cost("augment", "fastmlp-elastic", 1.5),
     Target(
         "import of fastmlp beyond NumPy",
         lambda run: run.footprint and 1e3 * run.footprint.import_seconds["fastmlp"],

@@ -5,20 +5,23 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # The programs in benchmarks/ are no package: they import each other as neighbours.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from cases import CASES, GROUPS, Case
+from cases import CASES, DISTORTED, FEATURES, GROUPS, Case
 from compare import chosen_cases
 from footprint import Footprint
-from measure import orders
-from peers import PEERS
+from measure import Check, orders
+from peers import FLOAT32_LOSS, PEERS
+from problems import Data, Problem, he_normal, order_of_fit
 from process import environment
 from report import case_table, targets_table
 from results import CaseResults, PeerResult, Run, Turn
 from targets import TARGETS, Target, of_ceiling, speed_up, verdicts
+from verify import VerificationError
 
 CASE = Case("tiny", (2, 3, 2), batch_size=5, steps=10, quick_steps=10)
 
@@ -148,6 +151,41 @@ def test_cases_have_known_peers_that_can_do_what_is_asked():
         assert all(PEERS[peer].can(case.kind) for peer in case.peers)
         assert 1 <= case.quick_steps <= case.steps
     assert GROUPS["all"] == tuple(CASES)
+
+
+@pytest.mark.parametrize("name", dict.fromkeys((*DISTORTED, *FEATURES)))
+def test_fit_with_a_feature_has_the_losses_it_should_have(name):
+    problem = problem_of_random_pixels()
+    peer = trained_by(name, problem)
+    plain = trained_by("fastmlp", problem)
+    assert [array.shape for array in peer.parameters()[1]] == [(12,), (10,)]
+    assert Check(problem)("fastmlp", {"losses": plain.losses()}, plain.tolerance) < FLOAT32_LOSS
+    deviation = Check(problem)(name, {"losses": peer.losses()}, peer.tolerance)
+    if deviation is None:  # then the feature must be on
+        assert not np.array_equal(peer.losses(), plain.losses())
+
+
+def test_check_of_losses_without_the_distortion_that_was_asked_for_names_the_peer():
+    problem = problem_of_random_pixels()
+    plain = trained_by("fastmlp", problem)
+    with pytest.raises(VerificationError, match="fastmlp-elastic: the loss of step"):
+        Check(problem)("fastmlp-elastic", {"losses": plain.losses()}, FLOAT32_LOSS)
+
+
+def problem_of_random_pixels():
+    case = Case("tiny", (784, 12, 10), batch_size=20, steps=5, quick_steps=5, checked_steps=4)
+    generator = np.random.default_rng(0)
+    X = (generator.integers(0, 256, (80, 784)) * (generator.random((80, 784)) < 0.2)).astype(np.uint8)
+    y = generator.integers(0, 10, 80).astype(np.uint8)
+    order = order_of_fit(len(X), case.steps, case.batch_size)
+    return Problem(case, Data("random", X, y, X, y), order, *he_normal(case.layer_sizes))
+
+
+def trained_by(name, problem):
+    peer = PEERS[name].load("fit")(problem, threads=1)
+    peer.reset(problem.order)
+    peer.train()
+    return peer
 
 
 def test_chosen_cases_of_a_group_and_a_member_hold_each_case_once():

@@ -78,6 +78,10 @@ class Entry:
         The rate that bounds its products.
     threads : int, optional
         Instead of as many as all others have.
+    augment : str, optional
+        With which `problems.augmentation` it distorts its images.
+    plain : bool
+        Whether its last losses should be the others'; not if a feature is on, which is there to change them.
     """
 
     module: str
@@ -87,6 +91,8 @@ class Entry:
     ceiling: str = "fma_gflops"
     threads: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    augment: str | None = None
+    plain: bool = True
 
     @property
     def bfloat16(self) -> bool:
@@ -127,4 +133,15 @@ PEERS = {
     "fastmlp-avx2": Entry(
         "fastmlp_net", "fastmlp", "Fit", ceiling="fma_256_gflops", environment={"FASTMLP_ISA": "avx2"}
     ),
+    "fastmlp-affine": Entry("fastmlp_features", "fastmlp", "AffineFit", augment="affine", plain=False),
+    "fastmlp-elastic": Entry("fastmlp_features", "fastmlp", "ElasticFit", augment="elastic", plain=False),
+    "fastmlp-smoothing": Entry("fastmlp_features", "fastmlp", "SmoothingFit", plain=False),
+    "fastmlp-sample-weights": Entry("fastmlp_features", "fastmlp", "SampleWeightsFit", plain=False),
+    "fastmlp-schedule": Entry("fastmlp_features", "fastmlp", "ScheduleFit", plain=False),
+    "fastmlp-weight-decay": Entry("fastmlp_features", "fastmlp", "WeightDecayFit", plain=False),
+    "fastmlp-averaging": Entry("fastmlp_features", "fastmlp", "AveragingFit", plain=False),
+    "fastmlp-max-norm": Entry("fastmlp_features", "fastmlp", "MaxNormFit", plain=False),
+    "fastmlp-clipping": Entry("fastmlp_features", "fastmlp", "ClippingFit", plain=False),
+    "fastmlp-dropout": Entry("fastmlp_features", "fastmlp", "DropoutFit", plain=False),
+    "fastmlp-batch-norm": Entry("fastmlp_features", "fastmlp", "BatchNormFit", plain=False),
 }

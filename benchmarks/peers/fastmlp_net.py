@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from problems import SEED, Parameters, Problem, Samples
@@ -10,6 +13,8 @@ import fastmlp
 from fastmlp import Adam, Net
 
 from . import BFLOAT16_LOSS, BFLOAT16_PROBABILITY, FLOAT32_LOSS, FLOAT32_PROBABILITY
+
+Settings = Mapping[str, Any]
 
 
 class Fit:
@@ -23,9 +28,28 @@ class Fit:
         self.problem = problem
         self.reset(problem.order)
         self.setting = f"net.fit on {problem.data.X.dtype}, {self.precision}, {self.net.instruction_set}"
+        for settings in (self.net_settings(), self.optimizer_settings(), self.fit_settings()):
+            for name, value in settings.items():
+                self.setting += f", {name}={'an array' if isinstance(value, np.ndarray) else value}"
+
+    # What a feature changes, by where it is given.
+
+    def net_settings(self) -> Settings:
+        return {}
+
+    def optimizer_settings(self) -> Settings:
+        return {}
+
+    def fit_settings(self) -> Settings:
+        return {}
 
     def reset(self, order: NDArray[np.int64]) -> None:
-        self.net = loaded_net(self.problem, self.precision)
+        self.net = Net(
+            self.problem.case.layer_sizes, precision=self.precision, seed=SEED, **self.net_settings()
+        )
+        # With batch normalisation biases have more rows; those of a new net are a plain one's zeros.
+        biases = self.net.biases if any(self.net.batch_norm) else self.problem.biases
+        self.net.set_weights(self.problem.weights, biases)
         self.steps = len(order)  # the net draws the same order itself
 
     def train(self) -> None:
@@ -34,8 +58,9 @@ class Fit:
             self.problem.data.y,
             steps=self.steps,
             batch_size=self.problem.case.batch_size,
-            optimizer=Adam(self.problem.case.learning_rate),
+            optimizer=Adam(self.problem.case.learning_rate, **self.optimizer_settings()),
             progress=False,
+            **self.fit_settings(),
         )
 
     def losses(self) -> NDArray[np.float32]:
