@@ -27,13 +27,14 @@ def install(session: nox.Session, flags: str, compiler: str | None = None) -> No
 
 
 def runtime_of(compiler: str, library: str) -> str:
-    """The path of a runtime library, which the interpreter must load before anything else."""
+    """Return the path of a runtime library, which the interpreter must load before anything else."""
     return subprocess.run(
         [compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
 def pytest(session: nox.Session, environment: dict[str, str]) -> None:
+    """Run the tests that a sanitizer can judge."""
     ignored = (f"--ignore=tests/{name}" for name in NOT_SANITIZED)
     # The tests' own programs inherit the environment: they are sanitized too.
     session.run("pytest", "-p", "no:cacheprovider", *ignored, *session.posargs, env=environment)
@@ -47,7 +48,7 @@ def asan(session: nox.Session) -> None:
         session,
         {
             "LD_PRELOAD": f"{runtime_of('g++', 'libasan.so')} {runtime_of('g++', 'libstdc++.so')}",
-            # Python itself keeps memory to its end, so leaks are not looked for; tests of what does not fit into
+            # Python itself keeps memory to its end, so leaks are not looked for; tests of too little
             # memory want null, not an end, from the allocator.
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",

@@ -1,4 +1,4 @@
-"""Every entry point of the core that takes arrays, with arrays that it must refuse or may use, but never overrun."""
+"""Every entry point of the core, with arrays that it must refuse or may use, but never overrun."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ DTYPES = "?bBhHiIlLefdgFDGSUVOmM"
 
 
 def variants(array: Array) -> Iterator[tuple[str, object]]:
-    """The array in every guise: of other types, layouts and sizes, some with the same numbers in it."""
+    """Yield the array in every guise: of other types, layouts and sizes, some with the same numbers in it."""
     for code in DTYPES:
         dtype = np.dtype(code if code not in "SUV" else code + "4")
         if dtype.kind in "mM":

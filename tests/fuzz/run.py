@@ -1,9 +1,9 @@
 """Fuzz one of the readers of hostile bytes: `python tests/fuzz/run.py --target idx --seconds 60`.
 
-Atheris mutates inputs and keeps those that reach something new, in build/fuzz/corpus; it begins with seeds that are
-made here. A crash, an undocumented exception, 30 seconds for one input or too much memory ends the run with 1, and
-leaves the input in build/fuzz. `--replay FILE` runs one such input again, without Atheris. Each run adds its
-executions and seconds to tests/fuzz/log.csv if told to with `--log`; `--total` adds that up.
+Atheris mutates inputs and keeps those that reach something new, in build/fuzz/corpus; it begins with
+seeds that are made here. A crash, an undocumented exception, 30 seconds for one input or too much memory
+ends the run with 1 and leaves the input in build/fuzz. `--replay FILE` runs one such input without Atheris.
+`--log` adds the run to tests/fuzz/log.csv; `--total` adds that up.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from fastmlp import Net, idx, images
 from fastmlp.errors import IdxFormatError, ModelFileError
 from fastmlp.model_file import from_bytes, to_bytes
 
-# More than a fuzzer's input can unpack to by chance, and little enough that a claim beyond it is refused early.
+# Little enough that a claim beyond it is refused early.
 MAX_BYTES = 2**24
 
 
@@ -35,7 +35,7 @@ def read_idx(data: bytes) -> None:
 
 
 def load_model(data: bytes) -> None:
-    """The reader of model files: a model whose numbers are finite, or ModelFileError."""
+    """Read a model file: a model whose numbers are finite, or ModelFileError."""
     try:
         model = from_bytes(data)
     except ModelFileError:
@@ -46,7 +46,7 @@ def load_model(data: bytes) -> None:
 
 
 def read_image(data: bytes) -> None:
-    """What `fastmlp predict` does with an image: 28 x 28 pixels, or ValueError; once centred, once as it is."""
+    """Read an image as `fastmlp predict` does, centred and as it is: 28 x 28 pixels, or ValueError."""
     for as_is in (False, True):
         try:
             sheet = images.read(io.BytesIO(data), as_is=as_is)
@@ -81,7 +81,7 @@ def model_seeds() -> Iterator[bytes]:
 
 
 def image_seeds() -> Iterator[bytes]:
-    """A digit in each format that Pillow can write here and in several modes; one already like MNIST's."""
+    """Yield a digit in each format that Pillow can write here and in several modes."""
     picture = Image.new("RGB", (48, 40), "ivory")
     ImageDraw.Draw(picture).line([(24, 6), (24, 34)], fill="navy", width=5)
     for form in ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PCX", "JPEG2000"):
