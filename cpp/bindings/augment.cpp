@@ -49,6 +49,7 @@ void bind_augment(py::module_& m) {
              "scale"_a, "shear"_a, "alpha"_a, "sigma"_a)
         .def("apply", &apply, "images"_a, "epoch"_a, "threads"_a, "instruction_set"_a = "",
              "The images, distorted as image number 0, 1, ... of this epoch.");
+    refuse_uninitialized<Augmentation>();
 }
 
 }  // namespace fastmlp::bindings

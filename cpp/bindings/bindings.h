@@ -73,7 +73,17 @@ class ReleasedGil {
     PyThreadState* state_;
 };
 
-// 0 stands for the number of processors.
+// An object of a bound class made by __new__ alone holds nothing. pybind11 would allocate memory for it at its first
+// use, and read what happens to be there; this makes that a TypeError.
+template <class Bound>
+void refuse_uninitialized() {
+    py::detail::get_type_info(typeid(Bound), true)->operator_new = [](std::size_t) -> void* {
+        throw py::type_error("this object was made without calling its class");
+    };
+}
+
+// 0 stands for the number of processors. ValueError above kMostThreads, before anything is allocated for them.
+inline constexpr py::ssize_t kMostThreads = 1024;
 std::size_t thread_limit(py::ssize_t threads);
 
 template <class Element>

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 
@@ -161,6 +162,15 @@ py::array_t<float> call_multiply_by_transposed(const std::string& set, const py:
 // Rows that are listed in one call; more calls go on where it ended.
 constexpr std::size_t kRowsListed = 8;
 
+constexpr std::size_t kMostParts = 1024;
+
+// Lists count words, and 16 times rows, in 32 bits.
+void require_listable(const PanelMatrix& matrix) {
+    constexpr std::size_t kLimit = UINT32_MAX / (2 * kPanel);
+    require(matrix.rows < kLimit && matrix.columns < kLimit && matrix.rows * matrix.columns < UINT32_MAX,
+            "the matrix is too large for lists");
+}
+
 // In two blocks of depth, so that the second adds to the first.
 py::array_t<float> call_multiply_listed(const std::string& set, const py::array& a, const py::array& b, bool pairs) {
     const Kernels k(set);
@@ -169,6 +179,7 @@ py::array_t<float> call_multiply_listed(const std::string& set, const py::array&
     const Operand left(k.table, a, words), right(k.table, b, words);
     require(left.floats.columns == right.floats.rows, "inner dimensions differ");
     const PanelMatrix& matrix = left.over_columns();
+    require_listable(matrix);
     PanelMatrix c(matrix.rows, right.floats.columns);
     std::vector<float> listed(matrix.rows * matrix.columns + kPanel);
     std::vector<std::uint32_t> places(listed.size()), ends(matrix.rows);
@@ -195,9 +206,11 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
     const Kernels k(set);
     const Words words = words_of(k.table, pairs);
     const Products& products = products_of(k.table, words);
+    require(n_parts >= 1 && n_parts <= kMostParts, "the number of parts must be 1 to 1,024");
     const Operand left(k.table, a, words), right(k.table, b, words);
     require(left.floats.rows == right.floats.rows, "inner dimensions differ");
     const PanelMatrix& matrix = left.over_rows();
+    require_listable(matrix);
     PanelMatrix c(matrix.columns, right.floats.columns);
     const std::size_t n_groups = (matrix.columns + kListedColumns - 1) / kListedColumns;
     std::vector<ListedGroups> parts;

@@ -52,7 +52,8 @@ CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, 
 }
 
 std::size_t thread_limit(py::ssize_t threads) {
-    if (threads < 0 || threads > 1'000'000) throw py::value_error("threads must be 0 to 1,000,000");
+    if (threads < 0 || threads > kMostThreads)
+        throw py::value_error("threads must be 0 to " + std::to_string(kMostThreads));
     if (threads == 0) return std::max(1u, std::thread::hardware_concurrency());
     return static_cast<std::size_t>(threads);
 }

@@ -250,6 +250,7 @@ void bind_network(py::module_& m) {
             },
             "X"_a, "targets"_a, "threads"_a, "sample_weights"_a = py::none(),
             "Sum of the samples' losses, and the output of the last layer.");
+    refuse_uninitialized<Network>();
 }
 
 }  // namespace fastmlp::bindings

@@ -249,6 +249,9 @@ void bind_trainer(py::module_& m) {
             "state"_a)
         .def("state_of", &state_of, "arrays"_a, "beta_powers"_a, "average_power"_a = 1.0,
              "The state that has these arrays.");
+    refuse_uninitialized<BoundState>();
+    refuse_uninitialized<RunResult>();
+    refuse_uninitialized<BoundTrainer>();
 }
 
 }  // namespace fastmlp::bindings
