@@ -64,7 +64,7 @@ RECIPES = {
     "dropout": Recipe(
         (1.06, "Srivastava et al. (2014), table 2: 3 layers of 1024 units, ReLU, dropout and max-norm"),
         (784, 1024, 1024, 1024, 10),
-        epochs=50,
+        epochs=40,
         batch_size=128,
         optimizer=Adam(0.002, max_norm=3.0),
         net={"dropout": (0.2, 0.5, 0.5, 0.5), "precision": "mixed_bfloat16"},
@@ -72,10 +72,9 @@ RECIPES = {
     "elastic": Recipe(
         (0.7, "Simard et al. (2003), table 1: 800 hidden units, cross-entropy, elastic distortions"),
         (784, 800, 10),
-        epochs=100,
+        epochs=150,
         batch_size=128,
-        optimizer=AdamW(0.002, weight_decay=0.02),
-        label_smoothing=0.1,
+        optimizer=Adam(0.002),
         augment=Augmentation(shift=1, rotation=8, scale=0.08, shear=0.08, elastic=Elastic()),
         net={"precision": "mixed_bfloat16"},
     ),
