@@ -11,6 +11,7 @@ import pytest
 # The programs in benchmarks/ are no package: they import each other as neighbours.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import accuracy
 from cases import CASES, DISTORTED, FEATURES, GROUPS, Case
 from compare import chosen_cases
 from footprint import Footprint
@@ -207,3 +208,8 @@ def test_environment_of_a_worker_forces_no_kernels_but_its_own(monkeypatch):
 def test_quick_case_differs_in_the_work_of_a_turn_alone():
     case = Case("tiny", (2, 3, 2), batch_size=5, steps=10, quick_steps=4, repeats=12)
     assert case.quick() == dataclasses.replace(case, steps=4, repeats=3)
+
+
+def test_table_of_accuracies_in_the_docs_is_that_of_the_results():
+    document = (Path(__file__).resolve().parents[1] / "docs" / "accuracy.md").read_text()
+    assert accuracy.table() in document
