@@ -16,7 +16,7 @@ from fastmlp import _core
 Array = NDArray[np.generic]
 
 # What the core may raise: see _core.pyi. MemoryError is for sizes that no machine has.
-DOCUMENTED = (ValueError, TypeError, MemoryError, IndexError, OverflowError)
+DOCUMENTED = (ValueError, TypeError, MemoryError, IndexError, OverflowError, _core.NonFiniteOutput)
 
 N, FEATURES, CLASSES = 6, 5, 3
 SET = INSTRUCTION_SETS[-1]
@@ -122,6 +122,9 @@ CALLS: dict[str, Callable[..., object]] = {
     "kernels.squared_error": lambda matrix, probabilities: K.squared_error(
         SET, matrix, probabilities, 1.0, False
     ),
+    "kernels.average": lambda matrix: K.average(SET, matrix, matrix, 0.5),
+    "kernels.add_squares": lambda matrix: K.add_squares(SET, matrix),
+    "kernels.scale_columns": lambda matrix, line: K.scale_columns(SET, matrix, line),
     "kernels.adam": lambda vector: K.adam(SET, vector, vector, vector, vector, 1, 0.1, 0.9, 0.999, 1e-8),
     "kernels.sgd": lambda vector: K.sgd(SET, vector, vector, vector, 0.1, 0.9),
     "kernels.random_fields": lambda taps: K.random_fields(SET, 0, 1, 2, 0, 1.0, taps, 4, 7),
