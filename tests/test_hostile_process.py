@@ -98,6 +98,27 @@ def test_fork_after_use_leaves_parent_and_child_at_work() -> None:
     assert_prints("7", program)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot choose processors here")
+def test_fit_on_one_processor_takes_one_thread() -> None:
+    program = """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    net.fit(X, y, steps=2, batch_size=4000)
+    print(net._last_run.team_size)
+    """
+    assert_prints("1", program)
+
+
+def test_fit_under_a_limit_of_threadpoolctl_takes_no_more_threads() -> None:
+    pytest.importorskip("threadpoolctl")
+    program = """
+    from threadpoolctl import threadpool_limits
+    with threadpool_limits(1):
+        net.fit(X, y, steps=2, batch_size=4000)
+    print(net._last_run.team_size)
+    """
+    assert_prints("1", program)
+
+
 def test_labels_changed_by_another_thread_do_no_harm() -> None:
     program = """
     def spoil():

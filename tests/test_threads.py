@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import Net, _threads
+from fastmlp import Net, _core, _threads
 from fastmlp._threads import MAX_THREADS, ThreadCount, cgroup_quota, thread_count
 
 
@@ -18,6 +18,7 @@ def machine_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(_threads, "_n_processors", lambda: 8)
     monkeypatch.setattr(_threads, "_quota_of_this_process", lambda: None)
+    monkeypatch.setattr(_core, "threads_by_default", lambda: 8)
 
 
 def test_thread_count_by_default_is_that_of_the_processors() -> None:

@@ -73,6 +73,7 @@ void bind_machine(py::module_& m) {
             return info;
         },
         "Version, compiler and threading the extension was built with.");
+    m.def("threads_by_default", &threads_by_default, "How many threads OpenMP would give the calling thread.");
     m.def("cpu_name", &cpu_name, "Name of this machine's processor.");
     m.def(
         "compiled_instruction_sets",

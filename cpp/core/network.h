@@ -10,6 +10,7 @@
 
 #include "../kernels/kernel_table.h"
 #include "aligned_buffer.h"
+#include "fair_shared_mutex.h"
 #include "panels.h"
 
 namespace fastmlp {
@@ -116,22 +117,12 @@ class Network {
     void read_biases(const AlignedBuffer& arena, const Layer& layer, float* biases) const;
     void write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const;
 
-    // Held while parameters are read: several threads may. Held while they are written: one alone. Whoever waits to
-    // write is not overtaken by later readers.
-    std::shared_lock<std::shared_mutex> lock_for_reading() const {
-        const std::lock_guard turn(turnstile_);
-        return std::shared_lock(mutex_);
-    }
+    // Held while parameters are read.
+    std::shared_lock<std::shared_mutex> lock_for_reading() const { return mutex_.lock_for_reading(); }
     // Does not wait: the lock may not be held.
-    std::shared_lock<std::shared_mutex> try_lock_for_reading() const {
-        const std::unique_lock turn(turnstile_, std::try_to_lock);
-        if (!turn.owns_lock()) return std::shared_lock(mutex_, std::defer_lock);
-        return std::shared_lock(mutex_, std::try_to_lock);
-    }
-    std::unique_lock<std::shared_mutex> lock_for_writing() const {
-        const std::lock_guard turn(turnstile_);
-        return std::unique_lock(mutex_);
-    }
+    std::shared_lock<std::shared_mutex> try_lock_for_reading() const { return mutex_.try_lock_for_reading(); }
+    // Held while they are written.
+    std::unique_lock<std::shared_mutex> lock_for_writing() const { return mutex_.lock_for_writing(); }
 
  private:
     const KernelTable& kernels_;
@@ -143,8 +134,7 @@ class Network {
     AlignedBuffer parameters_;
     AlignedBuffer operands_;  // weights rounded to bfloat16; empty in float32
     bool finite_ = true;
-    mutable std::mutex turnstile_;
-    mutable std::shared_mutex mutex_;
+    mutable FairSharedMutex mutex_;
 };
 
 }  // namespace fastmlp

@@ -137,6 +137,14 @@ std::size_t most_threads() {
 #endif
 }
 
+std::size_t threads_by_default() {
+#if defined(_OPENMP)
+    return static_cast<std::size_t>(omp_get_max_threads());
+#else
+    return 1;
+#endif
+}
+
 const char* parallel_runtime() {
 #if defined(_OPENMP)
 #define FASTMLP_TEXT_OF(x) #x

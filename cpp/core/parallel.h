@@ -88,6 +88,10 @@ std::size_t threads_worth(double work, std::size_t limit);
 // The most threads that a team can have: 1 in a serial build.
 std::size_t most_threads();
 
+// What OpenMP would give the calling thread if nobody said how many: what omp_set_num_threads, which is what
+// threadpoolctl calls, has set, or OMP_NUM_THREADS or the processors when the process began. 1 in a serial build.
+std::size_t threads_by_default();
+
 // "OpenMP 201511", or "none" in a serial build.
 const char* parallel_runtime();
 

@@ -49,8 +49,11 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if mode is not None and stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if mode is not None and not stat.S_ISREG(mode):
-        with target.open("wb") as special_file:
-            yield special_file
+        try:
+            with target.open("wb") as special_file:
+                yield special_file
+        except OSError as error:
+            raise _naming(path, error) from error
         return
 
     # Not named after the target, whose name may already be as long as the file system allows.
@@ -66,13 +69,39 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         _remove(temporary)
         # A full disk names no file and a failed rename names the temporary one; the user knows `path`.
-        if error.errno is not None and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        if error.filename in (None, str(temporary)):
+            raise _naming(path, error) from error
         raise
     except BaseException:
         _remove(temporary)
         raise
     _flush_folder(target.parent)
+
+
+def append_whole(path: str | os.PathLike[str], contents: bytes) -> None:
+    """Append to a file, which is made if there is none, all of `contents` or nothing.
+
+    Raises
+    ------
+    OSError
+        If that cannot be done; the error names `path`, and the file is as it was.
+    """
+    with open(path, "ab", buffering=0) as file:  # noqa: PTH123 - str or PathLike alike
+        length = os.fstat(file.fileno()).st_size
+        rest = memoryview(contents)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), length)
+            raise _naming(path, error) from error
+
+
+def _naming(path: str | os.PathLike[str], error: OSError) -> OSError:
+    if error.errno is None:
+        return error
+    return OSError(error.errno, error.strerror, os.fspath(path))
 
 
 def _mode_of(path: Path) -> int | None:

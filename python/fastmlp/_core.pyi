@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 def build_info() -> dict[str, str]:
     """Version, compiler and OpenMP the extension was built with."""
 
+def threads_by_default() -> int:
+    """How many threads OpenMP would give the calling thread."""
+
 def cpu_name() -> str:
     """Name of this machine's processor."""
 

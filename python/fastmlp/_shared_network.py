@@ -187,6 +187,14 @@ class SharedNetwork:
                 self._live = live
                 self._set(in_use)
 
+    def forget_other_threads(self) -> None:
+        """Replace locks, in a child of fork: a thread that holds one is not in the child.
+
+        The core makes fork wait for the end of its calls, so that the child has whole steps.
+        """
+        self._changing = threading.Lock()
+        self._door = threading.Lock()
+
     # What follows is for the one thread that trains.
 
     def go_live(self, optimizer: Optimizer) -> None:

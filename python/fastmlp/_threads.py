@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fastmlp import _core
+
 MAX_THREADS: Final = 1024
 
 
@@ -25,8 +27,9 @@ def thread_count(threads: int | None = None) -> ThreadCount:
     """Decide how many threads to use.
 
     In order of precedence: the argument, which is obeyed; ``FASTMLP_NUM_THREADS``, an upper limit; the
-    smallest of ``OMP_NUM_THREADS`` (its first number), the processors that this process may run on and the
-    CPU quota of its control group, rounded up. An environment variable that is empty counts as not set.
+    smallest of ``OMP_NUM_THREADS`` (its first number), the processors that this process may run on, the CPU
+    quota of its control group, rounded up, and what OpenMP itself would use, which threadpoolctl sets. An
+    environment variable that is empty counts as not set.
 
     Parameters
     ----------
@@ -52,11 +55,15 @@ def thread_count(threads: int | None = None) -> ThreadCount:
         return ThreadCount(threads, f"threads={threads}", True)
     own = os.environ.get("FASTMLP_NUM_THREADS", "")
     openmp = os.environ.get("OMP_NUM_THREADS", "")
-    return _default_count(own.strip(), openmp.strip(), _n_processors(), _quota_of_this_process())
+    return _default_count(
+        own.strip(), openmp.strip(), _n_processors(), _quota_of_this_process(), _core.threads_by_default()
+    )
 
 
 @functools.lru_cache(maxsize=8)  # asked for at every prediction, and the answer hardly ever changes
-def _default_count(own: str, openmp: str, n_processors: int, quota: int | None) -> ThreadCount:
+def _default_count(
+    own: str, openmp: str, n_processors: int, quota: int | None, openmp_limit: int
+) -> ThreadCount:
     if own:
         return ThreadCount(_parsed("FASTMLP_NUM_THREADS", own, own), "FASTMLP_NUM_THREADS", False)
     limits = []
@@ -66,6 +73,7 @@ def _default_count(own: str, openmp: str, n_processors: int, quota: int | None) 
     limits.append(ThreadCount(min(n_processors, MAX_THREADS), "the processors this process may use", False))
     if quota is not None:
         limits.append(ThreadCount(min(quota, MAX_THREADS), "the CPU quota of its control group", False))
+    limits.append(ThreadCount(min(openmp_limit, MAX_THREADS), "the limit that OpenMP was given", False))
     return min(limits, key=lambda limit: limit.count)  # of equal ones the first names the source
 
 

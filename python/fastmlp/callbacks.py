@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _validation
+from fastmlp._atomic_file import append_whole
 from fastmlp.history import COLUMNS, MONITORS, History, is_better
 
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
@@ -356,7 +357,7 @@ class CSVLogger(Callback):
     Raises
     ------
     OSError
-        During the fit, if the file cannot be written.
+        During the fit, if the file cannot be written; it has then no part of a line.
 
     Examples
     --------
@@ -381,8 +382,7 @@ class CSVLogger(Callback):
     def on_epoch_end(self, net: Any, fit: Fit) -> None:
         """Append the epoch's line, unless the file has it since it was begun."""
         lines = fit.history._csv_lines(self._n_lines)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        append_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
         self._n_lines += len(lines)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -208,6 +209,7 @@ class Net:
         self._n_fits = 0
         self._run: Run | None = None  # under way, or interrupted
         self._observers: Observers | None = None  # of the run under way
+        _nets.add(self)
 
     # Training.
 
@@ -930,6 +932,14 @@ class Net:
                 raise model_file.refusal(name, error) from error
         return net
 
+    def _forget_other_threads(self) -> None:
+        """In a child of fork, end what another thread was doing with this net."""
+        self._network.forget_other_threads()
+        if self._fitting.locked() and self._fit_thread != threading.get_ident():
+            self._fitting = threading.Lock()
+            # The results of its latest steps were that thread's to record, so this run can't be finished.
+            self._run = self._observers = None
+
     @classmethod
     def _from_bytes(cls, data: bytes) -> Net:
         return cls._from_stored(model_file.from_bytes(data), model_file.PICKLED)
@@ -937,6 +947,18 @@ class Net:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy through the file format."""
         return self._from_bytes, (model_file.to_bytes(self._stored()),)
+
+
+_nets: weakref.WeakSet[Net] = weakref.WeakSet()
+
+
+def _forget_other_threads() -> None:
+    for net in list(_nets):
+        net._forget_other_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 def _fit_for(run: Run) -> Fit:

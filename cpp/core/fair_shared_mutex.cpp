@@ -1,0 +1,76 @@
+#include "fair_shared_mutex.h"
+
+#include <pthread.h>
+
+#include <new>
+
+namespace fastmlp {
+
+namespace {
+
+// Every mutex there is. Never destroyed, as a net may outlive what static destructors end.
+struct Registry {
+    std::mutex mutex;
+    FairSharedMutex* first = nullptr;
+};
+
+Registry& registry() {
+    static Registry& instance = *new Registry;
+    return instance;
+}
+
+// The child's only thread has another number than the one that took the locks, so it cannot give them back.
+template <class Mutex>
+void make_anew(Mutex& mutex) {
+    new (&mutex) Mutex;
+}
+
+}  // namespace
+
+struct ForkHandlers {
+    static void prepare() {
+        registry().mutex.lock();
+        for_each([](FairSharedMutex& mutex) {
+            mutex.turnstile_.lock();
+            mutex.data_.lock();
+        });
+    }
+    static void parent() {
+        for_each([](FairSharedMutex& mutex) {
+            mutex.data_.unlock();
+            mutex.turnstile_.unlock();
+        });
+        registry().mutex.unlock();
+    }
+    static void child() {
+        for_each([](FairSharedMutex& mutex) {
+            make_anew(mutex.data_);
+            make_anew(mutex.turnstile_);
+        });
+        make_anew(registry().mutex);
+    }
+
+    template <class Action>
+    static void for_each(Action action) {
+        for (FairSharedMutex* mutex = registry().first; mutex != nullptr; mutex = mutex->next_) action(*mutex);
+    }
+};
+
+namespace {
+const int fork_handlers = pthread_atfork(ForkHandlers::prepare, ForkHandlers::parent, ForkHandlers::child);
+}
+
+FairSharedMutex::FairSharedMutex() {
+    const std::lock_guard lock(registry().mutex);
+    next_ = registry().first;
+    if (next_ != nullptr) next_->previous_ = this;
+    registry().first = this;
+}
+
+FairSharedMutex::~FairSharedMutex() {
+    const std::lock_guard lock(registry().mutex);
+    (previous_ != nullptr ? previous_->next_ : registry().first) = next_;
+    if (next_ != nullptr) next_->previous_ = previous_;
+}
+
+}  // namespace fastmlp
