@@ -1,7 +1,7 @@
 """Checks that need a build or tools of their own: `nox -s asan`, `nox -s tsan`, `nox -s fuzz -- idx`.
 
-The first two are new and have not been run from end to end yet; until they have, `.ci/run cpp` runs the C++ driver
-with sanitizers.
+The first two are new and have not been run from end to end yet; until they have, `.ci/run cpp` runs the C++
+driver with sanitizers.
 
 What follows `--` goes to pytest, as in `nox -s asan -- tests/test_kernels.py`, or names the targets to fuzz.
 """
