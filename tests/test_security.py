@@ -30,7 +30,7 @@ ALLOWED_IMPORTS = frozenset(
             "operator",
         ),
         *("os", "pathlib", "platform", "signal", "stat", "statistics", "struct", "sys", "tempfile"),
-        *("threading", "time", "typing", "warnings", "zlib"),
+        *("threading", "time", "typing", "warnings", "weakref", "zlib"),
         *("PIL", "click", "fastmlp", "matplotlib", "numpy", "pandas", "pooch", "tensorboardX", "tqdm"),
     ]
 )
