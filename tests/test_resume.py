@@ -303,6 +303,7 @@ def test_interruption_after_a_call_of_several_epochs_leaves_entries_of_all_whole
     assert n_steps > 0
     assert (net.history.n_epochs, net.n_epochs) == (n_steps // 5, -(-n_steps // 5))
     assert len(net.history.seconds) == net.history.n_epochs
+    assert all(seconds > 0 for seconds in net.history.seconds)
     net.fit(X, Y, resume=True)
     assert_same_net(net, straight)
 

@@ -93,6 +93,7 @@ class Training:
         self._steps_per_epoch = steps_per_epoch
         self._augmentation = augmentation
         self.steps_per_call = 1
+        self.interrupted_seconds = 0.0  # that a call took which an exception ended
         self._results: list[_core.RunResult] = []  # of the latest call: none or one
         self._first_step = 0  # of that call
         self._marks: list[
@@ -140,8 +141,10 @@ class Training:
     def _do(self, steps: Steps) -> CallDone:
         mark = self._mark()
         begin = time.perf_counter()
-        result = self._call(steps)
-        seconds = time.perf_counter() - begin
+        try:
+            result = self._call(steps)
+        finally:
+            self.interrupted_seconds = time.perf_counter() - begin
         n_done = len(result.losses)
         if n_done:
             mark.calls.append(steps.part(0, n_done))
@@ -152,6 +155,7 @@ class Training:
         if result.stopped:
             step = len(self._history.step_loss) + 1
             self._fail(step, float(steps.learning_rates[n_done]), "The loss, a weight or a moment at")
+        seconds, self.interrupted_seconds = self.interrupted_seconds, 0.0
         self._adapt(len(steps), seconds)
         return CallDone(len(steps.order), seconds, float(result.losses.mean(dtype=np.float64)))
 

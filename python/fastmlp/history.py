@@ -246,10 +246,11 @@ class History:
         """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
         n_epochs = self.n_epochs
         arrays = {name: np.array(getattr(self, name)[:n_epochs], dtype) for name, dtype in COLUMNS.items()}
-        right = self._right[: self._n_losses]
+        n_steps = self._n_losses  # read once: the other thread may record steps at any moment
+        losses, right = self._losses[:n_steps].copy(), self._right[:n_steps].copy()
         if np.isnan(right).all():
             right = right[:0]
-        return arrays | {"step_loss": np.array(self.step_loss), "step_right": np.array(right)}
+        return arrays | {"step_loss": losses, "step_right": right}
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, NDArray[Any]], notes: list[str]) -> History:

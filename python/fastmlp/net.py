@@ -63,8 +63,9 @@ class Net:
     batch_norm : bool or sequence of bool, default False
         Whether hidden layers, or which of them, have batch normalisation between weights and activation: in
         training each unit's sums are shifted and scaled to mean 0 and variance 1 (plus 1e-5) over the batch,
-        and then by what is learned; in prediction by running statistics, of which each batch makes a tenth
-        (its variance with n - 1). `fold_batch_norm` makes a net without it that predicts the same.
+        and then by what is learned; in prediction by running statistics, of which each batch of two samples
+        or more makes a tenth (its variance with n - 1). `fold_batch_norm` makes a net without it that
+        predicts the same.
     dropout : float or sequence of float, default 0.0
         Which part of the units, in [0, 1), is left out in training, drawn anew for each sample of each step:
         a number for all hidden layers, or one for the input and one for each hidden layer, such as
@@ -430,7 +431,7 @@ class Net:
         with ExitStack() as at_end:  # what it is given happens however this ends, the last first
             at_end.callback(observers.end)
             if unwatched:
-                at_end.callback(self._end_unwatched_epochs, job, run)
+                at_end.callback(self._end_unwatched_epochs, job, run, training)
             at_end.callback(lambda: setattr(self, "_last_run", training.last_run))
             at_end.callback(training.collect)
             observers.begin()
@@ -445,7 +446,7 @@ class Net:
                 n_epochs = max(1, training.steps_per_call // run.steps_per_epoch) if unwatched else 1
                 n_epochs = max(n_epochs, -(-run.n_open_steps // run.steps_per_epoch))
                 fit.epoch = history.n_epochs + 1
-                self.n_epochs = run.first_epoch + fit.epoch
+                self.n_epochs = run.first_epoch + min(history.n_epochs + n_epochs, run.n_epochs)
                 steps = run.steps_ahead(self.seed, n_epochs)
                 if run.n_open_steps == 0:
                     run.epoch_seconds = 0.0
@@ -460,19 +461,23 @@ class Net:
                 training.check_weights(float(done.learning_rates[-1]))
                 self._end_epochs(job, run, done)
                 observers.on_epoch_end()
+            if history.n_epochs:  # the last of them may have ended in an interruption
+                training.check_weights(history.learning_rate[-1])
             self._run = None  # there is nothing left to resume
         return fit.n_samples_seen
 
-    def _end_unwatched_epochs(self, job: Job, run: Run) -> None:
+    def _end_unwatched_epochs(self, job: Job, run: Run, training: Training) -> None:
         """Make the entries of whole epochs that an interrupted call of the core has done."""
+        run.epoch_seconds += training.interrupted_seconds
         n_epochs, n_steps = divmod(run.n_open_steps, run.steps_per_epoch)
         if n_epochs:
             self._end_epochs(job, run, run.steps_ahead(self.seed, n_epochs))
-        self.n_epochs = run.first_epoch + run.history.n_epochs + (n_steps > 0)
+        n_begun = run.first_epoch + run.history.n_epochs + (n_steps > 0)
+        self.n_epochs = max(n_begun, min(self.n_epochs, run.first_epoch + 1))
 
     def _end_epochs(self, job: Job, run: Run, steps: Steps) -> None:
         """Make the history's entries of epochs whose steps, these, have been done."""
-        seconds_per_step = run.epoch_seconds / len(steps)
+        seconds_per_step = run.epoch_seconds / run.n_open_steps
         for first in range(0, len(steps), run.steps_per_epoch):
             epoch = steps.part(first, first + run.steps_per_epoch)
             seconds = seconds_per_step * len(epoch)
