@@ -189,9 +189,11 @@ class Run:
         n_steps_before = self.history.n_epochs * self.steps_per_epoch  # fewer, if the last was cut short
         return max(0, self.history._n_losses - n_steps_before)
 
-    def n_samples_of(self, n_steps: int) -> int:
-        """Return how many samples the first so many steps of an epoch train on."""
-        return min(n_steps * self.batch_size, self.n_samples)
+    @property
+    def n_open_samples(self) -> int:
+        """Samples trained on in these steps."""
+        n_epochs, n_steps = divmod(self.n_open_steps, self.steps_per_epoch)
+        return n_epochs * self.n_samples + n_steps * self.batch_size
 
     def steps_ahead(self, seed: int, n_epochs: int) -> Steps:
         """Return all steps of the next epochs that have no entry in the history yet: so many, or all."""
@@ -201,18 +203,17 @@ class Run:
         starts = np.arange(0, self.n_samples, self.batch_size)
         offsets = np.append((self.n_samples * (epochs - first)[:, np.newaxis] + starts).ravel(), len(order))
         offsets = offsets[: self.n_steps - first * self.steps_per_epoch + 1]
-        rates = self.learning_rates(first * self.steps_per_epoch + np.arange(len(offsets) - 1))
+        span = Span(self.n_steps, self.steps_per_epoch, self.history)
+        factors = self.settings.schedule.factors(
+            first * self.steps_per_epoch + np.arange(len(offsets) - 1), span
+        )
+        rates = self.settings.optimizer.learning_rate * factors
         return Steps(order[: offsets[-1]], offsets, rates, self.first_epoch + first)
 
     def _order(self, seed: int, net_epoch: int) -> NDArray[np.int64]:
         if self.settings.shuffle:
             return _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples)
         return np.arange(self.n_samples)
-
-    def learning_rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the learning rates of steps, numbered from 0, of epochs without an entry in the history."""
-        span = Span(self.n_steps, self.steps_per_epoch, self.history)
-        return self.settings.optimizer.learning_rate * self.settings.schedule.factors(steps, span)
 
     def check_data(self, n_samples: int, has_validation: bool, has_weights: bool) -> None:
         """Raise ValueError if it cannot be these data that the fit began with."""

@@ -976,7 +976,7 @@ def _fit_for(run: Run) -> Fit:
         run.n_samples,
         run.has_validation,
         epoch=history.n_epochs,
-        n_samples_seen=history.n_epochs * run.n_samples + run.n_samples_of(run.n_open_steps),
+        n_samples_seen=history.n_epochs * run.n_samples + run.n_open_samples,
         seconds=math.fsum(history.seconds) + run.epoch_seconds * (run.n_open_steps > 0),
         stopped=run.stopped,
     )
