@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,11 @@ print(len(os.listdir("/proc/self/task")) - before)
     if not Path("/proc/self/task").exists():
         pytest.skip("there is no /proc/self/task here")
     assert run_python(code, tmp_path).strip() == "0"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python always has its GIL")
+def test_import_leaves_the_gil_off(tmp_path: Path) -> None:
+    assert run_python("import sys, fastmlp; print(sys._is_gil_enabled())", tmp_path).strip() == "False"
 
 
 def test_net_works_from_fit_to_load_when_the_heavy_packages_are_blocked(tmp_path: Path) -> None:

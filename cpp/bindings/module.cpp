@@ -103,8 +103,20 @@ void bind_machine(py::module_& m) {
 
 }  // namespace fastmlp::bindings
 
-PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+namespace {
+
+constexpr const char* kSubinterpreterMessage =
+    "fastmlp works in the main interpreter of a process only, as NumPy does, but was imported in a subinterpreter; "
+    "import it in the main one, or start another process";
+
+bool in_subinterpreter() { return PyInterpreterState_Get() != PyInterpreterState_Main(); }
+
+}  // namespace
+
+PYBIND11_MODULE(_core_of_main_interpreter, m, pybind11::mod_gil_not_used()) {
     using namespace fastmlp::bindings;
+    // Since version 3.13 Python calls PyInit__core in the main interpreter, whichever imports the module.
+    if (in_subinterpreter()) throw pybind11::import_error(kSubinterpreterMessage);
     m.doc() = "The compiled core. Private: fastmlp.Net is the public face.";
     bind_machine(m);
     bind_random(m);
@@ -112,4 +124,12 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     bind_augment(m);
     bind_trainer(m);
     bind_kernels(m);
+}
+
+// What Python calls. pybind11's own entry point asks for the GIL; Python before 3.12, asked in a subinterpreter, waits
+// forever.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+    if (!in_subinterpreter()) return PyInit__core_of_main_interpreter();
+    PyErr_SetString(PyExc_ImportError, kSubinterpreterMessage);
+    return nullptr;
 }

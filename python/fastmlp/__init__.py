@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fastmlp import _core  # noqa: F401  (before NumPy: it refuses subinterpreters, in which NumPy misbehaves)
 from fastmlp.augment import Augmentation, Elastic
 from fastmlp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, TensorBoard
 from fastmlp.errors import (
