@@ -12,6 +12,7 @@ more of them.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ from core_networks import (
 from dropout_reference import dropped_inputs
 from error_bounds import UNIT_ROUNDOFF, bounds
 from fastmlp import _core
-from gradient_agreement import assert_within
 from reference import ACTIVATIONS, ReferenceNet
 
 DRAWS = 40
@@ -187,8 +187,9 @@ def check_distances(draw: Draw) -> None:
     """
     rate, net = 2.0**12, draw.net
     dropped = dropped_inputs(draw.dropout_seed, draw.dropout, draw.sizes, np.arange(len(draw.X)))
-    forward_bound = bounds(net, draw.X, draw.targets)
-    bound = bounds(net, draw.X, draw.targets, dropped=dropped, **draw.how)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a softmax of sums that may err by 1 has no bound
+        forward_bound = bounds(net, draw.X, draw.targets)
+        bound = bounds(net, draw.X, draw.targets, dropped=dropped, **draw.how)
     found = {}
     for name in INSTRUCTION_SETS:
         network = draw.network(name)
@@ -196,20 +197,16 @@ def check_distances(draw: Draw) -> None:
         trainer = sgd_trainer(network)
         trainer.set_dropout(draw.dropout_seed, draw.dropout)
         result = run_batches(trainer, draw.X, draw.targets, [np.arange(len(draw.X))], rate, **draw.how)
-        found[name] = outputs, result.losses, parameters_of(network, net.n_layers)
-    (outputs, losses, parameters), *others = found.values()
-    for other_outputs, other_losses, other_parameters in others:
-        for one, other, error in zip(outputs, other_outputs, forward_bound.outputs, strict=True):
-            assert_within(one, other.astype(np.float64), 2 * error)
-        assert_within(
-            losses, other_losses.astype(np.float64), 2 * bound.mean_loss + 2 * UNIT_ROUNDOFF * losses
-        )
-        for one, other, error in zip(
-            parameters, other_parameters, [*bound.weights, *bound.biases], strict=True
-        ):
-            # Rounded are rate * g and its difference from the weight, whose size is about 1.
-            rounding = UNIT_ROUNDOFF * (2 * np.abs(one) + 2 * np.abs(other) + 8)
-            assert_within(one, other.astype(np.float64), 2 * rate * error * (1 + UNIT_ROUNDOFF) + rounding)
+        found[name] = [*outputs, result.losses, *parameters_of(network, net.n_layers)]
+    errors = [*forward_bound.outputs, bound.mean_loss, *(rate * e for e in (*bound.weights, *bound.biases))]
+    for (one_name, one), (other_name, other) in itertools.pairwise(found.items()):
+        for ours, theirs, error in zip(one, other, errors, strict=True):
+            x, y = ours.astype(np.float64), theirs.astype(np.float64)
+            # Rounded are the loss, the rate's product with a gradient, and its difference from a weight,
+            # whose size is around 1.
+            rounding = 2 * UNIT_ROUNDOFF * (np.abs(x) + np.abs(y) + error + 4)
+            beyond = np.abs(x - y) > 2 * error + rounding
+            assert not beyond.any(), f"{one_name} and {other_name}: {np.abs(x - y).max()}"
 
 
 def check(seeds: Iterable[int]) -> None:
@@ -219,7 +216,7 @@ def check(seeds: Iterable[int]) -> None:
             check_bits(draw)
             if not any(draw.batch_norm):  # the bounds do not cover it
                 check_distances(draw)
-        except AssertionError as error:
+        except (AssertionError, RuntimeWarning) as error:
             raise AssertionError(f"draw {seed}: {error}") from error
 
 
