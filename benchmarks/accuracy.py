@@ -74,7 +74,7 @@ RECIPES = {
     "elastic": Recipe(
         (0.7, "Simard et al. (2003), table 1: 800 hidden units, cross-entropy, elastic distortions"),
         (784, 800, 10),
-        epochs=150,
+        epochs=300,
         batch_size=128,
         optimizer=Adam(0.002),
         augment=Augmentation(shift=1, rotation=8, scale=0.08, shear=0.08, elastic=Elastic()),
