@@ -65,7 +65,7 @@ RECIPES = {
     "dropout": Recipe(
         (1.06, "Srivastava et al. (2014), table 2: 3 layers of 1024 units, ReLU, dropout and max-norm"),
         (784, 1024, 1024, 1024, 10),
-        epochs=100,
+        epochs=200,
         batch_size=256,
         optimizer=Adam(0.002, max_norm=3.0),
         label_smoothing=0.1,
