@@ -73,7 +73,7 @@ def asan(session: nox.Session) -> None:
 
 @nox.session
 def tsan(session: nox.Session) -> None:
-    """Run the tests of threads with ThreadSanitizer (clang, LLVM's OpenMP, and Archer, which explains it).
+    """Run the tests with ThreadSanitizer (clang, LLVM's OpenMP, and Archer, which explains it).
 
     Needs Debian's packages clang and libomp-dev.
     """
