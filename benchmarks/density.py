@@ -1,9 +1,9 @@
-"""How many of the numbers that enter products are not 0, in a net that has learnt MNIST: what lists would leave.
+"""What lists would leave of products: numbers that are not 0, in nets that have learnt MNIST.
 
     python benchmarks/density.py        half a minute
 
-A forward product with a list for each row leaves the numbers that are not 0; a gradient with lists for groups of
-four columns leaves the groups in which one of four is not 0.
+A forward product with a list for each row leaves the numbers that are not 0; a gradient with lists for
+groups of four columns leaves the groups in which one of four is not 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
         values = train.images[:SAMPLES].reshape(SAMPLES, -1) / np.float32(255)
         for layer, (weights, biases) in enumerate(zip(net.weights, net.biases, strict=True)):
             numbers, groups = left(values)
-            print(f"  into layer {layer + 1}: {numbers:.2f} of the numbers, {groups:.2f} of the groups of {GROUP}")
+            print(f"  into layer {layer + 1}: {numbers:.2f} of numbers, {groups:.2f} of groups of {GROUP}")
             values = np.maximum(values @ weights + biases, 0)
 
 

@@ -29,9 +29,9 @@ Selection select_instruction_set();
 // Bytes of a core's L2 cache; 512 KB if the processor does not say.
 std::size_t l2_cache_size();
 
-// A table's row_block for an L2 cache of so many bytes: a depth block of the rows fills at most a tenth of it, since the
-// right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger ones divide
-// a batch too coarsely. `benchmarks/kernels.py --only step` chose the tenth.
+// A table's row_block for an L2 cache of so many bytes: a depth block of the rows fills at most a tenth of it, since
+// the right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger ones
+// divide a batch too coarsely. `benchmarks/kernels.py --only step` chose the tenth.
 std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels);
 
 // The set called `name`. Throws std::runtime_error if there is none or the machine lacks it.

@@ -352,8 +352,8 @@ struct KernelTable {
     Products float_products;
     Products pair_products;  // all null where the set has no dot products of bfloat16
 
-    // Products with a greater depth are made in blocks of at most this many words, so that a block of the right operand,
-    // a tile wide, stays near while all rows go by.
+    // Products with a greater depth are made in blocks of at most this many words, so that a block of the right
+    // operand, a tile wide, stays near while all rows go by.
     std::size_t depth_block;
     // Rows of a batch that one task should carry at most, of which a depth block stays in the L2 cache: row_block_for.
     std::size_t row_block;
