@@ -10,6 +10,7 @@ before: they stay in the file and in the table.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
@@ -44,7 +45,8 @@ class Recipe:
     net: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = [f"{self.optimizer}", "OneCycle()", f"batch_size={self.batch_size}", f"epochs={self.epochs}"]
+        sizes = "-".join(map(str, self.layer_sizes))
+        parts = [sizes, f"{self.optimizer}", "OneCycle()", f"batch_size={self.batch_size}", f"epochs={self.epochs}"]
         if self.label_smoothing:
             parts.append(f"label_smoothing={self.label_smoothing}")
         parts += [f"{name}={value!r}" for name, value in self.net.items()]
@@ -130,6 +132,8 @@ def validate(case: str, seed: int, mnist: Dataset, args: argparse.Namespace) -> 
 def finish(case: str, seed: int, mnist: Dataset, args: argparse.Namespace) -> None:
     """Train on all images but those for the test, look at these, and keep the result; once for each seed."""
     path = results_path(args.output, case)
+    if (at := commit(but="benchmarks/results")).endswith("-dirty"):
+        sys.exit(f"accuracy.py: commit what differs from {at.removesuffix('-dirty')} before a final run.")
     if any(run["seed"] == seed for run in runs_of(RECIPES[case], read_results(path))):
         print(f"{case}, seed {seed}: done before, see {path}", flush=True)
         return
@@ -140,7 +144,7 @@ def finish(case: str, seed: int, mnist: Dataset, args: argparse.Namespace) -> No
     net = trained(case, seed, both, args)
     error, _ = error_of(net, mnist.test)
     print(f"{case}, seed {seed}: {error:.2f} % of the test images wrong, {minutes(net):.1f} min", flush=True)
-    facts = {"commit": commit(), "machine": machine_facts(), "threads": args.threads}
+    facts = {"commit": at, "machine": machine_facts(), "threads": args.threads}
     run = {"seed": seed, "test_error_percent": error, "epochs": net.n_epochs, "minutes": minutes(net)}
     results = read_results(path)  # anew: runs of other seeds may have ended meanwhile
     runs_of(RECIPES[case], results).append(run | facts)
@@ -152,16 +156,20 @@ def results_path(folder: Path, case: str) -> Path:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return, for each recipe that a case has had, the latest being last, its text and its runs."""
+    """Return, for each recipe that a case has had, in the order of their first runs, its text and its runs."""
     results: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     return results
 
 
 def runs_of(recipe: Recipe, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the list of the recipe's runs; an empty one is added if it has none."""
-    if not results or results[-1]["recipe"] != str(recipe):
-        results.append({"recipe": str(recipe), "runs": []})
-    runs: list[dict[str, Any]] = results[-1]["runs"]
+    for result in results:
+        if result["recipe"] == str(recipe):
+            break
+    else:
+        result = {"recipe": str(recipe), "runs": []}
+        results.append(result)
+    runs: list[dict[str, Any]] = result["runs"]
     return runs
 
 
@@ -169,7 +177,8 @@ def trained(case: str, seed: int, split: Split, args: argparse.Namespace, epochs
     """Return a net that the recipe has trained, going on from its checkpoint if a run was cut off."""
     recipe = RECIPES[case]
     epochs = epochs or recipe.epochs
-    path = args.output / f"accuracy-{case}-{len(split)}-{epochs}-{seed}.safetensors"
+    digest = hashlib.sha256(str(recipe).encode()).hexdigest()[:8]
+    path = args.output / f"accuracy-{case}-{digest}-{len(split)}-{epochs}-{seed}.safetensors"
     callbacks = [Checkpoint(path, seconds=60)]
     how: dict[str, Any] = {"callbacks": callbacks, "threads": args.threads, "progress": sys.stderr.isatty()}
     if path.exists() and (net := Net.load(path)).can_resume:
@@ -215,7 +224,7 @@ def table(folder: Path = RESULTS) -> str:
             errors = ", ".join(f"{run['test_error_percent']:.2f}" for run in runs)
             times = [run["minutes"] for run in runs]
             lines.append(
-                f"| {name} | {'-'.join(map(str, recipe.layer_sizes))} | {errors} | {recipe.published[0]} "
+                f"| {name} | {result['recipe'].partition(',')[0]} | {errors} | {recipe.published[0]} "
                 f"| {runs[0]['epochs']} | {min(times):g} to {max(times):g} |"
             )
     return "\n".join(lines)

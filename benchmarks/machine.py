@@ -79,12 +79,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """Return the short hash of the checkout, with "-dirty" if tracked files differ from it."""
+def commit(but: str | None = None) -> str:
+    """Return the short hash of the checkout, with "-dirty" if tracked files differ, but for those in one folder."""
     short_hash = git("rev-parse", "--short", "HEAD")
     if not short_hash:
         return "unknown"
-    return short_hash + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    paths = [] if but is None else ["--", ":/", f":(top,exclude){but}"]
+    return short_hash + ("-dirty" if git("status", "--porcelain", "--untracked-files=no", *paths) else "")
 
 
 def git(*arguments: str) -> str:

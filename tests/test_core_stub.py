@@ -128,6 +128,12 @@ def differences(stub: dict[str, Face], extension: dict[str, Face]) -> list[str]:
     return sorted(found)
 
 
+def test_core_and_its_types_tell_where_they_are_found() -> None:
+    types = [value for value in vars(_core).values() if inspect.isclass(value)]
+    assert types
+    assert {_core.__name__, *(kind.__module__ for kind in types)} == {"fastmlp._core"}
+
+
 def test_stub_declares_exactly_what_the_extension_has() -> None:
     assert differences(stub_faces(STUB), extension_faces(_core)) == []
 

@@ -48,10 +48,10 @@ std::vector<Set> supported_sets() {
     std::vector<Set> sets;
     for (const InstructionSet& set : instruction_sets()) {
         if (!set.supported) continue;
-        const std::string name = set.kernels->name;
+        const std::string name = set.kernels.name;
         const auto ceiling = std::ranges::find_if(ceilings, [&](const Ceiling& c) { return name == c.set; });
         if (ceiling == ceilings.end()) throw std::runtime_error("ceiling.cpp does not know the set " + name);
-        sets.push_back({*set.kernels, *ceiling, {}});
+        sets.push_back({set.kernels, *ceiling, {}});
     }
     return sets;
 }

@@ -79,7 +79,7 @@ void bind_machine(py::module_& m) {
         "compiled_instruction_sets",
         [] {
             std::vector<std::string> names;
-            for (const InstructionSet& set : instruction_sets()) names.emplace_back(set.kernels->name);
+            for (const InstructionSet& set : instruction_sets()) names.emplace_back(set.kernels.name);
             return names;
         },
         "Names of the instruction sets compiled in, slowest first.");
@@ -88,7 +88,7 @@ void bind_machine(py::module_& m) {
         [] {
             std::vector<std::string> names;
             for (const InstructionSet& set : instruction_sets())
-                if (set.supported) names.emplace_back(set.kernels->name);
+                if (set.supported) names.emplace_back(set.kernels.name);
             return names;
         },
         "Those of compiled_instruction_sets that this machine can run.");
@@ -106,7 +106,7 @@ void bind_machine(py::module_& m) {
 namespace {
 
 constexpr const char* kSubinterpreterMessage =
-    "fastmlp works in the main interpreter of a process only, as NumPy does, but was imported in a subinterpreter; "
+    "fastmlp works in the main interpreter of a process only, but was imported in a subinterpreter; "
     "import it in the main one, or start another process";
 
 bool in_subinterpreter() { return PyInterpreterState_Get() != PyInterpreterState_Main(); }

@@ -1,13 +1,13 @@
 #include "dispatch.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <stdexcept>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+#include <array>
 #include <cstring>
 #else
 #if defined(__linux__)
@@ -44,19 +44,6 @@ bool has_bfloat16() {
 }
 #endif
 
-// The sets with copies of their tables, to which this machine's cache adds the row blocks.
-template <std::size_t kSets>
-std::vector<InstructionSet> with_row_blocks(const std::array<InstructionSet, kSets>& sets) {
-    static std::array<KernelTable, kSets> tables;
-    std::vector<InstructionSet> result;
-    for (std::size_t i = 0; i < kSets; ++i) {
-        tables[i] = *sets[i].kernels;
-        tables[i].row_block = row_block_for(l2_cache_size(), tables[i]);
-        result.push_back({&tables[i], sets[i].supported});
-    }
-    return result;
-}
-
 std::vector<InstructionSet> detect() {
 #if defined(__x86_64__)
     // These ask the operating system's state (XCR0) too.
@@ -65,14 +52,14 @@ std::vector<InstructionSet> detect() {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-    return with_row_blocks<4>({{{&kBaselineKernels, true},
-                                {&kAvx2Kernels, avx2},
-                                {&kAvx512Kernels, avx512},
-                                {&kAvx512Bf16Kernels, avx512_bf16}}});
+    std::vector<InstructionSet> sets{
+        {kBaselineKernels, true}, {kAvx2Kernels, avx2}, {kAvx512Kernels, avx512}, {kAvx512Bf16Kernels, avx512_bf16}};
 #else
     // The first is part of the architecture.
-    return with_row_blocks<2>({{{&kNeonKernels, true}, {&kNeonBf16Kernels, has_bfloat16()}}});
+    std::vector<InstructionSet> sets{{kNeonKernels, true}, {kNeonBf16Kernels, has_bfloat16()}};
 #endif
+    for (InstructionSet& set : sets) set.kernels.row_block = row_block_for(l2_cache_size(), set.kernels);
+    return sets;
 }
 
 std::string names(bool supported_only) {
@@ -80,7 +67,7 @@ std::string names(bool supported_only) {
     for (const InstructionSet& set : instruction_sets()) {
         if (supported_only && !set.supported) continue;
         if (!list.empty()) list += ", ";
-        list += set.kernels->name;
+        list += set.kernels.name;
     }
     return list;
 }
@@ -94,8 +81,8 @@ const std::vector<InstructionSet>& instruction_sets() {
 
 const KernelTable& instruction_set_named(const std::string& name, const std::string& asked_by) {
     for (const InstructionSet& set : instruction_sets()) {
-        if (name != set.kernels->name) continue;
-        if (set.supported) return *set.kernels;
+        if (name != set.kernels.name) continue;
+        if (set.supported) return set.kernels;
         throw std::runtime_error(asked_by + " asks for the instruction set " + name +
                                  ", which this machine lacks; it has " + names(true) + ".");
     }
@@ -109,7 +96,7 @@ Selection select_instruction_set() {
         return {&instruction_set_named(forced, "FASTMLP_ISA"), "FASTMLP_ISA asks for it"};
     const KernelTable* best = nullptr;
     for (const InstructionSet& set : instruction_sets())
-        if (set.supported) best = set.kernels;
+        if (set.supported) best = &set.kernels;
     return {best, "the fastest that this machine supports"};
 }
 
@@ -121,7 +108,7 @@ std::size_t l2_cache_size() {
 #else
     std::ifstream("/sys/devices/system/cpu/cpu0/cache/index2/size") >> kilobytes;  // as in 1024K
 #endif
-    return (kilobytes == 0 ? 512 : kilobytes) * 1024;
+    return (kilobytes == 0 ? 1024 : kilobytes) * 1024;
 }
 
 std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels) {

@@ -10,7 +10,7 @@
 namespace fastmlp {
 
 struct InstructionSet {
-    const KernelTable* kernels;
+    KernelTable kernels;
     bool supported;  // by this processor and operating system
 };
 
@@ -26,12 +26,13 @@ struct Selection {
 // the variable names a set that is unknown, not compiled in or not supported.
 Selection select_instruction_set();
 
-// Bytes of a core's L2 cache; 512 KB if the processor does not say.
+// Bytes of a core's L2 cache; 1 MB if the processor does not say.
 std::size_t l2_cache_size();
 
 // A table's row_block for an L2 cache of so many bytes: a depth block of the rows fills at most a tenth of it, since
 // the right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger ones
-// divide a batch too coarsely. `benchmarks/kernels.py --only step` chose the tenth.
+// divide a batch too coarsely. The tenth was found with a cache of 1 MB, where it is 96 rows; no other size was
+// measured.
 std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels);
 
 // The set called `name`. Throws std::runtime_error if there is none or the machine lacks it.

@@ -70,7 +70,7 @@ constexpr KernelTable make_table(const char* name) {
         .pair_products = {},
 #endif
         .depth_block = kDepthBlock,
-        .row_block = 0,  // known when the cache is: dispatch
+        .row_block = 24,  // of the smallest cache; dispatch asks for this machine's
         .enter = enter,
         .leave = leave,
         .pack_uint8 = pack_uint8,

@@ -40,9 +40,9 @@ int main() {
 #else
     for (const InstructionSet& set : instruction_sets()) {
         if (set.supported)
-            test::check(*set.kernels);
+            test::check(set.kernels);
         else
-            std::fprintf(stderr, "%s: not on this machine\n", set.kernels->name);
+            std::fprintf(stderr, "%s: not on this machine\n", set.kernels.name);
     }
 #endif
     if (test::Item::n_failures() == 0) return 0;

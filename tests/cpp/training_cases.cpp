@@ -14,7 +14,6 @@
 #include "../../cpp/core/parallel.h"
 #include "../../cpp/core/predictor.h"
 #include "../../cpp/core/trainer.h"
-#include "../../cpp/dispatch/dispatch.h"
 #include "report.h"
 
 namespace fastmlp::test {
@@ -352,9 +351,11 @@ void check_training(const KernelTable& table) {
         for (const std::size_t threads : {2, 3, 7})
             item.require(same_bits(train(table, recipe, threads, item), outcome),
                          "the number of threads changed the bits");
-        KernelTable of_small_cache = table;
-        of_small_cache.row_block = row_block_for(0, table);
-        item.require(same_bits(train(of_small_cache, recipe, 2, item), outcome), "the row blocks changed the bits");
+        for (const std::size_t row_block : {24, 192}) {
+            KernelTable of_other_cache = table;
+            of_other_cache.row_block = row_block;
+            item.require(same_bits(train(of_other_cache, recipe, 2, item), outcome), "the row blocks changed the bits");
+        }
     }
 }
 
