@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_networks import (
+    FUSED_SETS,
     INSTRUCTION_SETS,
     adam_trainer,
     every_instruction_set,
@@ -26,7 +27,6 @@ from core_networks import (
 from fastmlp import SGD, Adam, Net, _core
 
 THREADS = (1, 2, 3, 7)
-FUSED_SETS = ("avx2", "avx512", "avx512_bf16")  # those with fused multiply-add agree in every bit
 PRECISIONS = {"float32": False, "mixed_bfloat16": True}
 
 # Layer sizes, batch size and number of samples. The first are too small to give seven threads work in each

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from core_networks import (
+    FUSED_SETS,
     adam_trainer,
     every_instruction_set,
     network_like,
@@ -26,7 +27,6 @@ from gradient_agreement import assert_gradients_agree
 from reference import ACTIVATIONS, LOSSES, ReferenceNet, cross_entropy
 
 SEED = 2**63 + 12345
-FUSED_SETS = ("avx2", "avx512", "avx512_bf16")
 
 
 def dropping_trainer(network: _core.Network, rates: list[float], seed: int = SEED) -> _core.Trainer:

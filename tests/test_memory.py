@@ -63,6 +63,27 @@ def test_fit_of_mnist_peaks_at_most_60_mb_above_interpreter_and_data(arguments: 
     assert float(run(PEAK + textwrap.dedent(program))) <= 60
 
 
+@pytest.mark.parametrize(("state", "times"), [(False, 2), (True, 3)])
+def test_net_is_loaded_in_twice_its_file_and_thrice_with_the_state_of_training(
+    state: bool, times: int
+) -> None:
+    # What is read, the net that is made of it, and a copy of the state that restoring goes through.
+    program = f"""
+    import tempfile
+    net = Net([784, 3000, 2000, 10], seed=0)
+    net.fit(X[:20], y[:20], steps=1)
+    path = Path(tempfile.mkdtemp()) / "net.safetensors"
+    net.save(path, training_state={state})
+    del net
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    net = Net.load(path)
+    print((status("VmHWM") - before) * 2**20 / path.stat().st_size)
+    path.unlink()
+    """
+    assert float(run(PEAK + textwrap.dedent(program))) <= times + 0.2
+
+
 # Each limit is tried in a child of its own, in which all memory is as it was in the parent.
 SHORT_OF_MEMORY = """
 import os, resource, sys, tempfile, threading

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,38 @@ def test_header_of_absurd_length_is_refused_though_the_file_is_that_long(tmp_pat
     with path.open("wb") as file:
         file.write(struct.pack("<Q", 2**40))
         file.truncate(8 + 2**40)  # a hole that takes no space on the disk
-    with pytest.raises(ModelFileError, match="more than the limit of 4,194,304"):
+    with pytest.raises(ModelFileError, match="more than the limit of 1,048,576"):
         Net.load(path)
+
+
+MEGABYTE = 2**20
+
+
+def peak_of(read: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_model_is_read_in_twice_its_bytes() -> None:
+    net = Net([1000, 1000, 10], seed=0)
+    net.fit(np.zeros((4, 1000)), [0, 1, 2, 3], steps=1, progress=False)
+    data = model_file.to_bytes(net._stored(with_training=True))
+    assert len(data) > 10 * MEGABYTE
+    assert peak_of(lambda: model_file.from_bytes(data)) < 2 * len(data)
+
+
+@pytest.mark.parametrize("values", ["[],", "{},", "1e9,", '"ab",', "\U0001f600", "["])
+def test_header_of_many_small_values_takes_bounded_memory(values: str, tmp_path: Path) -> None:
+    # CPython has 64 bytes for {}, and 9 for its place in a list that grows: 25 times the 3 bytes of text.
+    n = (model_file.MAX_HEADER_BYTES - 20) // len(values.encode())
+    text = f'"{values * n}"' if values.isalpha() or not values.isascii() else f"[{values * n}0]"
+    header = f'{{"a":{text}}}'.encode()
+    data = struct.pack("<Q", len(header)) + header
+    assert peak_of(lambda: refusal_of(data, tmp_path)) < 30 * MEGABYTE
 
 
 def test_huge_file_of_another_program_is_refused_before_its_tensors_are_read(tmp_path: Path) -> None:

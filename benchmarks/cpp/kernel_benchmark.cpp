@@ -75,7 +75,7 @@ class Benchmark {
                  << "\": {\"vector_bits\": " << set.ceiling.vector_bits << ", \"tile_rows\": " << tiles.rows
                  << ", \"tile_panels\": " << tiles.panels << ", \"listed_row_panels\": " << tiles.listed_row_panels
                  << ", \"listed_group_panels\": " << tiles.listed_group_panels
-                 << ", \"depth_block\": " << tiles.depth_block << ", \"row_block\": " << tiles.row_block << '}';
+                 << ", \"depth_block\": " << tiles.depth_block << ", \"row_block\": " << set.kernels.row_block << '}';
         }
         json << "}}";
         return json.str();

@@ -4,6 +4,7 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 #include <optional>
 #include <vector>
@@ -60,12 +61,19 @@ struct CheckedTargets {
 Activation activation_named(const std::string& name);
 Loss loss_named(const std::string& name);
 
-// The GIL is released while this lives. Taking it back may end the thread by unwinding its stack, if the interpreter
-// has been shut down meanwhile; pybind11's own guard would end the process then.
+// The GIL is released while this lives. If the interpreter is shut down meanwhile, Python (before 3.14) ends the thread
+// that wants it back, by unwinding its stack. On the way arrays would be given back without the GIL: such a thread
+// stops here instead, until the process ends.
 class ReleasedGil {
  public:
     ReleasedGil() : state_(PyEval_SaveThread()) {}
-    ~ReleasedGil() noexcept(false) { PyEval_RestoreThread(state_); }
+    ~ReleasedGil() {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {  // this is how the unwinding shows
+            for (;;) pause();
+        }
+    }
     ReleasedGil(const ReleasedGil&) = delete;
     ReleasedGil& operator=(const ReleasedGil&) = delete;
 

@@ -1,8 +1,8 @@
 #include "fair_shared_mutex.h"
 
-#include <pthread.h>
-
 #include <new>
+
+#include "parallel.h"
 
 namespace fastmlp {
 
@@ -57,7 +57,7 @@ struct ForkHandlers {
 };
 
 namespace {
-const int fork_handlers = pthread_atfork(ForkHandlers::prepare, ForkHandlers::parent, ForkHandlers::child);
+const int fork_handlers = at_fork(ForkHandlers::prepare, ForkHandlers::parent, ForkHandlers::child);
 }
 
 FairSharedMutex::FairSharedMutex() {

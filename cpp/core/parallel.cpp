@@ -1,12 +1,14 @@
 #include "parallel.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <limits>
 #include <thread>
 
 #if defined(_OPENMP)
+#include <dlfcn.h>
 #include <omp.h>
-#include <pthread.h>
 #endif
 
 namespace fastmlp {
@@ -36,7 +38,21 @@ void end_threads_before_fork() {
     omp_pause_resource_all(omp_pause_hard);
     most_tried = 1;
 }
-const int fork_handler = pthread_atfork(end_threads_before_fork, nullptr, nullptr);
+
+// LLVM's and Intel's runtime starts anew in a child by itself. Its own handler holds the lock that the call above
+// waits for. The compiler does not decide which runtime there is: theirs can stand in for g++'s.
+bool runtime_handles_forks() {
+    Dl_info library;
+    if (dladdr(reinterpret_cast<void*>(&omp_pause_resource_all), &library) == 0) return false;
+    void* const handle = dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (handle == nullptr) return false;
+    const bool has_extensions_of_llvm = dlsym(handle, "kmp_get_blocktime") != nullptr;
+    dlclose(handle);
+    return has_extensions_of_llvm;
+}
+
+const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] { most_tried = 1; })
+                                                 : at_fork(end_threads_before_fork, nullptr, nullptr);
 #endif
 
 // Throws std::bad_alloc if there is less. (A compiler may leave out `new` with its `delete`, but not these calls.)
@@ -69,6 +85,14 @@ void try_to_start(std::size_t threads) {
 #endif
 
 }  // namespace
+
+int at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
+#if defined(_OPENMP)
+    // LLVM's runtime registers handlers, which lock it, when it is first called; of all, the latest ones prepare first.
+    omp_get_max_threads();
+#endif
+    return pthread_atfork(prepare, parent, child);
+}
 
 Team::Team(std::size_t most_threads) : most_threads_(most_threads), slots_(new Slot[most_threads]) {}
 

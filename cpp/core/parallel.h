@@ -82,6 +82,9 @@ void run_team(Team& team, std::size_t threads, Body&& body) {
     run_region(team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
 }
 
+// pthread_atfork for handlers that wait for threads: they prepare for a fork while OpenMP still runs.
+int at_fork(void (*prepare)(), void (*parent)(), void (*child)());
+
 // Threads that `work` multiply-adds are worth, at least 1 and at most `limit`.
 std::size_t threads_worth(double work, std::size_t limit);
 

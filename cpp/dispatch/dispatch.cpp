@@ -1,12 +1,13 @@
 #include "dispatch.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <stdexcept>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-#include <array>
 #include <cstring>
 #else
 #if defined(__linux__)
@@ -43,6 +44,19 @@ bool has_bfloat16() {
 }
 #endif
 
+// The sets with copies of their tables, to which this machine's cache adds the row blocks.
+template <std::size_t kSets>
+std::vector<InstructionSet> with_row_blocks(const std::array<InstructionSet, kSets>& sets) {
+    static std::array<KernelTable, kSets> tables;
+    std::vector<InstructionSet> result;
+    for (std::size_t i = 0; i < kSets; ++i) {
+        tables[i] = *sets[i].kernels;
+        tables[i].row_block = row_block_for(l2_cache_size(), tables[i]);
+        result.push_back({&tables[i], sets[i].supported});
+    }
+    return result;
+}
+
 std::vector<InstructionSet> detect() {
 #if defined(__x86_64__)
     // These ask the operating system's state (XCR0) too.
@@ -51,13 +65,13 @@ std::vector<InstructionSet> detect() {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-    return {{&kBaselineKernels, true},
-            {&kAvx2Kernels, avx2},
-            {&kAvx512Kernels, avx512},
-            {&kAvx512Bf16Kernels, avx512_bf16}};
+    return with_row_blocks<4>({{{&kBaselineKernels, true},
+                                {&kAvx2Kernels, avx2},
+                                {&kAvx512Kernels, avx512},
+                                {&kAvx512Bf16Kernels, avx512_bf16}}});
 #else
     // The first is part of the architecture.
-    return {{&kNeonKernels, true}, {&kNeonBf16Kernels, has_bfloat16()}};
+    return with_row_blocks<2>({{{&kNeonKernels, true}, {&kNeonBf16Kernels, has_bfloat16()}}});
 #endif
 }
 
@@ -97,6 +111,23 @@ Selection select_instruction_set() {
     for (const InstructionSet& set : instruction_sets())
         if (set.supported) best = set.kernels;
     return {best, "the fastest that this machine supports"};
+}
+
+std::size_t l2_cache_size() {
+    std::size_t kilobytes = 0;
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(0x80000006u, &a, &b, &c, &d) != 0) kilobytes = c >> 16;
+#else
+    std::ifstream("/sys/devices/system/cpu/cpu0/cache/index2/size") >> kilobytes;  // as in 1024K
+#endif
+    return (kilobytes == 0 ? 512 : kilobytes) * 1024;
+}
+
+std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels) {
+    constexpr std::size_t kUnit = 24, kMost = 192;
+    const std::size_t rows = cache_size / 10 / (kernels.depth_block * sizeof(float));
+    return std::clamp(rows / kUnit * kUnit, kUnit, kMost);
 }
 
 std::string cpu_name() {

@@ -1,6 +1,7 @@
 // Which kernel table serves this machine.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,14 @@ struct Selection {
 // The set named by the environment variable FASTMLP_ISA, else the last supported one. Throws std::runtime_error if
 // the variable names a set that is unknown, not compiled in or not supported.
 Selection select_instruction_set();
+
+// Bytes of a core's L2 cache; 512 KB if the processor does not say.
+std::size_t l2_cache_size();
+
+// A table's row_block for an L2 cache of so many bytes: a depth block of the rows fills at most a tenth of it, since
+// the right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger ones
+// divide a batch too coarsely. `benchmarks/kernels.py --only step` chose the tenth.
+std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels);
 
 // The set called `name`. Throws std::runtime_error if there is none or the machine lacks it.
 const KernelTable& instruction_set_named(const std::string& name, const std::string& asked_by);

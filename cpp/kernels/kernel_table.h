@@ -352,9 +352,10 @@ struct KernelTable {
     Products float_products;
     Products pair_products;  // all null where the set has no dot products of bfloat16
 
-    // Sums run over the whole depth in one call at most this many words long, so that operands stay in the L1 cache.
+    // Products with a greater depth are made in blocks of at most this many words, so that a block of the right
+    // operand, a tile wide, stays near while all rows go by.
     std::size_t depth_block;
-    // Rows of a batch that one task should carry at most; chosen so that rows x depth_block stay in the L2 cache.
+    // Rows of a batch that one task should carry at most, of which a depth block stays in the L2 cache: row_block_for.
     std::size_t row_block;
 
     // Sets the floating-point state of this thread: rounding to nearest, denormals flushed. Returns the old state.

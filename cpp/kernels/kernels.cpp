@@ -70,7 +70,7 @@ constexpr KernelTable make_table(const char* name) {
         .pair_products = {},
 #endif
         .depth_block = kDepthBlock,
-        .row_block = kRowBlock,
+        .row_block = 0,  // known when the cache is: dispatch
         .enter = enter,
         .leave = leave,
         .pack_uint8 = pack_uint8,

@@ -19,28 +19,24 @@ constexpr int kTilePanels = 3;
 constexpr int kListedRowPanels = 5;  // 7: the forward product takes 6 % of a step longer
 constexpr int kListedGroupPanels = 7;
 constexpr std::size_t kDepthBlock = 256;
-constexpr std::size_t kRowBlock = 96;
 #elif defined(FASTMLP_TARGET_AVX2)
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
-constexpr std::size_t kRowBlock = 96;
 #elif defined(FASTMLP_TARGET_NEON)
 constexpr int kTileRows = 6;  // 24 of 32 registers accumulate; not measured
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
-constexpr std::size_t kRowBlock = 96;
 #else
 constexpr int kTileRows = 2;  // 8 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 2;
 constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
-constexpr std::size_t kRowBlock = 96;
 #endif
 
 }  // namespace

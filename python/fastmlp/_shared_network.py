@@ -168,15 +168,14 @@ class SharedNetwork:
             state = self._trainer.snapshot() if self._live is None else self._live
             return TrainingState(self._optimizer, state.arrays, state.beta_powers, state.average_power)
 
-    def go_on_from(self, state: TrainingState) -> None:
-        """Make training go on from a state; the parameters in use stay.
+    def go_on_from(self, state: TrainingState, in_use: Parameters) -> None:
+        """Make training go on from a state, beside which the net has the parameters `in_use`.
 
         Raises
         ------
         ValueError
             If the state is not that of such a network.
         """
-        in_use = self.parameters()
         with self._door, self._changing:
             trainer = self._ready_trainer()
             state.optimizer._apply_to(trainer)

@@ -60,7 +60,7 @@ from fastmlp.initializers import Initializer, Normal, checked_initializer
 from fastmlp.optimizers import Optimizer
 
 FORMAT_VERSION: Final = 2  # a file of version 1 has no loss: it is of a net that has the first of LOSSES
-MAX_HEADER_BYTES: Final = 2**22
+MAX_HEADER_BYTES: Final = 2**20  # enough for 9,000 tensors; json takes up to 26 times as much to decode one
 PICKLED: Final = "The pickled model"
 """What messages call a model that is in no file."""
 

@@ -924,7 +924,8 @@ class Net:
         net = cls.__new__(cls)
         settings = stored.layer_sizes, stored.activations, stored.initializer, stored.precision
         net._set_up(*settings, loss_named(stored.loss), stored.batch_norm, stored.dropout, stored.seed)
-        net._network.assign((stored.weights, stored.biases))
+        parameters = stored.weights, stored.biases
+        net._network.assign(parameters)
         net.history = stored.history
         net.n_epochs = stored.n_epochs
         net._image_shape = stored.image_shape
@@ -932,7 +933,7 @@ class Net:
         net._run = stored.run
         if stored.training is not None:
             try:
-                net._network.go_on_from(stored.training)
+                net._network.go_on_from(stored.training, parameters)
             except ValueError as error:
                 raise model_file.refusal(name, error) from error
         return net

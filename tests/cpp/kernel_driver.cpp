@@ -34,7 +34,9 @@ void check(const KernelTable& table) {
 int main() {
     using namespace fastmlp;
 #if defined(FASTMLP_TEST_EMULATED_AVX512)
-    test::check(kAvx512Kernels);
+    KernelTable table = kAvx512Kernels;
+    table.row_block = row_block_for(l2_cache_size(), table);
+    test::check(table);
 #else
     for (const InstructionSet& set : instruction_sets()) {
         if (set.supported)
