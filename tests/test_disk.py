@@ -142,12 +142,23 @@ def test_read_only_folder_is_an_error_that_names_the_file(disk: Path, write: Cal
     assert path.read_bytes() == OLD
 
 
+def may_list(folder: Path) -> bool:
+    try:
+        names_in(folder)
+    except PermissionError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def not_root() -> Iterator[None]:
     """Be nobody for a while, if root, who may write anywhere."""
     user = os.geteuid()
     if user == 0:
-        os.seteuid(65534)
+        try:
+            os.seteuid(65534)
+        except OSError as error:
+            pytest.skip(f"there is nobody here: {error}")
     try:
         yield
     finally:
@@ -163,8 +174,11 @@ def test_folder_without_permission_is_an_error_that_names_the_file(
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         path = Path(folder) / "file"
-        with not_root(), pytest.raises(PermissionError) as caught:
-            write(path)
+        with not_root():
+            if not may_list(path.parent):
+                pytest.skip(f"nobody cannot reach {path.parent}")
+            with pytest.raises(PermissionError) as caught:
+                write(path)
         assert Path(caught.value.filename) == path
         assert names_in(Path(folder)) == set()
         Path(folder).chmod(0o755)
