@@ -48,13 +48,18 @@ def said_by(*command: str) -> str:
 def pytest(session: nox.Session, runtime: str, environment: dict[str, str]) -> None:
     """Run the tests that a sanitizer can judge, with its runtime loaded before all else."""
     throwing_new = str(Path(session.create_tmp()).resolve() / "throwing_new.so")
-    session.run("g++", "-shared", "-fPIC", "tests/cpp/throwing_new.cpp", "-o", throwing_new, external=True)
-    # The tests' own programs inherit the environment: they are sanitized too.
-    environment["LD_PRELOAD"] = " ".join((throwing_new, runtime, runtime_of("g++", "libstdc++.so")))
-    ignored = (f"--deselect=tests/{name}" for name in NOT_SANITIZED)
+    compile_it = ("g++", "-std=c++20", "-shared", "-fPIC", "tests/cpp/throwing_new.cpp", "-o", throwing_new)
+    session.run(*compile_it, external=True)
+    preloaded = (throwing_new, runtime, runtime_of("g++", "libstdc++.so"))
+    for library in preloaded:  # ld.so would go on without it, and the test with less or nothing sanitized
+        if not Path(library).is_absolute() or not Path(library).exists():
+            session.error(f"{library} was not found; the compiler's sanitizers are not installed")
     # Capturing Python's output alone lets a report be seen though it ends the process.
     options = ("-p", "no:cacheprovider", "--capture=sys")
-    session.run("pytest", *options, *ignored, *session.posargs, env=environment)
+    deselected = (f"--deselect=tests/{name}" for name in NOT_SANITIZED)
+    # The tests' own programs inherit the environment: they are sanitized too.
+    preloading = environment | {"LD_PRELOAD": " ".join(preloaded)}
+    session.run("pytest", *options, *deselected, *session.posargs, env=preloading)
 
 
 @nox.session
@@ -95,5 +100,5 @@ def tsan(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Fuzz targets, or all, for 60 seconds each: `nox -s fuzz -- idx`; see tests/fuzz/run.py."""
     session.install(".[test]", "atheris")
-    for target in session.posargs or ("idx", "model", "image"):
-        session.run("python", "tests/fuzz/run.py", "--target", target, "--seconds", "60", "--log")
+    for arguments in [("--target", target) for target in session.posargs] or [()]:
+        session.run("python", "tests/fuzz/run.py", *arguments, "--log")

@@ -62,7 +62,11 @@ def test_fork_with_llvms_openmp_in_place_of_the_compilers_neither_hangs_nor_errs
     library = ctypes.util.find_library("omp")
     if library is None:
         pytest.skip("LLVM's OpenMP library (Debian's libomp-dev) is not installed")
-    repeat(scenario, FEW, LD_PRELOAD=" ".join([*os.environ.get("LD_PRELOAD", "").split(), library]))
+    preloaded = " ".join([*os.environ.get("LD_PRELOAD", "").split(), library])
+    program = "import ctypes; ctypes.CDLL(None).kmp_get_blocktime"  # a function that g++'s library lacks
+    environment = os.environ | {"LD_PRELOAD": preloaded}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    repeat(scenario, FEW, LD_PRELOAD=preloaded)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def read_image(data: bytes) -> None:
         try:
             sheet = images.read(io.BytesIO(data), as_is=as_is)
         except ValueError:
-            return  # what cannot be decoded as it is cannot be otherwise
+            continue
         assert sheet.shape == (28, 28) and sheet.dtype == np.uint8
 
 
