@@ -46,7 +46,8 @@ class Recipe:
 
     def __str__(self) -> str:
         sizes = "-".join(map(str, self.layer_sizes))
-        parts = [sizes, f"{self.optimizer}", "OneCycle()", f"batch_size={self.batch_size}", f"epochs={self.epochs}"]
+        parts = [sizes, f"{self.optimizer}", "OneCycle()"]
+        parts += [f"batch_size={self.batch_size}", f"epochs={self.epochs}"]
         if self.label_smoothing:
             parts.append(f"label_smoothing={self.label_smoothing}")
         parts += [f"{name}={value!r}" for name, value in self.net.items()]
@@ -156,17 +157,15 @@ def results_path(folder: Path, case: str) -> Path:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return, for each recipe that a case has had, in the order of their first runs, its text and its runs."""
+    """Return text and runs of each recipe that a case has had, in the order of their first runs."""
     results: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     return results
 
 
 def runs_of(recipe: Recipe, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the list of the recipe's runs; an empty one is added if it has none."""
-    for result in results:
-        if result["recipe"] == str(recipe):
-            break
-    else:
+    result = next((result for result in results if result["recipe"] == str(recipe)), None)
+    if result is None:
         result = {"recipe": str(recipe), "runs": []}
         results.append(result)
     runs: list[dict[str, Any]] = result["runs"]

@@ -80,7 +80,7 @@ def versions() -> dict[str, str]:
 
 
 def commit(but: str | None = None) -> str:
-    """Return the short hash of the checkout, with "-dirty" if tracked files differ, but for those in one folder."""
+    """Return the short hash of the checkout, with "-dirty" if tracked files, but in one folder, differ."""
     short_hash = git("rev-parse", "--short", "HEAD")
     if not short_hash:
         return "unknown"

@@ -1,5 +1,6 @@
 // Preloaded by noxfile.py: operator new that throws when there is no memory. The sanitizers' own ends the process.
-// All memory is malloc's here, so that of their checks one is off: whether what was allocated by new is freed by delete.
+// All memory is malloc's here, so that of their checks one is off: whether what was allocated by new is freed by
+// delete.
 #include <cstdlib>
 #include <new>
 
