@@ -58,7 +58,8 @@ std::vector<InstructionSet> detect() {
     // The first is part of the architecture.
     std::vector<InstructionSet> sets{{kNeonKernels, true}, {kNeonBf16Kernels, has_bfloat16()}};
 #endif
-    for (InstructionSet& set : sets) set.kernels.row_block = row_block_for(l2_cache_size(), set.kernels);
+    const std::size_t cache_size = l2_cache_size();
+    for (InstructionSet& set : sets) set.kernels.row_block = row_block_for(cache_size, set.kernels);
     return sets;
 }
 
