@@ -133,11 +133,11 @@ def validate(case: str, seed: int, mnist: Dataset, args: argparse.Namespace) -> 
 def finish(case: str, seed: int, mnist: Dataset, args: argparse.Namespace) -> None:
     """Train on all images but those for the test, look at these, and keep the result; once for each seed."""
     path = results_path(args.output, case)
-    if (at := commit(but="benchmarks/results")).endswith("-dirty"):
-        sys.exit(f"accuracy.py: commit what differs from {at.removesuffix('-dirty')} before a final run.")
     if any(run["seed"] == seed for run in runs_of(RECIPES[case], read_results(path))):
         print(f"{case}, seed {seed}: done before, see {path}", flush=True)
         return
+    if (at := commit(but="benchmarks/results")).endswith("-dirty"):
+        sys.exit(f"accuracy.py: commit what differs from {at.removesuffix('-dirty')} before a final run.")
     both = Split(
         np.concatenate([mnist.train.images, mnist.validation.images]),
         np.concatenate([mnist.train.labels, mnist.validation.labels]),
