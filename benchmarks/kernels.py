@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -105,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for name in sets:
         print(f"\n{described(name, facts['sets'][name])}\n{table(timed[name])}")
-    path = args.output / f"{commit()}-kernels.json"
+    name = "-".join(filter(None, (commit(), "kernels", args.sets, args.only)))
+    name = re.sub(r"[^\w.+-]+", "_", name)  # --only is any text
+    path = args.output / f"{name}.json"
     save(path, facts, timed)
     print(f"\nwritten: {path}")
     return 0

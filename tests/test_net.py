@@ -46,6 +46,7 @@ def test_net_tells_what_it_is(net: Net) -> None:
 
 def test_net_one_activation_serves_all_hidden_layers() -> None:
     assert Net([2, 3, 4, 5], activation="gelu", seed=0).activations == ("gelu", "gelu")
+    assert Net([2, 3, 4, 5], activation=np.array("gelu"), seed=0).activations == ("gelu", "gelu")
     assert Net([2, 5], activation="gelu", seed=0).activations == ()
 
 
@@ -81,6 +82,8 @@ def test_net_bad_layer_sizes_are_an_error(sizes: object, error: type[Exception],
             r"activation has 1 names, .* 2 hidden layer\(s\)",
         ),
         ({"activation": ["relu", "elu"]}, ValueError, r"activation\[1\] must be one of"),
+        ({"activation": {"relu", "tanh"}}, TypeError, "or one such name for each hidden layer, not set"),
+        ({"activation": b"relu"}, TypeError, "activation must be one of .*, not bytes"),
         ({"activation": None}, TypeError, "activation must be one of .*, not None"),
         ({"activation": ["relu", 1]}, TypeError, r"activation\[1\]"),
         (

@@ -627,6 +627,15 @@ def test_state_of_early_stopping_that_is_none_is_refused(
         Net.load(path).fit(X, Y, validation_data=HELD_OUT, resume=True)
 
 
+def test_best_weights_too_large_for_bfloat16_are_refused() -> None:
+    net = new_net(precision="mixed_bfloat16")
+    interrupted(net, Interrupt(7), EarlyStopping(), epochs=2, validation_data=HELD_OUT)
+    assert net._run is not None
+    net._run.records[1].state["layers.0.weight"][0, 0] = np.finfo(np.float32).max
+    with pytest.raises(ValueError, match="too large for bfloat16"):
+        net.fit(X, Y, validation_data=HELD_OUT, resume=True)
+
+
 def test_checkpoint_holds_no_second_copy_of_weights_in_use() -> None:
     plain = new_net()
     interrupted(plain, Interrupt(7), epochs=2)

@@ -201,7 +201,10 @@ def check_variances(biases: NDArray[np.float32], name: str) -> None:
 
 def activations(activation: object, n_hidden: int) -> tuple[str, ...]:
     """Return one activation's name for each hidden layer."""
-    if isinstance(activation, str) or not isinstance(activation, Iterable):
+    if isinstance(activation, np.ndarray):
+        activation = activation.tolist()  # of no dimension: a name
+    # What has no order, such as a set, cannot say which layer a name is for.
+    if isinstance(activation, str | bytes) or not isinstance(activation, Sequence):
         return (
             one_of(activation, "activation", ACTIVATIONS, "one such name for each hidden layer"),
         ) * n_hidden

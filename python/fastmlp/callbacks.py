@@ -204,7 +204,7 @@ class EarlyStopping(Callback):
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
         """Forget what an earlier fit has found."""
         self._forget()
-        self._layer_sizes, self._batch_norm = net.layer_sizes, net.batch_norm
+        self._shape = net.layer_sizes, net.batch_norm, net.precision
         has_accuracy = net.loss != "squared_error"
         _validation.monitored(self, self.monitor, fit.has_validation, has_accuracy=has_accuracy)
 
@@ -258,10 +258,10 @@ class EarlyStopping(Callback):
                 )
         if "best_epoch" not in state:
             return
-        layers = range(len(self._layer_sizes) - 1)
+        layers = range(len(self._shape[0]) - 1)
         weights = [state.get(f"layers.{layer}.weight") for layer in layers]
         biases = [state.get(f"layers.{layer}.bias") for layer in layers]
-        self._best = _validation.parameters(weights, biases, self._layer_sizes, self._batch_norm)
+        self._best = _validation.parameters(weights, biases, *self._shape)
         self.best_epoch = _validation.whole_number(state["best_epoch"], "best_epoch")
         self.best_value = _validation.real_number(state.get("best_value"), "best_value")
         self._best_step = _validation.whole_number(state.get("best_step"), "best_step")
