@@ -100,6 +100,49 @@ def test_training_with_every_activation_and_sgd_gives_the_same_bits(activation, 
     assert results == results[:1] * len(THREADS)
 
 
+@every_instruction_set
+@every_precision
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "partly sparse"])
+@pytest.mark.parametrize("shape", LARGE)
+def test_threads_whose_caches_are_far_give_the_same_bits(shape, dtype, precision, instruction_set):
+    net, X, labels, batches = make_case(
+        LARGE[shape], dtype.replace("partly sparse", "float32"), mixed=PRECISIONS[precision]
+    )
+    if dtype == "partly sparse":
+        X[: len(X) // 2] *= X[: len(X) // 2] > 2
+    results = []
+    for far, threads in ((False, 1), (False, 2), (True, 2), (True, 3)):
+        network = network_like(net, instruction_set)
+        try:
+            _core.assume_far(far)
+            result = run_batches(adam_trainer(network), X, labels, batches, 0.01, threads=threads)
+        finally:
+            _core.assume_far(None)
+        assert result.team_size == threads
+        results.append(trained_bits(network, net.n_layers, [result]))
+    assert results == results[:1] * len(results)
+
+
+@every_precision
+@pytest.mark.parametrize(
+    "optimizer", [Adam(), Adam(ema_decay=0.9), Adam(clip_norm=0.1, max_norm=1), SGD(momentum=0.9)]
+)
+def test_net_of_threads_whose_caches_are_far_has_the_same_bits(optimizer, precision):
+    rng = np.random.default_rng(5)
+    X, y = rng.integers(0, 256, (400, 300), dtype=np.uint8), rng.integers(0, 9, 400)
+    trained = []
+    for far, threads in ((False, 1), (True, 2)):
+        settings = {"precision": precision, "dropout": (0.1, 0.2, 0.3), "batch_norm": True}
+        net = Net([300, 70, 50, 9], seed=3, **settings)
+        try:
+            _core.assume_far(far)
+            net.fit(X, y, epochs=2, batch_size=150, optimizer=optimizer, threads=threads)
+        finally:
+            _core.assume_far(None)
+        trained.append(bits([*net.weights, *net.biases, net.history.step_loss]))
+    assert trained[0] == trained[1]
+
+
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
 
 

@@ -74,6 +74,8 @@ void bind_machine(py::module_& m) {
         },
         "Version, compiler and threading the extension was built with.");
     m.def("threads_by_default", &threads_by_default, "How many threads OpenMP would give the calling thread.");
+    m.def("assume_far", &assume_far, py::arg("far"),
+          "Take threads' caches for far from one another, or for near; None: measure their distance again.");
     m.def("cpu_name", &cpu_name, "Name of this machine's processor.");
     m.def(
         "compiled_instruction_sets",

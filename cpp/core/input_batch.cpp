@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "augment.h"
+#include "evict.h"
 
 namespace fastmlp {
 
@@ -108,7 +109,8 @@ std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmenta
 }
 
 bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
-                      const DropoutMask* dropped) {
+                      const DropoutMask* dropped, bool far) {
+    if (far) evict_part(part);
     const double kept = dropped == nullptr ? 1.0 : 1.0 - dropped->threshold / 0x1p16;
     parts_[part].rows = rows;
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
@@ -168,6 +170,29 @@ void InputBatch::start_lists(std::size_t part) {
     groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
                      n_words(words_, rows.size()) + kGroupSlack};
     std::fill_n(groups_[part].counts, n_groups_, 0u);
+}
+
+void InputBatch::evict_part(std::size_t part) const {
+    const auto& [rows, listed, lists] = parts_[part];
+    if (rows.size() == 0) return;  // not packed yet
+    if (!listed) {
+        for (std::size_t panel = 0; panel < n_panels(depth_); ++panel)
+            evict(by_columns_.data() + panel * by_columns_stride_ + rows.begin * kPanel,
+                  rows.size() * kPanel * sizeof(float));
+        for (std::size_t panel = 0; by_rows_.size() > 0 && panel < n_panels(n_features_); ++panel)
+            evict(by_rows_.data() + panel * by_rows_stride_ + n_words(words_, rows.begin) * kPanel,
+                  n_words(words_, rows.size()) * kPanel * sizeof(float));
+        return;
+    }
+    for (std::size_t block = 0; block < n_blocks_; ++block) {
+        const ListedRows of_block = block_of(parts_[part], block);
+        const std::size_t n_bytes = of_block.ends[rows.size() - 1] * sizeof(float);
+        evict(of_block.words, n_bytes);
+        evict(of_block.places, n_bytes);
+    }
+    for (std::size_t group = 0; with_gradient_ && group < n_groups_; ++group)
+        evict(groups_[part].entries + group * groups_[part].capacity,
+              groups_[part].counts[group] * sizeof(ListedWords));
 }
 
 bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,

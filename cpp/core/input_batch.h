@@ -22,9 +22,9 @@ class InputBatch {
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
     // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so,
     // and what the mask of the part drops, if there is one, is 0. Returns whether all input was finite. scratch holds
-    // pack_scratch_size floats.
+    // pack_scratch_size floats. far: whether far threads have read the part since it was packed last; see Team::is_far.
     bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
-              const DropoutMask* dropped = nullptr);
+              const DropoutMask* dropped = nullptr, bool far = false);
     static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
 
     // z[rows of the part, panels] = input times weights, but for the scale of Inputs.
@@ -44,6 +44,7 @@ class InputBatch {
     // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
     bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
     void start_lists(std::size_t part);
+    void evict_part(std::size_t part) const;
     bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, float* scratch);
     bool pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, Panels by_columns,
                    Panels by_rows) const;
@@ -58,7 +59,7 @@ class InputBatch {
     std::size_t n_blocks_;
     std::size_t n_groups_;  // of features
     bool with_gradient_;
-    std::vector<Part> parts_;
+    std::vector<Part> parts_;           // of the last batch until the next one is packed
     std::vector<ListedGroups> groups_;  // of each part
     // Of dense parts. Floats are the same matrix for both kinds of products.
     AlignedBuffer by_columns_, by_rows_;

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace fastmlp {
@@ -17,6 +18,11 @@ class Team {
     explicit Team(std::size_t most_threads);
 
     std::size_t size() const { return size_; }
+    // Whether a line takes so long from one thread's cache to another's, on average, that threads should hand over what
+    // is more than a few lines through memory; see evict.h. Nothing but speed may depend on it.
+    bool is_far() const { return is_far_; }
+    // Finds that out, in a microsecond or two for each thread; called by all of them. False until then.
+    void find_distance(std::size_t rank);
     std::vector<std::size_t> tasks_per_thread() const;
 
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
@@ -60,15 +66,18 @@ class Team {
     struct alignas(64) Slot {
         std::atomic<std::size_t> taken{1};  // of this thread's tasks; the first is its owner's
         std::size_t tasks_done = 0;
+        std::atomic<unsigned> ball{0};  // see measure_distance
     };
 
     void set_size(std::size_t size);
+    void measure_distance(std::size_t rank);
     void barrier();
 
     std::size_t size_ = 1;
     std::size_t most_threads_;
     std::unique_ptr<Slot[]> slots_;
     unsigned spins_ = 0;
+    bool is_far_ = false;
     alignas(64) std::atomic<std::size_t> arrived_{0};
     alignas(64) std::atomic<unsigned> generation_{0};
 };
@@ -81,6 +90,9 @@ template <class Body>
 void run_team(Team& team, std::size_t threads, Body&& body) {
     run_region(team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
 }
+
+// What all teams are told from now on of their distance, which is measured if it is nothing; for tests and benchmarks.
+void assume_far(std::optional<bool> far);
 
 // pthread_atfork for handlers that wait for threads: they prepare for a fork while OpenMP still runs.
 int at_fork(void (*prepare)(), void (*parent)(), void (*child)());

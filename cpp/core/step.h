@@ -77,8 +77,9 @@ class Step {
             const Range rows = rows_of_weights(l, in);
             bool finite = true;
             for (std::size_t panel = out.begin; panel < out.end; ++panel)
-                finite &= update.update_weights(layer(l), rows.begin, rows.size(), panel,
-                                                gradient.at(0, panel - out.begin), input_scale(l));
+                finite &=
+                    update.update_weights(layer(l), rows.begin, rows.size(), panel, gradient.at(0, panel - out.begin),
+                                          input_scale(l), team_.is_far() && !weights_stay(l));
             if (in.begin == 0) {
                 for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row) {
                     biases_gradient(l, row, out, scratch());
@@ -128,10 +129,13 @@ class Step {
     Range rows_of_weights(std::size_t l, Range in) const {
         return {in.begin * kPanel, std::min(in.end * kPanel, layer(l).n_inputs)};
     }
+    bool weights_stay(std::size_t l) const {
+        return fastmlp::weights_stay(rows_, layer(l).n_inputs, layer(l).panels(), team_.size());
+    }
     // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l) const {
         const std::size_t panels = layer(l).panels();
-        const std::size_t unit = weights_stay(rows_, layer(l).n_inputs, panels, team_.size()) ? team_.size() : 1;
+        const std::size_t unit = weights_stay(l) ? team_.size() : 1;
         const std::size_t parts = unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
         const std::size_t wanted = (2 * team_.size() + input_parts(layer(l)) - 1) / input_parts(layer(l));
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
@@ -186,13 +190,15 @@ class Step {
         const Range rows = rows_of(part);
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
-        if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr))
+        if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
+                                   team_.is_far()))
             finite.store(false, std::memory_order_relaxed);
     }
 
     void forward_layer(std::size_t l, std::size_t part, Range panels) {
         const Range rows = rows_of(part);
         const Panels z = output(l).matrix();
+        if (team_.is_far()) output(l).evict_all(rows, panels);
         if (l == 0)
             workspace_.input.multiply(part, network_.weight_operand(layer(l)), z, panels);
         else
@@ -265,6 +271,7 @@ class Step {
     // The delta of layer l - 1, from that of layer l.
     void backward_layer(std::size_t l, Range rows, Range panels) {
         const Panels d_output = delta(l - 1).matrix();
+        if (team_.is_far()) delta(l - 1).evict_all(rows, panels);
         multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
                                network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
                                panels, scratch());

@@ -81,6 +81,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 
     run_team(team, threads, [&](std::size_t rank) {
         if (threads_are_required && team.size() < threads) return;
+        team.find_distance(rank);
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
         const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };

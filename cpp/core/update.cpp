@@ -56,10 +56,11 @@ ParameterUpdate::ParameterUpdate(Network& network, const OptimizerSettings& sett
                         : 0.0f) {}
 
 bool ParameterUpdate::update_weights(const Layer& layer, std::size_t first_row, std::size_t n_rows, std::size_t panel,
-                                     const float* gradient, float scale) {
+                                     const float* gradient, float scale, bool far) {
     const std::size_t offset = layer.weights + panel * layer.weights_stride() + first_row * kPanel;
     const bool finite =
-        optimize(offset, gradient, n_rows * kPanel, scale, network_.updated_operand(layer, first_row, panel));
+        optimize(offset, gradient, n_rows * kPanel, scale, network_.updated_operand(layer, first_row, panel),
+                 far && arenas_.average == nullptr);  // averaging reads them at once
     return average(offset, n_rows * kPanel) && finite;
 }
 
@@ -104,10 +105,11 @@ bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const 
 }
 
 bool ParameterUpdate::optimize(std::size_t offset, const float* gradient, std::size_t count, float scale,
-                               float* operand) {
+                               float* operand, bool streams) {
     Update scaled = update_;
     scaled.gradient_scale = scale;
     scaled.prefetch = count;
+    scaled.streams = streams;
     const auto apply = settings_.kind == OptimizerSettings::Kind::kAdam ? kernels_.adam : kernels_.sgd;
     return apply(scaled, gradient,
                  {network_.parameters().data() + offset, arenas_.first_moment + offset,

@@ -52,9 +52,9 @@ class ParameterUpdate {
                     const UpdatedArenas& arenas);
 
     // Of one panel of weights, from first_row on; and of a row of the biases of n_panels panels. The gradient is
-    // multiplied by scale first.
+    // multiplied by scale first. far: whether far threads will read the weights; see Team::is_far.
     bool update_weights(const Layer& layer, std::size_t first_row, std::size_t n_rows, std::size_t panel,
-                        const float* gradient, float scale);
+                        const float* gradient, float scale, bool far);
     bool update_biases(const Layer& layer, std::size_t row, std::size_t panel, std::size_t n_panels,
                        const float* gradient, float scale);
     // Of the running statistics of n_panels panels of a layer with batch normalisation, by those of a batch.
@@ -70,7 +70,8 @@ class ParameterUpdate {
                       float biases_scale);
 
  private:
-    bool optimize(std::size_t offset, const float* gradient, std::size_t count, float scale, float* operand);
+    bool optimize(std::size_t offset, const float* gradient, std::size_t count, float scale, float* operand,
+                  bool streams = false);
     bool average(std::size_t offset, std::size_t count);
     void limit_units(const Layer& layer, std::size_t panel);
 

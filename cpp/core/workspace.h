@@ -9,6 +9,7 @@
 #include "aligned_buffer.h"
 #include "division.h"
 #include "dropout.h"
+#include "evict.h"
 #include "gemm.h"
 #include "input_batch.h"
 #include "network.h"
@@ -39,6 +40,18 @@ struct Operand {
         kernels.pair(matrix().at(rows.begin, panels.begin), stride, rows.size(), panels.size(),
                      {Panels{by_columns.data(), stride}.at(rows.begin, panels.begin / 2), stride,
                       Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
+    }
+
+    // See Team::is_far. Rows and panels as above.
+    void evict_all(Range rows, Range panels) {
+        const auto evict_of = [&](Panels of, std::size_t begin, std::size_t end, Range some) {
+            for (std::size_t panel = some.begin; panel < some.end; ++panel)
+                evict(of.at(begin, panel), (end - begin) * kPanel * sizeof(float));
+        };
+        evict_of(matrix(), rows.begin, rows.end, panels);
+        if (words == Words::kFloats) return;
+        evict_of({by_columns.data(), stride}, rows.begin, rows.end, {panels.begin / 2, (panels.end + 1) / 2});
+        evict_of({by_rows.data(), rows_stride}, rows.begin / 2, n_words(words, rows.end), panels);
     }
 
     std::size_t stride;

@@ -164,6 +164,7 @@ struct Update {
     float decoupled_decay;  // Adam: subtracted from the parameter, times itself; excludes l2
     bool nesterov;          // SGD: the step looks ahead
     std::size_t prefetch;   // distance from parameters to those that will be updated soon
+    bool streams = false;   // past the caches: what products take, operand if there is one
 };
 
 struct Parameters {

@@ -18,7 +18,7 @@ FASTMLP_INLINE void put_pairs(const PairedMatrix& out, std::size_t row, std::siz
     if (out.by_rows != nullptr) {
         float* rows = out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel;
         prefetch_to_write(rows, kPairsAhead);
-        store_pairs_of_rows(rows, first, second);
+        store_line(rows, pairs_of_rows(first, second));
     }
     float* columns = out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2);
     store_pairs_of_columns(columns, first);
@@ -28,7 +28,7 @@ FASTMLP_INLINE void put_pairs(const PairedMatrix& out, std::size_t row, std::siz
 // A last row without a partner.
 FASTMLP_INLINE void put_single(const PairedMatrix& out, std::size_t row, std::size_t panel, const Line& x) {
     if (out.by_rows != nullptr)
-        store_pairs_of_rows(out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel, x, splat_line(0.0f));
+        store_line(out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel, pairs_of_rows(x, splat_line(0.0f)));
     store_pairs_of_columns(out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2),
                            x);
 }

@@ -44,6 +44,7 @@ constexpr int kLanes = 16;
 FASTMLP_INLINE Vec load(const float* p) { return {_mm512_load_ps(p)}; }
 FASTMLP_INLINE Vec load_unaligned(const float* p) { return {_mm512_loadu_ps(p)}; }
 FASTMLP_INLINE void store(float* p, Vec a) { _mm512_store_ps(p, a.v); }
+FASTMLP_INLINE void stream(float* p, Vec a) { _mm512_stream_ps(p, a.v); }
 FASTMLP_INLINE void store_unaligned(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 FASTMLP_INLINE Vec splat(float x) { return {_mm512_set1_ps(x)}; }
 FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -99,6 +100,7 @@ constexpr int kLanes = 8;
 FASTMLP_INLINE Vec load(const float* p) { return {_mm256_load_ps(p)}; }
 FASTMLP_INLINE Vec load_unaligned(const float* p) { return {_mm256_loadu_ps(p)}; }
 FASTMLP_INLINE void store(float* p, Vec a) { _mm256_store_ps(p, a.v); }
+FASTMLP_INLINE void stream(float* p, Vec a) { _mm256_stream_ps(p, a.v); }
 FASTMLP_INLINE void store_unaligned(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
 FASTMLP_INLINE Vec splat(float x) { return {_mm256_set1_ps(x)}; }
 FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
@@ -158,6 +160,7 @@ constexpr int kLanes = 4;
 FASTMLP_INLINE Vec load(const float* p) { return {vld1q_f32(p)}; }
 FASTMLP_INLINE Vec load_unaligned(const float* p) { return {vld1q_f32(p)}; }
 FASTMLP_INLINE void store(float* p, Vec a) { vst1q_f32(p, a.v); }
+FASTMLP_INLINE void stream(float* p, Vec a) { store(p, a); }
 FASTMLP_INLINE void store_unaligned(float* p, Vec a) { vst1q_f32(p, a.v); }
 FASTMLP_INLINE Vec splat(float x) { return {vdupq_n_f32(x)}; }
 FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
@@ -229,6 +232,7 @@ constexpr int kLanes = 4;
 FASTMLP_INLINE Vec load(const float* p) { return {_mm_load_ps(p)}; }
 FASTMLP_INLINE Vec load_unaligned(const float* p) { return {_mm_loadu_ps(p)}; }
 FASTMLP_INLINE void store(float* p, Vec a) { _mm_store_ps(p, a.v); }
+FASTMLP_INLINE void stream(float* p, Vec a) { _mm_stream_ps(p, a.v); }
 FASTMLP_INLINE void store_unaligned(float* p, Vec a) { _mm_storeu_ps(p, a.v); }
 FASTMLP_INLINE Vec splat(float x) { return {_mm_set1_ps(x)}; }
 FASTMLP_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm_add_ps(_mm_mul_ps(a.v, b.v), c.v)}; }
@@ -286,11 +290,11 @@ FASTMLP_INLINE Vec dot_pairs(Vec a, Vec b, Vec c) {
     return {_mm512_dpbf16_ps(c.v, (__m512bh)_mm512_castps_si512(a.v), (__m512bh)_mm512_castps_si512(b.v))};
 }
 // Lane i: (a[i], b[i]), rounded to nearest, ties to even.
-FASTMLP_INLINE void store_pairs_of_rows(float* p, Vec a, Vec b) {
+FASTMLP_INLINE Vec pairs_of_rows(Vec a, Vec b) {
     const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(b.v, a.v);  // 16 of a, then 16 of b
     const __m512i alternate = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
                                                6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    _mm512_store_si512(p, _mm512_permutexvar_epi16(alternate, halves));
+    return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(alternate, halves))};
 }
 // Half as many lanes: (a[0], a[1]), (a[2], a[3]), ...
 FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
@@ -305,10 +309,10 @@ FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) {
 FASTMLP_INLINE Vec dot_pairs(Vec a, Vec b, Vec c) {
     return {vbfdotq_f32(c.v, vreinterpretq_bf16_f32(a.v), vreinterpretq_bf16_f32(b.v))};
 }
-FASTMLP_INLINE void store_pairs_of_rows(float* p, Vec a, Vec b) {
+FASTMLP_INLINE Vec pairs_of_rows(Vec a, Vec b) {
     const uint16x4_t first = vreinterpret_u16_bf16(vcvt_bf16_f32(a.v));
     const uint16x4_t second = vreinterpret_u16_bf16(vcvt_bf16_f32(b.v));
-    vst1q_u16(reinterpret_cast<std::uint16_t*>(p), vcombine_u16(vzip1_u16(first, second), vzip2_u16(first, second)));
+    return {vreinterpretq_f32_u16(vcombine_u16(vzip1_u16(first, second), vzip2_u16(first, second)))};
 }
 FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
     const std::uint32_t weights[4] = {1, 2, 4, 8};
@@ -436,6 +440,17 @@ FASTMLP_INLINE void store_line(float* p, const Line& a) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) store(p + i * kLanes, a.part[i]);
 }
+// To memory, past the caches, if streams; then finish_streams must precede what tells other threads of it.
+FASTMLP_INLINE void store_line(float* p, const Line& a, bool streams) {
+    if (!streams) return store_line(p, a);
+#pragma GCC unroll 4
+    for (int i = 0; i < kVecs; ++i) stream(p + i * kLanes, a.part[i]);
+}
+FASTMLP_INLINE void finish_streams() {
+#if !defined(FASTMLP_TARGET_NEON)
+    _mm_sfence();
+#endif
+}
 FASTMLP_INLINE void store_line_unaligned(float* p, const Line& a) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) store_unaligned(p + i * kLanes, a.part[i]);
@@ -486,9 +501,11 @@ FASTMLP_INLINE unsigned nonzero_bits_mask(const Line& a) {
     for (int i = 0; i < kVecs; ++i) mask |= nonzero_bits_mask(a.part[i]) << (i * kLanes);
     return mask;
 }
-FASTMLP_INLINE void store_pairs_of_rows(float* p, const Line& a, const Line& b) {
+FASTMLP_INLINE Line pairs_of_rows(const Line& a, const Line& b) {
+    Line out;
 #pragma GCC unroll 4
-    for (int i = 0; i < kVecs; ++i) store_pairs_of_rows(p + i * kLanes, a.part[i], b.part[i]);
+    for (int i = 0; i < kVecs; ++i) out.part[i] = pairs_of_rows(a.part[i], b.part[i]);
+    return out;
 }
 FASTMLP_INLINE void store_pairs_of_columns(float* p, const Line& a) {
 #pragma GCC unroll 4

@@ -12,6 +12,9 @@ def build_info() -> dict[str, str]:
 def threads_by_default() -> int:
     """How many threads OpenMP would give the calling thread."""
 
+def assume_far(far: bool | None) -> None:
+    """Take threads' caches for far from one another, or for near; None: measure their distance again."""
+
 def cpu_name() -> str:
     """Name of this machine's processor."""
 
