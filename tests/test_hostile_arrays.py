@@ -176,6 +176,7 @@ def variants(array: Array) -> Iterator[tuple[str, object]]:
     yield "empty", np.zeros((0,) * array.ndim, array.dtype)
     if array.ndim > 1:  # no memory behind it: only its size is huge
         yield "huge and empty", np.zeros((0, 2**40, *(1,) * (array.ndim - 2)), array.dtype)
+        yield "endless and empty", np.zeros((2**60, 0, *(1,) * (array.ndim - 2)), array.dtype)
     yield "huge", np.lib.stride_tricks.as_strided(array, (2**40, *array.shape[1:]), (0, *array.strides[1:]))
     if array.dtype.kind in "iu":
         info = np.iinfo(array.dtype)

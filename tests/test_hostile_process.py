@@ -81,6 +81,24 @@ def test_threads_that_cannot_be_started_are_an_exception() -> None:
     assert_prints("True", program, OMP_STACKSIZE="64M", GOMP_STACKSIZE="65536")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space, as Linux can")
+def test_threads_that_cannot_be_started_again_after_a_smaller_team_are_an_exception() -> None:
+    program = """
+    import re, resource
+    from pathlib import Path
+    net.fit(X, y, steps=1, threads=16)
+    net.fit(X, y, steps=1, threads=2)  # whereupon g++'s OpenMP ends the other threads
+    in_use = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**23, in_use + 2**23))
+    before = net.weights[0]
+    try:
+        net.fit(X, y, steps=1, threads=16)
+    except (RuntimeError, MemoryError):
+        print(np.array_equal(before, net.weights[0]))
+    """
+    assert_prints("True", program)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_fork_after_use_leaves_parent_and_child_at_work() -> None:
     program = """

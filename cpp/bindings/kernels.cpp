@@ -30,10 +30,10 @@ struct Kernels {
 
 struct PanelMatrix {
     PanelMatrix(std::size_t n_rows, std::size_t n_columns)
-        : rows(n_rows),
+        : rows(checked_rows(n_rows)),
           columns(n_columns),
-          stride(panel_stride(n_rows)),
-          buffer(panel_matrix_size(n_rows, n_columns)) {}
+          stride(panel_stride(rows)),
+          buffer(panel_matrix_size(rows, n_columns)) {}
     PanelMatrix(const KernelTable& table, const py::array& array)
         : PanelMatrix(extent_of(array, 0), extent_of(array, 1)) {
         table.pack_float(in_place<float>(array, 2, "a matrix"), columns, nullptr, rows, columns, Rounding::kNone,
@@ -53,6 +53,11 @@ struct PanelMatrix {
     AlignedBuffer buffer;
 
  private:
+    // Loops go over rows that have no columns, too, of which an array can have any number.
+    static std::size_t checked_rows(std::size_t rows) {
+        if (rows > std::size_t{1} << 24) throw py::value_error("a matrix has at most 2**24 rows");
+        return rows;
+    }
     static std::size_t extent_of(const py::array& array, py::ssize_t dim) {
         if (array.ndim() != 2) throw py::value_error("a matrix has two dimensions");
         return extent(array, dim);

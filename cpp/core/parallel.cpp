@@ -6,6 +6,7 @@
 #include <chrono>
 #include <limits>
 #include <thread>
+#include <utility>
 
 #if defined(_OPENMP)
 #include <dlfcn.h>
@@ -35,8 +36,8 @@ std::atomic<int> assumed_far{-1};
 constexpr unsigned kSpins = 1000;
 
 #if defined(_OPENMP)
-// To what size of team this thread has tried to start the threads, which then stay.
-thread_local std::size_t most_tried = 1;
+// The size of this thread's latest team, whose threads stay until a smaller one follows.
+thread_local std::size_t latest_size = 1;
 
 #if _OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__))
 // (g++ has had this call since version 9, while it still calls itself OpenMP 4.5.)
@@ -44,7 +45,7 @@ thread_local std::size_t most_tried = 1;
 // before a fork leaves parent and child with a runtime that starts anew.
 void end_threads_before_fork() {
     omp_pause_resource_all(omp_pause_hard);
-    most_tried = 1;
+    latest_size = 1;
 }
 
 // LLVM's and Intel's runtime starts anew in a child by itself. Its own handler holds the lock that the call above
@@ -59,7 +60,7 @@ bool runtime_handles_forks() {
     return has_extensions_of_llvm;
 }
 
-const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] { most_tried = 1; })
+const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] { latest_size = 1; })
                                                  : at_fork(end_threads_before_fork, nullptr, nullptr);
 #endif
 
@@ -67,11 +68,12 @@ const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] 
 void require_memory(std::size_t bytes) { ::operator delete(::operator new(bytes)); }
 
 // g++'s runtime ends the process if it cannot start a thread, or allocate the little that it keeps of each team.
-// Trying first makes an exception of that: memory each time, threads once for each new size.
+// Trying first makes an exception of that: memory each time, threads when a team is larger than the one before.
 void try_to_start(std::size_t threads) {
     constexpr std::size_t kStack = std::size_t{1} << 23;
     require_memory((std::size_t{1} << 14) + threads * 512);  // more than it takes; freed, malloc has it at hand
-    if (threads <= most_tried) return;
+    if (threads <= std::exchange(latest_size, threads)) return;
+    latest_size = 1;  // until they have been started
     std::vector<std::thread> started;
     started.reserve(threads);
     std::atomic<bool> done{false};
@@ -88,7 +90,7 @@ void try_to_start(std::size_t threads) {
         throw;
     }
     join_all();
-    most_tried = threads;
+    latest_size = threads;
 }
 #endif
 
