@@ -187,6 +187,7 @@ void bind_trainer(py::module_& m) {
         .def_property_readonly("stopped", [](const RunResult& result) { return name_of(result.stop); })
         .def_readonly("bad_sample", &RunResult::bad_sample)
         .def_readonly("team_size", &RunResult::team_size)
+        .def_readonly("thread_distance", &RunResult::thread_distance)
         .def_readonly("tasks_per_thread", &RunResult::tasks_per_thread);
     py::class_<BoundTrainer>(m, "Trainer", py::is_final(), "Optimiser state of one network, and the training step.")
         .def(py::init<std::shared_ptr<Network>>(), "network"_a.none(false))

@@ -20,9 +20,11 @@ class Team {
     std::size_t size() const { return size_; }
     // Whether a line takes so long from one thread's cache to another's, on average, that threads should hand over what
     // is more than a few lines through memory; see evict.h. Nothing but speed may depend on it.
-    bool is_far() const { return is_far_; }
+    bool is_far() const;
     // Finds that out, in a microsecond or two for each thread; called by all of them. False until then.
     void find_distance(std::size_t rank);
+    // What was found: nanoseconds.
+    double distance() const { return distance_; }
     std::vector<std::size_t> tasks_per_thread() const;
 
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
@@ -77,7 +79,7 @@ class Team {
     std::size_t most_threads_;
     std::unique_ptr<Slot[]> slots_;
     unsigned spins_ = 0;
-    bool is_far_ = false;
+    double distance_ = 0.0;
     alignas(64) std::atomic<std::size_t> arrived_{0};
     alignas(64) std::atomic<unsigned> generation_{0};
 };

@@ -128,6 +128,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     result.losses.resize(steps_done);
     if (!result.right.empty()) result.right.resize(steps_done);
     result.team_size = team.size();
+    result.thread_distance = team.distance();
     result.tasks_per_thread = team.tasks_per_thread();
     if (!input_finite) {
         const auto begin = batches.offsets[steps_done];

@@ -30,6 +30,7 @@ struct RunResult {
     std::vector<float> right;   // weight of each step's samples predicted rightly; empty if nothing is right or wrong
     std::int64_t bad_sample = -1;  // for kNonFiniteInput
     std::size_t team_size = 0;
+    double thread_distance = 0.0;  // see Team::distance
     std::vector<std::size_t> tasks_per_thread;
 };
 

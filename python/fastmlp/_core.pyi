@@ -162,6 +162,7 @@ class RunResult:
         int  # index into X of the first sample with a non-finite value when stopped == "input", else -1
     )
     team_size: int  # threads that really ran
+    thread_distance: float  # nanoseconds for a line between their caches; inf or 0 if assumed
     tasks_per_thread: list[int]  # how many pieces of work each of them did
 
 @final
