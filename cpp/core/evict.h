@@ -4,10 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
-
 namespace fastmlp {
 
 // Takes the lines of these bytes out of all caches; what they hold stays. Who is about to write what far threads have
@@ -17,7 +13,8 @@ inline void evict([[maybe_unused]] const void* begin, [[maybe_unused]] std::size
     constexpr std::uintptr_t kCacheLine = 64;
     const char* const end = static_cast<const char*>(begin) + n_bytes;
     const auto first = reinterpret_cast<std::uintptr_t>(begin) / kCacheLine * kCacheLine;
-    for (const char* line = reinterpret_cast<const char*>(first); line < end; line += kCacheLine) _mm_clflush(line);
+    for (const char* line = reinterpret_cast<const char*>(first); line < end; line += kCacheLine)
+        __builtin_ia32_clflush(line);
 #endif
 }
 
