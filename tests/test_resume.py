@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -489,6 +490,56 @@ def test_checkpoint_that_cannot_be_written_ends_the_fit_and_leaves_a_net_that_re
     straight.fit(X, Y, epochs=2, batch_size=BATCH_SIZE)
     net.fit(X, Y, resume=True)
     assert_same_net(net, straight)
+
+
+class OwnSchedule(schedules.Schedule):
+    """One that no file can hold."""
+
+    def factors(self, steps: Any, span: schedules.Span) -> Any:
+        return np.ones(len(steps))
+
+
+@dataclass(frozen=True)
+class OwnDataclass(OwnSchedule):
+    """Neither can it hold one that looks like ours."""
+
+    factor: float = 0.1
+
+
+class OwnAdam(Adam):
+    """Nor one that is ours and something more."""
+
+
+OwnAdam.__name__ = "Adam"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"schedule": OwnSchedule()}, "OwnSchedule"),
+        ({"schedule": OwnDataclass()}, "OwnDataclass"),
+        ({"schedule": schedules.Warmup(3, then=OwnSchedule())}, "OwnSchedule"),
+        ({"optimizer": OwnAdam()}, "OwnAdam"),
+    ],
+    ids=str,
+)
+def test_setting_that_no_file_can_hold_is_refused_before_training_and_before_a_file_is_touched(
+    settings: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"the last good one")
+    net = new_net()
+    with pytest.raises(TypeError, match=f"{named} is not one of fastmlp's own optimizers, schedules"):
+        net.fit(X, Y, epochs=2, callbacks=[Checkpoint(path)], **settings)
+    assert net.n_epochs == 0
+
+    interrupted(net, Interrupt(3), epochs=2, **settings)
+    with pytest.raises(TypeError, match=named):
+        net.save(path, training_state=True)
+    assert path.read_bytes() == b"the last good one"
+    net.fit(X, Y, resume=True)  # in this process
+    net.save(path)
+    np.testing.assert_array_equal(Net.load(path).weights[0], net.weights[0])
 
 
 # The file.

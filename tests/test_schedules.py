@@ -247,6 +247,42 @@ def test_fit_refuses_what_is_no_schedule() -> None:
         new_net().fit(X, Y, schedule="cosine")
 
 
+class Own(Schedule):
+    """A user's own schedule, which returns what the test wants."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    def factors(self, steps: Any, span: Span) -> Any:
+        return self.made(len(steps))
+
+
+@pytest.mark.parametrize("make", [np.ones, lambda n: np.ones(n, int), lambda n: [1.0] * n])
+def test_fit_takes_a_schedule_of_the_users_own(make: Any) -> None:
+    history = new_net().fit(X, Y, epochs=2, optimizer=Adam(0.5), schedule=Own(make))
+    assert history.learning_rate == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda n: np.ones(1), ValueError, r"Own.factors returned the shape \(1,\), but must return \(4,\)"),
+        (lambda n: 1.0, ValueError, r"Own.factors returned the shape \(\)"),
+        (lambda n: None, TypeError, "Own.factors must be an array of real numbers, not NoneType"),
+        (lambda n: np.ones(n, complex), TypeError, "not an array of complex128"),
+        (lambda n: np.full(n, math.nan), ValueError, "returned nan for a step"),
+        (lambda n: -np.ones(n), ValueError, "returned -1.0 for a step, but a factor must be a finite number"),
+    ],
+)
+def test_fit_with_factors_that_are_none_is_an_error_before_any_step(
+    make: Any, error: type[Exception], message: str
+) -> None:
+    net = new_net()
+    with pytest.raises(error, match=message):
+        net.fit(X, Y, batch_size=10, schedule=Own(make))
+    assert len(net.history.step_loss) == 0
+
+
 def test_fits_of_constant_rate_are_as_ever_with_the_schedule_given() -> None:
     plain, given = new_net(), new_net()
     plain.fit(X, Y, epochs=3)

@@ -9,12 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastmlp import _core, _validation
-from fastmlp._run import Settings
+from fastmlp._run import Settings, encoded_settings
 from fastmlp._sample_weights import combined_weights
 from fastmlp._samples import Samples
 from fastmlp._shared_network import CoreTargets
 from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
-from fastmlp.callbacks import Callback
+from fastmlp.callbacks import Callback, Checkpoint
 from fastmlp.losses import Loss, Weights
 from fastmlp.progress import Progress
 
@@ -73,6 +73,8 @@ def checked_job(
     observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
     if progress is not None and _validation.boolean(progress, "progress"):
         observers.append(Progress())
+    if any(isinstance(observer, Checkpoint) for observer in observers):
+        encoded_settings(settings)  # raises what the first checkpoint would, hours later
     augmentation = None
     if settings.augment is not None:
         height, width = _validation.pixel_dimensions(data.samples.X, "X", image_shape)

@@ -207,6 +207,8 @@ class Run:
         factors = self.settings.schedule.factors(
             first * self.steps_per_epoch + np.arange(len(offsets) - 1), span
         )
+        name = f"{type(self.settings.schedule).__name__}.factors"
+        factors = _validation.factors(factors, len(offsets) - 1, name)
         rates = self.settings.optimizer.learning_rate * factors
         return Steps(order[: offsets[-1]], offsets, rates, self.first_epoch + first)
 
@@ -246,13 +248,20 @@ _KINDS: Final[dict[str, type]] = {
 
 
 def encoded_settings(settings: object) -> object:
-    """Return settings as JSON can hold them: a dataclass becomes an object with the name of its kind."""
-    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+    """Return settings as JSON can hold them: a dataclass becomes an object with the name of its kind.
+
+    Raises
+    ------
+    TypeError
+        If there is something among them, such as a user's own schedule, that could not be decoded again.
+    """
+    if settings is None or isinstance(settings, bool | int | float | str | tuple):
         return settings
-    values = {
-        item.name: encoded_settings(getattr(settings, item.name)) for item in dataclasses.fields(settings)
-    }
-    return {"kind": type(settings).__name__, **values}
+    kind = type(settings)
+    if _KINDS.get(kind.__name__) is not kind:
+        raise TypeError(_validation.not_storable(kind))
+    values = {name: encoded_settings(value) for name, value in vars(settings).items()}
+    return {"kind": kind.__name__, **values}
 
 
 def decoded_settings(stored: object) -> Any:

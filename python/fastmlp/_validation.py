@@ -638,10 +638,37 @@ NOTHING_TO_RESUME: Final = (
     "file without its training state. Leave out resume=True to begin a new fit."
 )
 
+
+def not_storable(kind: type) -> str:
+    """Say that no file can hold a setting of this kind."""
+    return (
+        f"{kind.__module__}.{kind.__qualname__} is not one of fastmlp's own optimizers, schedules and "
+        "augmentations, and a file with the state of training can hold no others. Use one of these, or train "
+        "without Checkpoint, and save without training_state."
+    )
+
+
 STATE_OF_ANOTHER_THREAD: Final = (
     "Another thread is fitting this net, so its training state cannot be saved from here. Give that fit a "
     "Checkpoint among its callbacks, or save without training_state."
 )
+
+
+def factors(values: object, n_steps: int, name: str) -> NDArray[np.float64]:
+    """Return what a schedule made for so many steps as float64 (n_steps,), all finite and at least 0."""
+    array = real_array(values, name)
+    if array.shape != (n_steps,):
+        raise ValueError(
+            f"{name} returned the shape {array.shape}, but must return ({n_steps},): a factor for each step."
+        )
+    numbers = array.astype(np.float64, copy=False)
+    sound = np.isfinite(numbers) & (numbers >= 0)
+    if not sound.all():
+        raise ValueError(
+            f"{name} returned {numbers[~sound][0]} for a step, but a factor must be a finite number of at "
+            "least 0."
+        )
+    return numbers
 
 
 def epochs_or_steps(epochs: object, steps: object) -> tuple[int | None, int | None]:

@@ -291,7 +291,8 @@ class Checkpoint(Callback):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of a wrong type or out of range.
+        If an argument is of a wrong type or out of range. `Net.fit` raises TypeError if its optimizer,
+        schedule or augmentation is of a class that is not fastmlp's: no file could hold that.
     OSError
         During the fit, if the file cannot be written; the one that was there before is then unharmed.
 

@@ -856,6 +856,9 @@ class Net:
             If the file cannot be written; the one that was there before is then unharmed.
         ValueError
             If a weight is not a finite number.
+        TypeError
+            If the training state is asked for and holds what no file can: an optimizer, schedule or
+            augmentation of a class that is not fastmlp's.
         RuntimeError
             If the training state is asked for while another thread fits the net; its own callbacks may.
 

@@ -50,6 +50,9 @@ class Span:
 class Schedule:
     """What all schedules have: a factor of the learning rate for each step.
 
+    Derive from it for one of your own. A file holds no classes, so a fit with it can be resumed in the same
+    process only, and `Checkpoint` refuses it.
+
     Attributes
     ----------
     needs_history : bool
