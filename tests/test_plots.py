@@ -203,6 +203,12 @@ def test_schedule_on_a_plateau_draws_the_case_that_nothing_gets_better() -> None
     np.testing.assert_allclose(line.get_ydata(), [1, 1, 1, 0.1, 0.1, 0.01], rtol=1e-15)
 
 
+def test_schedule_on_a_plateau_behind_a_warmup_draws_no_wait_before_its_end() -> None:
+    plan = Warmup(4, then=ReduceOnPlateau(1))
+    (line,) = plots.schedule(plan, epochs=7, steps_per_epoch=1).axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [0.25, 0.5, 0.75, 1, 1, 1, 0.1], rtol=1e-15)
+
+
 def test_schedule_of_what_is_none_raises() -> None:
     with pytest.raises(TypeError, match="schedule must be an instance such as"):
         plots.schedule("cosine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from fractions import Fraction
 from typing import Any
@@ -84,6 +85,16 @@ def test_one_cycle_rises_in_a_line_and_falls_in_half_a_wave() -> None:
     assert found.max() == 1
 
 
+def test_exponential_does_not_depend_on_the_callers_decimal_context() -> None:
+    expected = factors_of(Exponential(0.8), 20, 7)
+    with decimal.localcontext() as context:
+        context.prec, context.rounding, context.Emin = 3, decimal.ROUND_UP, -1
+        context.traps[decimal.FloatOperation] = context.traps[decimal.Inexact] = True
+        np.testing.assert_array_equal(factors_of(Exponential(0.8), 20, 7), expected)
+    with decimal.localcontext(decimal.DefaultContext):  # Python's own, on which bits of earlier fits depend
+        assert expected[1] == float(decimal.Decimal.from_float(0.8) ** (decimal.Decimal(1) / 7))
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 3])
 def test_one_cycle_of_few_steps_stays_between_its_ends(n_steps: int) -> None:
     found = factors_of(OneCycle(), n_steps, 7)
@@ -94,6 +105,32 @@ def test_warmup_rises_in_a_line_and_begins_the_other_schedule_afterwards() -> No
     found = factors_of(Warmup(10, then=Cosine()), 110, 7)
     np.testing.assert_allclose(found[:10], [(step + 1) / 10 for step in range(10)], rtol=2.0**-52)
     np.testing.assert_array_equal(found[10:], factors_of(Cosine(), 100, 7))
+
+
+@pytest.mark.parametrize(("n_rising", "first"), [(6, 2), (7, 3), (9, 3), (1, 1)])
+def test_plateau_behind_a_warmup_waits_for_epochs_that_began_after_it(n_rising: int, first: int) -> None:
+    schedule = Warmup(n_rising, then=ReduceOnPlateau(patience=2))
+    for n_epochs in range(3, 9):
+        history = History(validation_loss=[3.0] * n_epochs)
+        steps = 3 * n_epochs + np.arange(3)
+        found = schedule.factors(steps, Span(27, 3, history))
+        # The first of the epochs that count is the best; the rate changes after every second one since.
+        n_changes = max(0, n_epochs - first - 1) // 2
+        expected = [(step + 1) / n_rising if step < n_rising else 0.1**n_changes for step in steps]
+        np.testing.assert_allclose(found, expected, rtol=TOLERANCE)
+
+
+def test_schedule_behind_a_warmup_sees_a_fit_that_begins_after_it() -> None:
+    seen = []
+
+    class Look(Schedule):
+        def factors(self, steps: Any, span: Span) -> Any:
+            seen.append((int(steps[0]), span.n_steps, span.history.loss, span.history.step_loss.tolist()))
+            return np.ones(len(steps))
+
+    history = new_net().fit(X, Y, epochs=4, batch_size=10, schedule=Warmup(6, then=Look()))
+    losses = history.step_loss.tolist()
+    assert seen[2:] == [(2, 10, [], []), (6, 10, history.loss[2:3], losses[8:12])]
 
 
 def test_warmup_longer_than_the_fit_is_only_a_part_of_its_rise() -> None:

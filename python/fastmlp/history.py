@@ -182,6 +182,13 @@ class History:
             parts.append(f"validation accuracy {self.validation_accuracy[-1]:.4f}")
         return f"<History: {', '.join(parts)}>"
 
+    def _without_first(self, n_epochs: int) -> History:
+        """Return the history of a fit that began after so many of these epochs."""
+        rest = History(**{name: getattr(self, name)[n_epochs:] for name in COLUMNS})
+        known = slice(sum(self.n_steps[:n_epochs]), self._n_losses)
+        rest._set_steps(0, self._losses[known], self._right[known])
+        return rest
+
     def _set_steps(
         self, first: int, losses: NDArray[np.float32], right: NDArray[np.float32] | None = None
     ) -> None:

@@ -10,11 +10,10 @@ computed here: those of C libraries and of NumPy differ in their last bits from 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from itertools import pairwise
 from typing import ClassVar, Final
 
@@ -23,6 +22,11 @@ from numpy.typing import NDArray
 
 from fastmlp import _validation
 from fastmlp.history import MONITORS, History, is_better
+
+# Decimal arithmetic is the same everywhere, if nothing of its context is the caller's.
+_DECIMAL: Final = Context(
+    prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[]
+)
 
 Factors = NDArray[np.float64]
 StepNumbers = NDArray[np.int64]
@@ -180,8 +184,8 @@ class Exponential(Schedule):
     def factors(self, steps: StepNumbers, span: Span) -> Factors:
         """Return `factor` to the power of the epochs gone by, which need not be whole."""
         epochs, rest = np.divmod(steps, span.steps_per_epoch)
-        # Decimal arithmetic is the same everywhere.
-        one_step = float(Decimal(self.factor) ** (Decimal(1) / span.steps_per_epoch))
+        with localcontext(_DECIMAL):
+            one_step = float(Decimal(self.factor) ** (Decimal(1) / span.steps_per_epoch))
         return _powers(self.factor, epochs) * _powers(one_step, rest)
 
 
@@ -340,7 +344,7 @@ class Warmup(Schedule):
     """Let the rate rise in a line for some steps, and then follow another schedule.
 
     Step t = 0, 1, ... of the first n has the factor ``(t + 1) / n``. For what comes then, the fit begins with
-    step n: its steps and epochs are counted from there.
+    step n: its steps and epochs are counted from there, and its history has the epochs that began since.
 
     Parameters
     ----------
@@ -377,7 +381,10 @@ class Warmup(Schedule):
         """Return the line, and the factors of `then` behind it."""
         rising = (steps + 1) / self.steps
         later = np.maximum(steps - self.steps, 0)
-        rest = dataclasses.replace(span, n_steps=max(span.n_steps - self.steps, 1))
+        n_epochs = -(-self.steps // span.steps_per_epoch)  # that begin before the end of the rise
+        rest = Span(
+            max(span.n_steps - self.steps, 1), span.steps_per_epoch, span.history._without_first(n_epochs)
+        )
         return np.where(steps < self.steps, rising, self.then.factors(later, rest))
 
     @property
