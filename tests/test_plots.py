@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from fastmlp import Augmentation, Elastic, Net, plots
+from fastmlp import Augmentation, Callback, Elastic, Net, plots
 from fastmlp.schedules import Constant, Cosine, ReduceOnPlateau, Step, Warmup
 
 rng = np.random.default_rng(0)
@@ -185,6 +185,28 @@ def test_digits_with_too_few_labels_raises() -> None:
 def test_predictions_of_none_or_too_many_raises(n: int) -> None:
     with pytest.raises(ValueError, match="1 to 24"):
         plots.predictions(net_of(3), np.zeros((n, 8, 8), np.uint8))
+
+
+def test_learning_curves_of_a_first_epoch_cut_off_draws_its_steps() -> None:
+    class Interrupt(Callback):
+        every = 2
+
+        def on_step(self, net: Net, fit: object) -> None:
+            raise KeyboardInterrupt
+
+    net = net_of(3)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(IMAGES, np.arange(12) % 3, batch_size=4, callbacks=[Interrupt()])
+    (ax,) = plots.learning_curves(net.history).axes
+    assert ax.get_xlabel() == "steps"
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), net.history.step_loss)
+
+
+def test_learning_curves_name_no_unit_that_the_loss_may_not_have() -> None:
+    net = Net([64, 1], loss="squared_error", seed=0)
+    (ax,) = plots.learning_curves(net.fit(IMAGES, np.arange(12) % 3, epochs=2)).axes
+    assert ax.get_ylabel() == "mean loss per sample"
 
 
 def test_learning_curves_of_no_steps_raises() -> None:

@@ -45,7 +45,7 @@ class Fit:
     seconds : float
         Time spent on training in this fit, without validation and callbacks.
     loss : float
-        Mean loss of the latest steps, those of about 75 ms, in nats; NaN before the first.
+        Mean loss of the latest steps, those of about 75 ms; NaN before the first.
     stopped : bool
         Whether a callback asked for the end.
     """

@@ -343,8 +343,9 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        The Figure that holds the picture: losses in nats, and accuracies in percent, if there are any. That
-        of training is an epoch's mean, measured while it went on.
+        The Figure that holds the picture: losses, in nats but for squared_error, and accuracies in percent,
+        if there are any. That of training is an epoch's mean, measured while it went on. Of a fit that was
+        cut off in its first epoch, the losses of its steps.
 
     Raises
     ------
@@ -373,7 +374,7 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
     if has_accuracy:
         _draw_accuracy(panels[1], history)
     for panel in panels:
-        _finish_curves(panel)
+        _finish_curves(panel, "epochs" if history.n_steps else "steps")
     return _figure_of(panels[0])
 
 
@@ -812,8 +813,8 @@ def _draw_bars(ax: Axes, probabilities: NDArray[np.float32], names: Sequence[str
 # Curves.
 
 
-def _finish_curves(ax: Axes) -> None:
-    ax.set_xlabel("epochs")
+def _finish_curves(ax: Axes, places: str = "epochs") -> None:
+    ax.set_xlabel(places)
     locator: Any = ax.xaxis.get_major_locator()
     locator.set_params(integer=ax.get_xlim()[1] > 3)
     ax.grid(color="0.9", linewidth=0.8)
@@ -824,7 +825,7 @@ def _finish_curves(ax: Axes) -> None:
 def _draw_losses(ax: Axes, history: History) -> None:
     ends = _epoch_ends(history)
     losses = np.asarray(history.step_loss, np.float64)
-    steps_per_epoch = history.n_steps[0] if history.n_steps else len(losses)
+    steps_per_epoch = history.n_steps[0] if history.n_steps else 1  # of an epoch cut off, steps are drawn
     steps = np.arange(1, len(losses) + 1) / steps_per_epoch
     ax.plot(steps, losses, color="0.8", linewidth=0.8, label="each batch")
     if history.loss:
@@ -840,8 +841,8 @@ def _draw_losses(ax: Axes, history: History) -> None:
         _use_log_scale(ax, math.log10(shown.max() / shown.min()))
     else:
         ax.set_ylim(bottom=0)
-    ax.set_xlim(0, 1.03 * max(steps[-1], *ends))
-    ax.set_ylabel("loss (nats per sample)")
+    ax.set_xlim(0, 1.03 * max(steps[-1], ends.max(initial=0)))
+    ax.set_ylabel("mean loss per sample")
     ax.set_title("Loss")
     ax.legend(frameon=False, fontsize=9)
 
