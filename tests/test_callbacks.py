@@ -276,8 +276,8 @@ def test_early_stopping_wants_a_gain_of_more_than_min_delta() -> None:
     assert stop_early(1.0, 0.95, 0.875, 0.85, min_delta=0.1)[1].best_epoch == 3
 
 
-def test_early_stopping_takes_nan_for_worse_than_any_number() -> None:
-    nan = math.nan
+@pytest.mark.parametrize("nan", [math.nan, math.inf, -math.inf])
+def test_early_stopping_takes_what_is_not_finite_for_worse_than_any_number(nan: float) -> None:
     assert stop_early(nan, 2, nan, 1)[1].best_epoch == 4
     net, stopping = stop_early(nan, nan, nan)
     assert len(net.history.loss) == 2

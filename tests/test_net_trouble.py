@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, Callback, Net, NonFiniteInputError, NonFiniteLossError, _training, callbacks
+from fastmlp import (
+    SGD,
+    Adam,
+    Callback,
+    Net,
+    NonFiniteInputError,
+    NonFiniteLossError,
+    _training,
+    callbacks,
+    schedules,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.random((40, 6), dtype=np.float32)
@@ -238,6 +248,38 @@ def test_update_that_makes_weights_infinite_is_found_before_they_are_validated()
     with pytest.raises(NonFiniteLossError, match="A weight or a moment after step 1 "):
         net.fit(X, Y, epochs=3, optimizer=SGD(1e300), validation_data=(X, Y))
     assert net.history.loss == net.history.validation_loss == []
+
+
+@pytest.mark.parametrize("validation_data", [None, (X, Y)])
+@pytest.mark.parametrize("step", [8, 9, 10])
+def test_non_finite_loss_at_an_epochs_first_step_leaves_no_entry_of_an_undone_one(
+    step: int, validation_data: Any, tmp_path: Path
+) -> None:
+    class Explode(schedules.Schedule):
+        """Make the loss of the step after `step` (from 0) infinite."""
+
+        def factors(self, steps: Any, span: Any) -> Any:
+            return np.where(steps < step - 1, 1.0, 1e30)
+
+    net = new_net(activation="identity")
+    with pytest.raises(NonFiniteLossError) as caught:
+        net.fit(
+            X,
+            Y,
+            epochs=5,
+            batch_size=10,
+            optimizer=SGD(0.1),
+            schedule=Explode(),
+            validation_data=validation_data,
+        )
+    history = net.history
+    assert (caught.value.step, len(history.step_loss)) == (step + 1, step - 1)
+    assert history.n_steps == [4] * ((step - 1) // 4)
+    for name in ("loss", "train_accuracy", "learning_rate", "seconds", "samples_per_second"):
+        assert len(getattr(history, name)) == history.n_epochs
+    assert len(history.validation_loss) == (history.n_epochs if validation_data else 0)
+    net.save(tmp_path / "net")
+    assert Net.load(tmp_path / "net").history.n_steps == history.n_steps
 
 
 def test_net_can_be_trained_on_after_a_non_finite_loss() -> None:

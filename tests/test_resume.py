@@ -224,6 +224,21 @@ def test_interrupted_net_predicts_with_the_best_weights_and_goes_on_from_the_liv
     np.testing.assert_array_equal(loaded.weights[0], straight.weights[0])
 
 
+def test_early_stopping_after_an_infinite_loss_can_be_resumed(tmp_path: Path) -> None:
+    class Infinite(Callback):
+        def on_epoch_end(self, net: Net, fit: Any) -> None:
+            if fit.epoch == 1:
+                fit.history.validation_loss[-1] = np.inf
+
+    settings: dict[str, Any] = {"epochs": 3, "validation_data": HELD_OUT}
+    straight = new_net()
+    straight.fit(X, Y, batch_size=BATCH_SIZE, callbacks=[Infinite(), EarlyStopping()], **settings)
+    net = interrupted(new_net(), Infinite(), EarlyStopping(), Interrupt(7), **settings)
+    net = reloaded(net, tmp_path)
+    net.fit(X, Y, validation_data=HELD_OUT, resume=True)
+    assert_same_net(net, straight)
+
+
 def test_early_stopping_with_other_settings_than_before_is_refused() -> None:
     net = interrupted(new_net(), Interrupt(7), EarlyStopping(patience=2), epochs=2, validation_data=HELD_OUT)
     with pytest.raises(ValueError, match="EarlyStopping with patience=2, not 3; give it the same settings"):

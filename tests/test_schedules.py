@@ -149,6 +149,8 @@ def test_warmup_longer_than_the_fit_is_only_a_part_of_its_rise() -> None:
         ([3, 4, 2, 2.5, 1, 1, 1], 1),
         ([3, 4, 4, 2, 2, 2], 2),
         ([math.nan, math.nan], 1),
+        ([math.inf, math.inf], 1),
+        ([math.inf, 3, math.inf, 2], 0),
         ([math.nan, 3, math.nan, 2], 0),
     ],
 )

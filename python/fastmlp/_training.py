@@ -224,9 +224,12 @@ class Training:
             return
         self._results.clear()
         self._network.restore(marks[-1].state)
-        self._history._set_steps(marks[-1].step, np.empty(0, np.float32))
-        calls = [call for mark in self._marks[len(marks) - 1 :] for call in mark.calls]
-        for call in calls:
-            n_steps = min(len(call), wanted - len(self._history.step_loss))
-            if n_steps:
-                self._call(call.part(0, n_steps))
+        try:
+            self._history._set_steps(marks[-1].step, np.empty(0, np.float32))
+            calls = [call for mark in self._marks[len(marks) - 1 :] for call in mark.calls]
+            for call in calls:
+                n_steps = min(len(call), wanted - len(self._history.step_loss))
+                if n_steps:
+                    self._call(call.part(0, n_steps))
+        finally:
+            self._history._drop_undone_epochs()

@@ -35,9 +35,14 @@ MONITORS: Final = ("validation_loss", "validation_accuracy", "loss")
 
 
 def is_better(value: float, best: float, monitor: str, min_delta: float) -> bool:
-    """Whether an epoch's number is better by more than `min_delta` than the best so far, NaN for none."""
+    """Whether an epoch's number is better by more than `min_delta` than the best so far, NaN for none.
+
+    What is not finite is never the best.
+    """
+    if not math.isfinite(value):
+        return False
     if math.isnan(best):
-        return not math.isnan(value)
+        return True
     gain = value - best if monitor == "validation_accuracy" else best - value
     return gain > min_delta
 
@@ -205,6 +210,13 @@ class History:
         self._losses[first:end] = losses
         self._right[first:end] = np.nan if right is None else right
         self._n_losses = end
+
+    def _drop_undone_epochs(self) -> None:
+        """Leave out the entries of epochs that have lost some of their steps."""
+        while sum(self.n_steps[: self.n_epochs]) > self._n_losses:
+            last = self.n_epochs - 1
+            for name in reversed(COLUMNS):  # so that an interrupt leaves what is like a half-made entry
+                del getattr(self, name)[last:]
 
     def _add_epoch(
         self,
