@@ -507,6 +507,74 @@ def test_checkpoint_that_cannot_be_written_ends_the_fit_and_leaves_a_net_that_re
     assert_same_net(net, straight)
 
 
+def test_checkpoints_last_file_has_all_notes(tmp_path: Path) -> None:
+    constant = X.copy()
+    constant[:, 2] = 5
+    net, stopping = new_net(), EarlyStopping(patience=99, min_delta=99)  # the first epoch is the best
+    observers = [Checkpoint(tmp_path / "checkpoint"), stopping]
+    settings: dict[str, Any] = {"epochs": 50, "validation_data": HELD_OUT}
+    net.fit(constant, Y, callbacks=observers, **settings)
+    assert len(net.history.notes) > 1  # of the weights in use, and of the constant feature
+    assert Net.load(tmp_path / "checkpoint").history.notes == net.history.notes
+
+
+class Remember(Callback):
+    """Have a state that the test chooses."""
+
+    def __init__(self, state: Any = None) -> None:
+        self.kept = state
+
+    def state(self) -> Any:
+        return self.kept
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.kept = state
+
+
+def test_state_of_numpys_scalars_survives_a_file(tmp_path: Path) -> None:
+    state = {"best": np.float32(0.5), "n": np.int64(3), "more": [np.bool_(True), {"x": np.float16(2)}]}
+    net = reloaded(interrupted(new_net(), Remember(state), Interrupt(3), epochs=2), tmp_path)
+    again = Remember()
+    net.fit(X, Y, callbacks=[again], resume=True)
+    assert again.kept == {"best": 0.5, "n": 3, "more": [True, {"x": 2.0}]}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": 1, "names": np.array(["x"])}, "Remember.state returned an array of <U1 for 'names'"),
+        ({"a": 1, "z": 1j}, "Remember.state returned complex for 'z', which no file can hold"),
+        ({"deep": [{"x": {1, 2}}]}, "Remember.state returned list for 'deep'"),
+        ({"when": np.datetime64("2020-01-01")}, "returned datetime64 for 'when'"),
+        ({"long": np.longdouble(1)}, "returned longdouble for 'long'"),
+        ({(1, 2): 3}, "Remember.state returned a dict with the key tuple, not a string"),
+        (None, "Remember.state returned None, but must return a dict"),
+    ],
+)
+def test_state_that_no_file_can_hold_is_an_error_that_names_it(
+    state: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"the last good one")
+    with pytest.raises(TypeError, match=message):
+        new_net().fit(X, Y, epochs=2, callbacks=[Checkpoint(path), Remember(state)])
+    assert path.read_bytes() == b"the last good one"
+
+
+def test_state_that_fails_when_a_fit_is_interrupted_leaves_a_net_that_can_be_used(tmp_path: Path) -> None:
+    class Fail(Callback):
+        def state(self) -> Any:
+            raise ZeroDivisionError
+
+    net, path = new_net(), tmp_path / "checkpoint"
+    observers = [Fail(), EarlyStopping(monitor="loss"), Interrupt(7)]
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, epochs=3, batch_size=BATCH_SIZE, callbacks=observers)
+    assert not net.can_resume  # exactly, as it was promised
+    net.save(path, training_state=True)
+    net.fit(X, Y, epochs=1)
+
+
 class OwnSchedule(schedules.Schedule):
     """One that no file can hold."""
 

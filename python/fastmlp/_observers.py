@@ -111,12 +111,20 @@ class Observers:
         """Keep in the run what all need to go on."""
         run.stopped = self._fit.stopped
         run.records = [
-            Record(type(observer.callback).__name__, observer.n_epochs_told, observer.callback.state())
+            Record(
+                type(observer.callback).__name__,
+                observer.n_epochs_told,
+                _validation.callback_state(observer.callback.state(), type(observer.callback).__name__),
+            )
             for observer in self._observers
         ]
 
-    def end(self) -> None:
-        """Tell those who have been told of the beginning of the end, whatever the others do."""
+    def end(self, *, checkpoints: bool) -> None:
+        """Tell those who have been told of the beginning of the end, whatever the others do.
+
+        checkpoints: whether to tell all of these, or all others.
+        """
         with ExitStack() as in_order:  # which calls the last first
             for callback in reversed(self._begun):
-                in_order.callback(callback.on_fit_end, self._net, self._fit)
+                if isinstance(callback, Checkpoint) == checkpoints:
+                    in_order.callback(callback.on_fit_end, self._net, self._fit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastmlp import _core, _validation, optimizers, schedules
 from fastmlp._random import PURPOSE_SHUFFLE
+from fastmlp._safetensors import code_of
 from fastmlp.augment import Augmentation, Elastic
 from fastmlp.history import History
 from fastmlp.optimizers import Adam, Optimizer
@@ -282,11 +284,9 @@ def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     arrays: dict[str, NDArray[Any]] = {}
     records = []
     for index, record in enumerate(run.records):
-        rest = dict(record.state)
-        for name, value in record.state.items():
-            if isinstance(value, np.ndarray):
-                arrays[f"{index}.{name}"] = rest.pop(name)
-        records.append({"kind": record.kind, "n_epochs_told": record.n_epochs_told, "state": rest})
+        state, arrays_of_it = _encoded_state(record)
+        arrays |= {f"{index}.{key}": array for key, array in arrays_of_it.items()}
+        records.append({"kind": record.kind, "n_epochs_told": record.n_epochs_told, "state": state})
     stored = {
         "settings": encoded_settings(run.settings),
         "n_samples": run.n_samples,
@@ -298,6 +298,22 @@ def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "callbacks": records,
     }
     return stored, arrays
+
+
+def _encoded_state(record: Record) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return what JSON can hold of a callback's state, with NumPy's scalars as Python's, and its arrays."""
+    plain: dict[str, Any] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for key, value in record.state.items():
+        try:
+            if isinstance(value, np.ndarray):
+                code_of(value.dtype)
+                arrays[key] = value
+            else:
+                plain[key] = json.loads(json.dumps(value, default=np.generic.item))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise TypeError(_validation.state_not_storable(record.kind, key, value)) from error
+    return plain, arrays
 
 
 def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: History) -> Run:

@@ -654,6 +654,25 @@ STATE_OF_ANOTHER_THREAD: Final = (
 )
 
 
+def callback_state(state: object, kind: str) -> dict[str, Any]:
+    """Return what the method state of a callback of this kind returned, if it is a dict with names."""
+    if not isinstance(state, dict):
+        raise TypeError(f"{kind}.state returned {_described(state)}, but must return a dict.")
+    for key in state:
+        if not isinstance(key, str):
+            raise TypeError(f"{kind}.state returned a dict with the key {_described(key)}, not a string.")
+    return state
+
+
+def state_not_storable(kind: str, key: str, value: object) -> str:
+    """Say that no file can hold this part of a callback's state."""
+    what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else _described(value)
+    return (
+        f"{kind}.state returned {what} for {shortened(repr(key))}, which no file can hold; return arrays of "
+        "numbers, and what JSON can hold."
+    )
+
+
 def factors(values: object, n_steps: int, name: str) -> NDArray[np.float64]:
     """Return what a schedule made for so many steps as float64 (n_steps,), all finite and at least 0."""
     array = real_array(values, name)

@@ -133,7 +133,10 @@ class Callback:
         """Do something at the end, be it by an error or Ctrl-C; called whenever on_fit_begin was."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold for this callback to go on: arrays and what JSON can hold."""
+        """Return what a checkpoint must hold for this callback to go on: arrays and what JSON can hold.
+
+        NumPy's scalars come back as Python's. What no file can hold is a TypeError when one is written.
+        """
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:

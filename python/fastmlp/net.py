@@ -397,9 +397,7 @@ class Net:
                 raise ValueError(_validation.NOTHING_TO_RESUME)
             self._n_fits += 1
             self._fit_thread = threading.get_ident()
-            n_samples_seen = self._train(job, run)
-            notes, alarms = self._look_at(job, n_samples_seen)
-            self.history.notes += notes
+            alarms = self._train(job, run)
         for alarm in alarms:
             warnings.warn(alarm, UserWarning, stacklevel=2)
         return self.history
@@ -410,11 +408,21 @@ class Net:
         self._run.settings.check_same(given)
         return self._run
 
-    def _train(self, job: Job, run: Run) -> int:
-        """Do the steps, record them, and tell the callbacks; return how many samples were trained on."""
-        history = run.history
+    def _train(self, job: Job, run: Run) -> list[str]:
+        """Do the steps, look at the net, and let checkpoints save all of it; return what to warn of."""
         fit = _fit_for(run)
         observers = Observers(self, fit, job.callbacks, run.records)
+        try:
+            self._do_steps(job, run, fit, observers)
+            notes, alarms = self._look_at(job, fit.n_samples_seen)
+            run.history.notes += notes
+        finally:
+            observers.end(checkpoints=True)
+        return alarms
+
+    def _do_steps(self, job: Job, run: Run, fit: Fit, observers: Observers) -> None:
+        """Do the steps, record them, and tell the callbacks; checkpoints are not told of the end."""
+        history = run.history
         training = Training(
             self._network,
             job.data.samples,
@@ -429,7 +437,7 @@ class Net:
         # When nobody needs to know of an epoch's end, one call of the core may do several epochs.
         unwatched = not (observers or job.data.validation or run.settings.needs_every_epoch)
         with ExitStack() as at_end:  # what it is given happens however this ends, the last first
-            at_end.callback(observers.end)
+            at_end.callback(observers.end, checkpoints=False)
             if unwatched:
                 at_end.callback(self._end_unwatched_epochs, job, run, training)
             at_end.callback(lambda: setattr(self, "_last_run", training.last_run))
@@ -464,7 +472,6 @@ class Net:
             if history.n_epochs:  # the last of them may have ended in an interruption
                 training.check_weights(history.learning_rate[-1])
             self._run = None  # there is nothing left to resume
-        return fit.n_samples_seen
 
     def _end_unwatched_epochs(self, job: Job, run: Run, training: Training) -> None:
         """Make the entries of whole epochs that an interrupted call of the core has done."""
@@ -506,11 +513,12 @@ class Net:
 
     def _stop_observing(self, kind: type[BaseException] | None, *_: object) -> None:
         """Keep what the callbacks need to go on, before they are told of the end."""
-        if self._run is not None and self._observers is not None:
-            self._observers.keep_in(self._run)
-        self._observers = None
+        run, observers, self._run, self._observers = self._run, self._observers, None, None
         if kind is not None and issubclass(kind, NonFiniteLossError):
-            self._run = None  # to go on would lead there again
+            return  # to go on would lead there again
+        if run is not None and observers is not None:
+            observers.keep_in(run)  # if a callback's state fails, there is no going on exactly
+            self._run = run
 
     def _look_at(self, job: Job, n_samples_seen: int) -> tuple[list[str], list[str]]:
         """Return notes on the trained net, and what to warn of."""
