@@ -284,7 +284,8 @@ class Net:
         sample_weight : array_like, optional
             How much each sample of X counts: real numbers (n_samples,) of at least 0, not all 0. The loss of
             a batch is sum(weight * loss) / sum(weight): ratios matter, not sizes. A batch whose weights are
-            all 0 has a loss and a gradient of 0.
+            all 0 has a loss and a gradient of 0. Weights do not enter the statistics of batch normalisation:
+            with it, weight 2 is not the same as the sample twice.
         class_weight : dict or "balanced", optional
             How much the samples of each class count, by label, at least 0; 1 for labels that are not in the
             dict. "balanced" makes all classes of the training samples count alike: n_samples / (number of
