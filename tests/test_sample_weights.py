@@ -69,6 +69,18 @@ def test_weights_count_by_their_ratios_alone() -> None:
     assert results == results[:1] * 4
 
 
+@pytest.mark.parametrize("factor", [2.0**1000, 2.0**-1000])
+def test_weights_of_samples_and_classes_count_by_their_ratios_however_large(factor: float) -> None:
+    relative = np.where(Y == 0, 0.25, 1.0) * WEIGHTS
+    plain, extreme = new_net(), new_net()
+    plain.fit(X, Y, epochs=3, batch_size=7, sample_weight=relative)
+    class_weight = {0: 2.0**120, 1: 2.0**122, 2: 2.0**122}
+    extreme.fit(X, Y, epochs=3, batch_size=7, sample_weight=WEIGHTS * factor, class_weight=class_weight)
+    assert as_bytes(extreme) == as_bytes(plain)
+    found = extreme.evaluate(X, Y, sample_weight=WEIGHTS * factor, class_weight=class_weight)
+    assert found.loss == plain.evaluate(X, Y, sample_weight=relative).loss
+
+
 def test_weights_of_1_give_the_bits_of_no_weights() -> None:
     plain, weighted = new_net(), new_net()
     a = plain.fit(X, Y, epochs=3, batch_size=7)

@@ -56,12 +56,20 @@ def combined_weights(
     if class_weight is not None:
         _validation.has_classes(loss)
         classes = classes_of(targets)
-        weights = weights * _weight_of_each_class(class_weight, classes, n_classes)[classes]
+        by_class = _weight_of_each_class(class_weight, classes, n_classes)[classes]
+        weights = _below_1(weights) * _below_1(by_class)
     largest = weights.max()
     if largest == 0:
         raise ValueError(_validation.ALL_WEIGHTS_ZERO)
     relative: NDArray[np.float32] = (weights / largest).astype(np.float32)
     return relative
+
+
+def _below_1(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide by a power of two, which is exact, so that none exceeds 1 and no product of two overflows."""
+    _, exponent = np.frexp(weights.max())
+    scaled: NDArray[np.float64] = np.ldexp(weights, -exponent)
+    return scaled
 
 
 def _weight_of_each_class(
