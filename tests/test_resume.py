@@ -18,6 +18,7 @@ from fastmlp import (
     Callback,
     Checkpoint,
     EarlyStopping,
+    History,
     ModelFileError,
     Net,
     NonFiniteLossError,
@@ -26,7 +27,7 @@ from fastmlp import (
     optimizers,
     schedules,
 )
-from fastmlp._run import Settings, decoded_settings, encoded_settings
+from fastmlp._run import Run, Settings, decoded_run, decoded_settings, encoded_run, encoded_settings
 from fastmlp._shared_network import SharedNetwork
 
 RNG = np.random.default_rng(0)
@@ -749,6 +750,8 @@ def test_checkpoint_that_is_not_one_is_refused_or_cannot_be_resumed(
         lambda state: state.pop("monitor"),
         lambda state: state.update(best_value="low"),
         lambda state: state.pop("best_step"),
+        lambda state: state.update(best_epoch=1.5),
+        lambda state: state.clear(),
     ],
 )
 def test_state_of_early_stopping_that_is_none_is_refused(
@@ -757,8 +760,63 @@ def test_state_of_early_stopping_that_is_none_is_refused(
     good = checkpoint_of(EarlyStopping(), validation_data=HELD_OUT)
     path = tmp_path / "checkpoint"
     path.write_bytes(edited(good, lambda header, stored: change(stored["run"]["callbacks"][1]["state"])))
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError):
         Net.load(path).fit(X, Y, validation_data=HELD_OUT, resume=True)
+
+
+def history_with(n_steps: list[int], n_losses: int) -> History:
+    history = History(n_steps=n_steps, samples_per_second=[1.0] * len(n_steps))
+    history._set_steps(0, np.ones(n_losses, np.float32))
+    return history
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "n_losses", "stopped", "is_sound"),
+    [
+        ([], 0, False, True),
+        ([], 4, False, True),
+        ([5], 5, False, True),
+        ([5], 8, False, True),
+        ([], 12, False, True),  # a call of several epochs that was interrupted twice
+        ([5, 5, 2], 12, False, True),
+        ([5, 5], 13, False, False),
+        ([5, 5], 9, False, False),
+        ([5, 4], 9, False, False),
+        ([5, 4], 9, True, True),
+        ([5, 4], 10, True, False),
+        ([4, 5], 9, True, False),
+        ([5, 5, 1], 11, True, True),
+        ([5, 5, 3], 13, True, False),
+        ([5, 0], 5, True, False),
+        ([1, 1, 1], 3, False, False),
+        ([5, 5, 2, 5], 17, False, False),
+    ],
+)
+def test_history_that_cannot_be_that_of_its_run_is_refused(
+    n_steps: list[int], n_losses: int, stopped: bool, is_sound: bool
+) -> None:
+    run = Run(Settings(steps=12, batch_size=10), 43, False, False, 0, stopped=stopped)
+    stored, arrays = encoded_run(run)
+    history = history_with(n_steps, n_losses)
+    if is_sound:
+        decoded_run(stored, arrays, history)
+    else:
+        with pytest.raises(ValueError, match="its history is not that of its run"):
+            decoded_run(stored, arrays, history)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 43])
+def test_checkpoint_with_another_batch_size_than_its_epochs_had_is_refused(
+    batch_size: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(
+        edited(
+            checkpoint_of(), lambda header, stored: stored["run"]["settings"].update(batch_size=batch_size)
+        )
+    )
+    with pytest.raises(ModelFileError, match="its history is not that of its run"):
+        Net.load(path)
 
 
 def test_best_weights_too_large_for_bfloat16_are_refused() -> None:

@@ -341,9 +341,22 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
         _validation.boolean(stored.get("stopped"), "stopped"),
         [_decoded_record(record, state) for record, state in zip(records, states, strict=True)],
     )
-    if history.n_epochs > run.n_epochs or len(history.step_loss) > run.n_steps:
+    if not _can_be_of(run, history):
         raise ValueError("its history is not that of its run.")
     return run
+
+
+def _can_be_of(run: Run, history: History) -> bool:
+    """Whether a run can have done the epochs and steps of a history."""
+    first_steps = range(0, run.n_steps, run.steps_per_epoch)[: history.n_epochs]
+    whole = [min(run.steps_per_epoch, run.n_steps - first) for first in first_steps]
+    n_open_steps = len(history.step_loss) - sum(history.n_steps)
+    if history.n_steps == whole:
+        return 0 <= n_open_steps <= run.n_steps - sum(whole)
+    # A callback may have cut the last epoch short, and been kept from hearing of its end.
+    *others, last = history.n_steps
+    is_cut_short = run.stopped and others == whole[:-1] and 0 < last < whole[-1]
+    return is_cut_short and n_open_steps == 0
 
 
 def _decoded_record(stored: object, arrays: dict[str, NDArray[Any]]) -> Record:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -247,12 +249,17 @@ class EarlyStopping(Callback):
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> EarlyStopping:
-        """Return one with the settings that are in a state."""
+        """Return one with the settings that are in a state; ValueError if they are wrong."""
         patience, monitor, min_delta = (state.get(name) for name in _SETTINGS_OF_EARLY_STOPPING)
-        return cls(patience, monitor=monitor, min_delta=min_delta)  # type: ignore[arg-type]
+        with _state_not_trusted():
+            return cls(patience, monitor=monitor, min_delta=min_delta)  # type: ignore[arg-type]
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned."""
+        """Take up what `state` returned; ValueError if it is no such thing."""
+        with _state_not_trusted():
+            self._take_up(state)
+
+    def _take_up(self, state: dict[str, Any]) -> None:
         for name in _SETTINGS_OF_EARLY_STOPPING:
             if getattr(self, name) != state.get(name):
                 raise ValueError(
@@ -271,6 +278,15 @@ class EarlyStopping(Callback):
 
 
 _SETTINGS_OF_EARLY_STOPPING: Final = ("patience", "monitor", "min_delta")
+
+
+@contextlib.contextmanager
+def _state_not_trusted() -> Iterator[None]:
+    """Make a wrong type a wrong value: it comes from a file, and nobody has passed it as an argument."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"The state of EarlyStopping to go on from is not one: {error}") from error
 
 
 class Checkpoint(Callback):
