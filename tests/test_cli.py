@@ -288,11 +288,20 @@ def test_train_resumed_refuses_settings_and_other_data(trained: Trained, run: Ru
     resume = ["train", "-o", folder, "--resume"]
     ran = run(*resume, "--dataset", trained.data, "--epochs", "3")
     assert "--resume goes with --dataset, --output, --threads and --quiet only" in assert_refused(ran)
-    other = datasets.load(trained.data)
-    clothes = dataclasses.replace(other, class_names=tuple("abcdefghij"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", lambda name: clothes)
-        assert "on another data set" in assert_refused(run(*resume, "--dataset", trained.data))
+    data = datasets.load(trained.data)
+    fewer = datasets.Split(data.train.images[1:], data.train.labels[1:])
+    smaller = datasets.Split(data.train.images[:, 1:], data.train.labels)
+    none = datasets.Split(data.validation.images[:0], data.validation.labels[:0])
+    for other in (
+        {"class_names": tuple("abcdefghij")},
+        {"train": fewer},
+        {"train": smaller},
+        {"validation": none},
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(datasets, "load", lambda name, other=other: dataclasses.replace(data, **other))
+            line = assert_refused(run(*resume, "--dataset", trained.data))
+            assert f"is on another data set than {data.name}; name it with --dataset" in line
     assert (folder / cli.MODEL).read_bytes() == before
 
 
@@ -315,6 +324,35 @@ def test_train_interrupted_before_its_first_step_leaves_nothing(
     assert ran.status == 130
     assert "nothing was saved" in ran.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(("owner", "name"), [(Net, "evaluate"), (cli, "_draw_pictures")])
+def test_train_interrupted_after_training_says_that_the_model_is_saved(
+    trained: Trained, run: Run, tmp_path: Path, owner: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, press_ctrl_c)
+    ran = run("train", "--dataset", trained.data, "-o", tmp_path, *SETTINGS, "--quiet")
+    assert ran.status == 130
+    assert f"Interrupted after training: saved {cli.MODEL} and {cli.HISTORY} in {tmp_path}" in ran.err
+    assert len(Net.load(tmp_path / cli.MODEL).history.loss) == 12
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_train_interrupted_in_its_very_end_does_not_say_that_it_can_be_resumed(
+    trained: Trained, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PressAtTheEnd(callbacks.Callback):
+        def on_fit_end(self, net: Net, fit: callbacks.Fit) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "Progress", PressAtTheEnd)
+    ran = run("train", "--dataset", trained.data, "-o", tmp_path, *SETTINGS)
+    assert ran.status == 130
+    assert ran.err.rstrip().endswith("training had come to its end")
 
 
 @pytest.mark.usefixtures("no_pictures")

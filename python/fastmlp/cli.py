@@ -356,13 +356,17 @@ def train(
         seconds = time.perf_counter() - start
         _save(net, output)
 
-    evaluation = net.evaluate(*_pair(data.test), threads=threads)
     if not quiet:
         click.echo(f"Trained  {len(net.history.step_loss):,} steps in {seconds:.1f} s")
         for note in net.history.notes:
             click.echo(f"Note     {note}")
-    click.echo(f"Test     {evaluation}")
-    drawn = _draw_pictures(net, data, evaluation, output)
+    try:
+        evaluation = net.evaluate(*_pair(data.test), threads=threads)
+        click.echo(f"Test     {evaluation}")
+        drawn = _draw_pictures(net, data, evaluation, output)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted after training: {_what_is_saved(output)}", err=True)
+        context.exit(_INTERRUPTED)
     click.echo(f"Saved    in {_shown(output)} {', '.join((MODEL, HISTORY, *drawn))}")
 
 
@@ -748,9 +752,23 @@ def _interrupted_net(folder: Path, data: datasets.Dataset) -> Net:
     net = _load(folder / MODEL)
     if not net.can_resume:
         raise click.UsageError(f"The run in {folder} came to its end; there is nothing to resume.")
-    if net.class_names != data.class_names:
-        raise click.UsageError(f"The run in {folder} is on another data set; name it with --dataset.")
+    if not _is_of_run(data, net):
+        raise click.UsageError(
+            f"The run in {folder} is on another data set than {data.name}; name it with --dataset."
+        )
     return net
+
+
+def _is_of_run(data: datasets.Dataset, net: Net) -> bool:
+    """Whether the net's fit to resume can have begun with these data."""
+    run, n_pixels = net._run, int(np.prod(data.train.images.shape[1:]))
+    given = n_pixels, data.class_names, len(data.train), len(data.validation) > 0
+    return run is not None and given == (
+        net.layer_sizes[0],
+        net.class_names,
+        run.n_samples,
+        run.has_validation,
+    )
 
 
 def _described_data(data: datasets.Dataset) -> str:
@@ -828,11 +846,12 @@ def _save_after_interrupt(net: Net, folder: Path) -> None:
         click.echo("Interrupted before the first step: nothing was saved.", err=True)
         return
     _save(net, folder)
-    click.echo(
-        f"Interrupted after step {n_steps:,}: saved {MODEL} and {HISTORY} in {_shown(folder)}; "
-        "--resume goes on",
-        err=True,
-    )
+    outlook = "--resume goes on" if net.can_resume else "training had come to its end"
+    click.echo(f"Interrupted after step {n_steps:,}: {_what_is_saved(folder)}; {outlook}", err=True)
+
+
+def _what_is_saved(folder: Path) -> str:
+    return f"saved {MODEL} and {HISTORY} in {_shown(folder)}"
 
 
 def _draw_pictures(net: Net, data: datasets.Dataset, evaluation: Any, output: Path) -> list[str]:
