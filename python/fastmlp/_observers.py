@@ -111,11 +111,7 @@ class Observers:
         """Keep in the run what all need to go on."""
         run.stopped = self._fit.stopped
         run.records = [
-            Record(
-                type(observer.callback).__name__,
-                observer.n_epochs_told,
-                _validation.callback_state(observer.callback.state(), type(observer.callback).__name__),
-            )
+            Record(type(observer.callback).__name__, observer.n_epochs_told, observer.callback.state())
             for observer in self._observers
         ]
 

@@ -304,7 +304,7 @@ def _encoded_state(record: Record) -> tuple[dict[str, Any], dict[str, NDArray[An
     """Return what JSON can hold of a callback's state, with NumPy's scalars as Python's, and its arrays."""
     plain: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for key, value in record.state.items():
+    for key, value in _validation.callback_state(record.state, record.kind).items():
         try:
             if isinstance(value, np.ndarray):
                 code_of(value.dtype)

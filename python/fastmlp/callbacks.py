@@ -286,7 +286,7 @@ def _state_not_trusted() -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        raise ValueError(f"The state of EarlyStopping to go on from is not one: {error}") from error
+        raise ValueError(f"The state of EarlyStopping to go on from is wrong: {error}") from error
 
 
 class Checkpoint(Callback):
