@@ -72,8 +72,7 @@ RECIPES = {
         epochs=200,
         batch_size=256,
         optimizer=Adam(0.002, max_norm=3.0),
-        label_smoothing=0.1,
-        net={"dropout": (0.2, 0.5, 0.5, 0.5), "batch_norm": True, "precision": "mixed_bfloat16"},
+        net={"dropout": (0.2, 0.4, 0.4, 0.4), "batch_norm": True, "precision": "mixed_bfloat16"},
     ),
     "elastic": Recipe(
         (0.7, "Simard et al. (2003), table 1: 800 hidden units, cross-entropy, elastic distortions"),
