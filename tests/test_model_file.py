@@ -45,8 +45,8 @@ def parts_of(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
 
 
 def assembled(header: dict[str, Any], metadata: Any, tensors: bytes) -> bytes:
-    header = header | {"__metadata__": {"fastmlp": json.dumps(metadata)}}
-    encoded = json.dumps(header).encode()
+    header = header | {"__metadata__": {"fastmlp": json.dumps(metadata, separators=(",", ":"))}}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
     return struct.pack("<Q", len(encoded)) + encoded + tensors
 
 
@@ -188,6 +188,31 @@ def test_header_of_many_small_values_takes_bounded_memory(values: str, tmp_path:
     text = f'"{values * n}"' if values.isalpha() or not values.isascii() else f"[{values * n}0]"
     header = f'{{"a":{text}}}'.encode()
     data = struct.pack("<Q", len(header)) + header
+    assert peak_of(lambda: refusal_of(data, tmp_path)) < 30 * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "n_arenas", "missing"),
+    [(20_000, 100, "layers.2.weight"), (400_000, 0, "layers.2.weight"), (2, 100, "training.arena0")],
+)
+def test_header_of_more_layers_or_arenas_than_its_tensors_takes_bounded_memory(
+    n_layers: int, n_arenas: int, missing: str, tmp_path: Path
+) -> None:
+    def change(header: dict[str, Any], metadata: dict[str, Any]) -> None:
+        sizes = [6, 5, 3] + [3] * (n_layers - 2)
+        metadata |= {"layer_sizes": sizes, "activations": "relu", "batch_norm": False, "dropout": 0}
+        metadata["training"] = {}
+        header |= {f"training.arena{arena}": 0 for arena in range(n_arenas)}
+
+    data = changed(change)
+    assert peak_of(lambda: refusal_of(data, tmp_path)) < 30 * MEGABYTE
+    assert missing in refusal_of(data, tmp_path)
+
+
+def test_header_of_many_callbacks_takes_bounded_memory(tmp_path: Path) -> None:
+    header, metadata, tensors = parts_of(model_file.to_bytes(NET._stored(with_training=True)))
+    metadata["run"] = {"callbacks": [0] * 500_000}
+    data = assembled(header, metadata, tensors)
     assert peak_of(lambda: refusal_of(data, tmp_path)) < 30 * MEGABYTE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -323,7 +324,7 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
     records = stored.get("callbacks")
     if not isinstance(records, list):
         raise ValueError("its run has no list of callbacks.")
-    states: list[dict[str, Any]] = [{} for _ in records]
+    states: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     for name, array in arrays.items():
         index, _, key = name.partition(".")
         if not index.isascii() or not index.isdecimal() or int(index) >= len(records):
@@ -339,7 +340,7 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
         history,
         _validation.not_negative(stored.get("epoch_seconds"), "epoch_seconds"),
         _validation.boolean(stored.get("stopped"), "stopped"),
-        [_decoded_record(record, state) for record, state in zip(records, states, strict=True)],
+        [_decoded_record(record, states.get(index, {})) for index, record in enumerate(records)],
     )
     if not _can_be_of(run, history):
         raise ValueError("its history is not that of its run.")

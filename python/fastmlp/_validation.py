@@ -162,7 +162,9 @@ def layer_sizes(sizes: object) -> tuple[int, ...]:
     if len(checked) < 2:
         raise ValueError(f"{expected}: at least inputs and outputs, not {len(checked)} number(s).")
     if n_parameters(checked) > MAX_PARAMETERS:
-        raise ValueError(f"layer_sizes {list(checked)} make {n_parameters(checked):,} parameters, too many.")
+        raise ValueError(
+            f"layer_sizes {shortened(list(checked))} make {n_parameters(checked):,} parameters, too many."
+        )
     return checked
 
 

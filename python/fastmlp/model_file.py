@@ -32,7 +32,6 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -70,6 +69,7 @@ _HISTORY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
 }
 _OPTIONAL: Final = tuple(f"history.{name}" for name in OPTIONAL_COLUMNS)
 _ADDED_LATER: Final = ("history.train_accuracy", "history.step_right")  # older files do not have them
+_ARENAS: Final = ("parameters", "first_moment", "second_moment", "average")  # all that training may have
 _MUST_BE_FINITE: Final = (
     "",
     "training.parameters.",
@@ -264,12 +264,15 @@ def _read(file: BinaryIO, n_bytes: int, name: str) -> StoredModel:
         header = _json_object(str(start[8:], "utf-8"), "its header")
         stored = _fastmlp_metadata(header.pop("__metadata__", None))
         settings = _decoded_settings(stored)
-        shapes = _layer_shapes(settings["layer_sizes"], settings["batch_norm"])
-        training_shapes = _training_shapes(header, shapes) if stored.get("training") is not None else {}
+        n_layers = len(settings["layer_sizes"]) - 1
+        arenas = _arenas_of_training(header) if stored.get("training") is not None else []
         absent = [name for name in _ADDED_LATER if name not in header]
-        _check_names(header, shapes.keys() | _HISTORY_DTYPES.keys() - absent, training_shapes.keys())
+        _check_names(header, n_layers, arenas, _HISTORY_DTYPES.keys() - absent)
         described = described_tensors(header, n_bytes - len(start))
-        parameter_shapes = shapes | training_shapes
+        shapes = _layer_shapes(settings["layer_sizes"], settings["batch_norm"])
+        parameter_shapes = shapes | {
+            f"training.{arena}.{name}": shape for arena in arenas for name, shape in shapes.items()
+        }
         _check_types_and_shapes(described, parameter_shapes)
         read = read_tensors(file, described)
         tensors = {name: read[name] for name in parameter_shapes} | read  # layer after layer
@@ -423,18 +426,26 @@ def _layer_shapes(sizes: tuple[int, ...], batch_norm: tuple[bool, ...]) -> dict[
     return shapes
 
 
-def _training_shapes(
-    header: dict[str, Any], shapes: dict[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the arrays of training that a file has, which are those of the layers."""
-    arenas = {name.split(".")[1] for name in header if name.startswith("training.")}
-    return {f"training.{arena}.{name}": shape for arena in sorted(arenas) for name, shape in shapes.items()}
+def _arenas_of_training(header: dict[str, Any]) -> list[str]:
+    """Return which arrays of training a file has, each of them with the shapes of the layers."""
+    return [arena for arena in _ARENAS if f"training.{arena}.{_layer_name(0)}" in header]
 
 
-def _check_names(header: dict[str, Any], needed: set[str], of_training: Iterable[str]) -> None:
-    expected = needed | set(of_training)
-    for name in expected - header.keys():
-        raise ValueError(f"tensor {shortened(repr(name))} is missing.")
+def _check_names(header: dict[str, Any], n_layers: int, arenas: list[str], of_history: set[str]) -> None:
+    """Check that a header has the tensors of such a net, and no others.
+
+    The metadata may speak of far more layers than the header has tensors: nothing is made of a layer before
+    its names have been found.
+    """
+    for name in of_history - header.keys():
+        raise ValueError(f"tensor {name!r} is missing.")
+    expected = set(of_history)
+    for before in ("", *(f"training.{arena}." for arena in arenas)):
+        for index in range(2 * n_layers):
+            name = before + _layer_name(index)
+            if name not in header:
+                raise ValueError(f"tensor {name!r} is missing.")
+            expected.add(name)
     for name in header:
         if name not in expected and not name.startswith("callbacks."):
             raise ValueError(f"tensor {shortened(repr(name))} has no place in a net of its layer_sizes.")
