@@ -302,6 +302,7 @@ def test_later_format_version_is_refused_with_advice(tmp_path: Path) -> None:
         {"class_names": ["a"]},
         {"class_names": ["a", "b", 3]},
         {"class_names": "abc"},
+        {"class_names": ["a", "b", "\ud800"]},
         {"notes": "text"},
         {"notes": [1]},
     ],

@@ -384,7 +384,12 @@ def test_image_shape_and_class_names_are_checked_and_learned(net: Net) -> None:
     for bad, error in (((2, 4), ValueError), ((6, 0), ValueError), ("23", TypeError), (6, TypeError)):
         with pytest.raises(error, match="image_shape"):
             net.image_shape = bad
-    for names, error in ((["a"], ValueError), (["a", "b", 3], TypeError), ("abc", TypeError)):
+    for names, error in (
+        (["a"], ValueError),
+        (["a", "b", 3], TypeError),
+        ("abc", TypeError),
+        (["a", "b", "\ud800"], ValueError),  # no font and no UTF-8 file can have it
+    ):
         with pytest.raises(error, match="class_names"):
             net.class_names = names
     net.image_shape = net.class_names = None

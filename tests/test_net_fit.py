@@ -319,6 +319,7 @@ def test_threads_given_are_the_threads_that_run(threads: int) -> None:
         ({"epochs": 1, "steps": 1}, ValueError, r"either epochs or steps, not both \(epochs=1, steps=1\)"),
         ({"epochs": 0}, ValueError, "epochs must be a whole number from 1"),
         ({"epochs": 1.5}, TypeError, "epochs must be a whole number .*, not 1.5"),
+        ({"epochs": 2**31 - 2}, ValueError, "this one has had 3, and 2,147,483,646 more are too many"),
         ({"steps": 0}, ValueError, "steps must be a whole number"),
         ({"steps": True}, TypeError, "steps must be a whole number .*, not True"),
         ({"batch_size": 0}, ValueError, "batch_size must be a whole number of at least 1, not 0"),

@@ -392,7 +392,7 @@ def test_net_can_be_read_and_saved_while_it_is_fitted(tmp_path: Path) -> None:
                 fit.stop()
 
     thread = threading.Thread(
-        target=net.fit, args=(X, Y), kwargs={"steps": 10**12, "callbacks": [StopWhenTold()]}
+        target=net.fit, args=(X, Y), kwargs={"steps": 10**9, "callbacks": [StopWhenTold()]}
     )
     thread.start()
     try:

@@ -703,6 +703,7 @@ def nested(depth: int) -> dict[str, Any]:
         lambda header, stored: stored["run"].update(n_samples=10**9),
         lambda header, stored: stored["run"].update(has_validation="no"),
         lambda header, stored: stored["run"].update(first_epoch=-1),
+        lambda header, stored: stored["run"].update(first_epoch=2**31),
         lambda header, stored: stored["run"].update(epoch_seconds=-1),
         lambda header, stored: stored["run"].update(stopped=None),
         lambda header, stored: stored["run"].update(callbacks=None),

@@ -21,7 +21,7 @@ from fastmlp.optimizers import Adam, Optimizer
 from fastmlp.schedules import Constant, Schedule, Span, checked_schedule
 
 MAX_EPOCHS: Final = 2**31
-"""Of a net's life: the number of a shuffle has 32 bits; this leaves room to train on."""
+"""Of a net's life: the number of a shuffle has 32 bits."""
 
 _DEFAULT_EPOCHS: Final = 10
 _ADAM: Final = Adam()
@@ -219,6 +219,11 @@ class Run:
         if self.settings.shuffle:
             return _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples)
         return np.arange(self.n_samples)
+
+    def check_epochs(self) -> None:
+        """Raise ValueError if the net would have had more epochs than `MAX_EPOCHS` at the end."""
+        if self.first_epoch + self.n_epochs > MAX_EPOCHS:
+            raise ValueError(_validation.too_many_epochs(self.first_epoch, self.n_epochs, MAX_EPOCHS))
 
     def check_data(self, n_samples: int, has_validation: bool, has_weights: bool) -> None:
         """Raise ValueError if it cannot be these data that the fit began with."""

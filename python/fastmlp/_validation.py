@@ -265,9 +265,22 @@ def class_names(names: object, n_classes: int) -> tuple[str, ...] | None:
     for name in checked:
         if not isinstance(name, str):
             raise TypeError(f"class_names must be strings, not {_described(name)}.")
+        if not _is_text(name):
+            raise ValueError(
+                f"class_names has {shortened(repr(name))}, which holds half of a surrogate pair and cannot "
+                "be shown; give the whole character."
+            )
     if len(checked) != n_classes:
         raise ValueError(f"class_names has {len(checked)} names, but this net has {n_classes} classes.")
     return checked
+
+
+def _is_text(string: str) -> bool:
+    try:
+        string.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parameters(
@@ -690,6 +703,14 @@ def factors(values: object, n_steps: int, name: str) -> NDArray[np.float64]:
             "least 0."
         )
     return numbers
+
+
+def too_many_epochs(n_before: int, n_epochs: int, maximum: int) -> str:
+    """Return what to say of a fit that makes a net's life longer than it may be."""
+    return (
+        f"A net can be trained for {maximum:,} epochs in its life; this one has had {n_before:,}, and "
+        f"{n_epochs:,} more are too many. Train for fewer, or give the weights to a new net (set_weights)."
+    )
 
 
 def epochs_or_steps(epochs: object, steps: object) -> tuple[int | None, int | None]:

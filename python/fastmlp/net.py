@@ -320,8 +320,8 @@ class Net:
             If an argument is of a wrong type.
         ValueError
             If an argument has a wrong shape or value, or there are no samples; if there is no fit to resume,
-            or it began with other settings or data. These checks come before any work: the net is as it was
-            before.
+            or it began with other settings or data; if the net would have more than 2**31 epochs in its
+            life. These checks come before any work: the net is as it was before.
         fastmlp.NonFiniteLossError
             If a loss or a weight becomes infinite or not a number. The net holds the latest weights known to
             give a finite loss, and `history` the steps up to these.
@@ -387,6 +387,7 @@ class Net:
         if unfinished is not None:
             unfinished.check_data(*kind_of_data)
         run = unfinished or Run(settings, *kind_of_data, self.n_epochs)
+        run.check_epochs()
 
         n_fits = self._n_fits
         if self._fitting.locked():
