@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -188,6 +189,114 @@ def test_interpreter_that_ends_in_mid_fit_ends_quietly() -> None:
     print("done")
     """
     assert_prints("done", program)
+
+
+# A handler runs in the middle of a fit, most likely when a call of the core has just returned.
+WITH_HANDLER = """
+import signal, tempfile
+from pathlib import Path
+n_handled = 0
+def handle_during_fit(handler, **settings):
+    def count_and_handle(*_):
+        global n_handled
+        handler()
+        n_handled += 1
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.signal(signal.SIGALRM, count_and_handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    while n_handled < 4:
+        net.fit(X, y, epochs=20, batch_size=500, threads=2, **settings)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+path = Path(tempfile.mkdtemp()) / "net"
+"""
+# Another thread, which waits for its turn while the handler wants one.
+READER = """
+from contextlib import contextmanager
+@contextmanager
+def threading_reader():
+    ended = threading.Event()
+    def read():
+        while not ended.is_set():
+            net.weights
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+"""
+needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+
+
+@needs_timer
+def test_signal_handler_that_reads_and_saves_during_a_fit_sees_whole_steps() -> None:
+    program = """
+    from fastmlp import SGD
+    features = np.random.default_rng(0).random((30_000, 300))  # converted, and predicted in several chunks
+    def handler():
+        weights, biases = net.weights, net.biases
+        net.save(path)
+        saved = Net.load(path)
+        for mine, others in zip(weights + biases, saved.weights + saved.biases):
+            assert np.array_equal(mine, others)
+        assert np.array_equal(net.predict(features), saved.predict(features))
+        try:
+            net.save(path, training_state=True)
+        except RuntimeError as error:
+            assert "by the callbacks of that fit alone" in str(error)
+        else:
+            raise AssertionError("steps and history may be some steps apart")
+    with threading_reader():
+        handle_during_fit(handler)
+    twin = Net([300, 100, 10], seed=0)
+    while twin.n_epochs < net.n_epochs:
+        twin.fit(X, y, epochs=20, batch_size=500, threads=2)
+    print(np.array_equal(net.weights[0], twin.weights[0]))
+    """
+    assert_prints("True", WITH_HANDLER + READER + textwrap.dedent(program))
+
+
+@needs_timer
+def test_signal_handler_that_sets_weights_during_a_fit_is_obeyed() -> None:
+    program = """
+    from fastmlp import SGD
+    zeros = [np.zeros_like(weight) for weight in net.weights]
+    biases = net.biases
+    n_refused = 0
+    def handler():
+        global n_refused
+        try:
+            net.set_weights(zeros, biases)
+        except RuntimeError:  # in the middle of the beginning of a fit
+            n_refused += 1
+    with threading_reader():
+        handle_during_fit(handler, optimizer=SGD(1e-30))
+    print(n_refused < 4, max(np.abs(weight).max() for weight in net.weights) < 1e-20)
+    """
+    assert_prints("True True", WITH_HANDLER + READER + textwrap.dedent(program))
+
+
+def test_del_that_the_garbage_collector_runs_may_use_a_net() -> None:
+    program = """
+    import gc
+    net = Net([4] + [3] * 200 + [2], seed=0)
+    n_deleted = 0
+    class Owner:
+        def __init__(self):
+            self.cycle = self
+        def __del__(self):
+            global n_deleted
+            net.weights
+            net.predict(np.zeros((1, 4)))
+            n_deleted += 1
+    gc.set_threshold(50)
+    for _ in range(1000):
+        Owner()
+        net.weights
+    print(n_deleted > 0)
+    """
+    assert_prints("True", program)
 
 
 def test_trainer_of_no_network_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -497,3 +498,72 @@ def test_reading_starts_over_with_a_copy_when_the_weights_change_meanwhile() -> 
     assert networks[0] is shared.network
     assert networks[1] is not shared.network
     assert len(networks) == 2
+
+
+class InterruptedNetwork:
+    """A network of the core; when one of its methods returns for the first time, a signal handler runs."""
+
+    def __init__(self, network: object, method: str, handler: Callable[[], object]) -> None:
+        self._network, self._method, self._handlers = network, method, [handler]
+
+    def __getattr__(self, name: str) -> object:
+        attribute = getattr(self._network, name)
+        if name != self._method:
+            return attribute
+
+        def call(*arguments: object) -> object:
+            result = attribute(*arguments)
+            if self._handlers:
+                self._handlers.pop()()
+            return result
+
+        return call
+
+
+def test_weights_set_by_a_signal_handler_while_they_are_read_are_read_as_a_whole(net: Net) -> None:
+    ones = [np.ones_like(weight) for weight in net.weights]
+    biases = net.biases
+    shared = net._network
+    shared.network = InterruptedNetwork(shared.network, "weights", lambda: net.set_weights(ones, biases))
+    for weight in net.weights:
+        np.testing.assert_array_equal(weight, 1)
+
+
+def test_signal_handler_while_weights_are_set_can_read_but_not_set_them(net: Net, tmp_path: Path) -> None:
+    net.fit(X, Y, epochs=1)
+    before, biases = net.weights, net.biases
+    ones = [np.ones_like(weight) for weight in before]
+
+    def handler() -> None:
+        np.testing.assert_array_equal(net.weights[0], 1)
+        net.save(tmp_path / "net")
+        for forbidden in (
+            lambda: net.set_weights(before, biases),
+            lambda: net.fit(X, Y, epochs=1),
+            lambda: net.save(tmp_path / "state", training_state=True),
+        ):
+            with pytest.raises(RuntimeError, match="has interrupted what is setting the weights"):
+                forbidden()
+
+    shared = net._network
+    shared.network = InterruptedNetwork(shared.network, "set_parameters", handler)
+    net.set_weights(ones, biases)
+    np.testing.assert_array_equal(net.weights[0], 1)
+    np.testing.assert_array_equal(Net.load(tmp_path / "net").weights[0], 1)
+    net.save(tmp_path / "state", training_state=True)
+
+
+def test_reading_that_begins_in_the_middle_of_a_change_does_not_trust_the_version(net: Net) -> None:
+    shared = net._network
+    networks = []
+
+    def compute(network: object) -> list[int]:
+        networks.append(network)
+        return [1, 2]
+
+    # The parameters change between two results, and the thread that changes them has no turn to say so.
+    shared._change_version(lambda: shared.read(compute))
+    assert len(networks) == 2
+    networks.clear()
+    shared.read(compute)
+    assert len(networks) == 1

@@ -307,6 +307,24 @@ def test_weights_set_by_a_callback_are_not_undone_by_going_back(monkeypatch: pyt
     assert len(net.history.step_loss) == 4
 
 
+def test_weights_set_by_a_handler_are_not_undone_by_going_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 0.0)
+    net = new_net(activation="identity")
+    fatal = [w * np.float32(1e37) for w in net.weights], net.biases
+    collect = _training.Training.collect
+
+    def collect_and_be_interrupted(training: _training.Training) -> None:
+        collect(training)
+        if len(net.history.step_loss) == 4:
+            net.set_weights(*fatal)
+
+    monkeypatch.setattr(_training.Training, "collect", collect_and_be_interrupted)
+    with pytest.raises(NonFiniteLossError) as caught:
+        net.fit(X, Y, epochs=3, batch_size=10)
+    assert caught.value.step == 5
+    np.testing.assert_array_equal(net.weights[0], fatal[0][0])
+
+
 def test_errors_survive_pickling() -> None:
     loss_error = explode(new_net(activation="identity"))
     copied = pickle.loads(pickle.dumps(loss_error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +79,7 @@ class Observers:
         """Tell all of the fit's beginning, and give those that go on their states."""
         for observer in self._observers:
             self._begun.append(observer.callback)
-            observer.callback.on_fit_begin(self._net, self._fit)
+            self._tell(observer.callback.on_fit_begin)
             if observer.record is not None and observer.record.state:
                 observer.callback.restore(observer.record.state)
 
@@ -94,17 +94,17 @@ class Observers:
         """Tell those who want to know of this step, and all of them when some time has gone by."""
         for observer in self._observers:
             if self._fit.step % observer.every == 0:
-                observer.callback.on_step(self._net, self._fit)
+                self._tell(observer.callback.on_step)
         if self._fit._is_time():
             for observer in self._observers:
-                observer.callback.on_interval(self._net, self._fit)
+                self._tell(observer.callback.on_interval)
 
     def on_epoch_end(self) -> None:
         """Tell of the last finished epoch those who have not been told."""
         n_epochs = self._fit.history.n_epochs
         for observer in self._observers:
             if observer.n_epochs_told < n_epochs:
-                observer.callback.on_epoch_end(self._net, self._fit)
+                self._tell(observer.callback.on_epoch_end)
                 observer.n_epochs_told = n_epochs
 
     def keep_in(self, run: Run) -> None:
@@ -123,4 +123,11 @@ class Observers:
         with ExitStack() as in_order:  # which calls the last first
             for callback in reversed(self._begun):
                 if isinstance(callback, Checkpoint) == checkpoints:
-                    in_order.callback(callback.on_fit_end, self._net, self._fit)
+                    in_order.callback(self._tell, callback.on_fit_end)
+
+    def _tell(self, hook: Callable[[Any, Fit], None]) -> None:
+        self._net._is_telling = True
+        try:
+            hook(self._net, self._fit)
+        finally:
+            self._net._is_telling = False

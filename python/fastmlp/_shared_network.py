@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,6 +74,11 @@ class SharedNetwork:
     several calls (to copy all layers, to predict from many chunks of samples) needs more: that is here. All
     waiting is done by locks in ``with`` statements, which Ctrl-C cannot leave locked.
 
+    A signal handler, or a ``__del__`` that the garbage collector runs, may use the network in the middle of
+    any method: locks are re-entrant, and the order of taking them holds for it, too. What it reads are whole
+    steps. What it sets in the middle of `train`, or of reading, counts; in the middle of another change it
+    can set nothing.
+
     Parameters
     ----------
     layer_sizes : sequence of int
@@ -108,43 +114,81 @@ class SharedNetwork:
         self._layers = range(len(layer_sizes) - 1)
         self._dropout = (seed, dropout) if any(dropout) else None
         self.network = _new_network(*self._settings)
-        self.version = 0  # goes up before and after every change of the parameters
+        self.version = 0  # odd while parameters are changed, and a greater one after that
+        self.n_assignments = 0  # goes up when somebody else than training has set the parameters
         self._trainer: _core.Trainer | None = None
         self._optimizer: Optimizer | None = None  # of the latest training
         self._live: _core.TrainerState | None = None  # put aside while other parameters are in use
-        self._changing = threading.Lock()  # held by whoever changes the parameters, or copies all of them
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._changing = threading.RLock()  # held by whoever changes the parameters, or copies all of them
         # Held by whoever waits for _changing. A trainer passes through before each of its calls, so that it
         # cannot take the lock again and again while others wait.
-        self._door = threading.Lock()
+        self._door = threading.RLock()
+        self._setting = threading.Lock()  # held as well by changes that take several calls of the core
+        self._training_thread: int | None = None  # which has _changing, or will, but not _door
+
+    def _queue(self) -> AbstractContextManager[object]:
+        """Return what to hold while waiting for _changing: in the middle of `train`, it is ours already."""
+        return nullcontext() if self._training_thread == threading.get_ident() else self._door
 
     def parameters(self) -> Parameters:
         """Copy the weights and biases of all layers, all of them after the same step."""
-        with self._door, self._changing:
-            weights = [self.network.weights(layer) for layer in self._layers]
-            biases = [self.network.biases(layer) for layer in self._layers]
-        return weights, biases
+        with self._queue(), self._changing:
+            while True:
+                version = self.version
+                weights = [self.network.weights(layer) for layer in self._layers]
+                biases = [self.network.biases(layer) for layer in self._layers]
+                if self.version == version:  # else a signal handler has set them in between
+                    return weights, biases
 
     def assign(self, parameters: Parameters) -> None:
         """Set all weights and biases for good; live ones that were put aside are dropped."""
-        with self._door, self._changing:
+
+        def set_live() -> None:
             self._set(parameters)
             self._live = None
             if self._trainer is not None:
                 self._trainer.restart_average()
 
+        self._change(set_live)
+
     def use_beside_live(self, parameters: Parameters) -> None:
         """Set all weights and biases, and put the trainer's state aside for `go_live`."""
-        with self._door, self._changing:
+
+        def set_beside_live() -> None:
             if self._live is None and self._trainer is not None:
                 self._live = self._trainer.snapshot()
             self._set(parameters)
 
+        self._change(set_beside_live)
+
     def _set(self, parameters: Parameters) -> None:
-        self.version += 1
+        self.network.set_parameters(*parameters)
+        self.n_assignments += 1
+
+    def _change(self, change: Callable[[], object]) -> None:
+        """Call what takes several steps to change parameters, with nobody else in between.
+
+        Raises
+        ------
+        RuntimeError
+            If this thread is in the middle of another such change, which a signal handler has interrupted.
+        """
+        with self._queue(), self._changing:
+            if self._setting.locked():
+                raise RuntimeError(_validation.CHANGE_UNDER_WAY)
+            with self._setting:
+                self._change_version(change)
+
+    def _change_version(self, change: Callable[[], object]) -> None:
+        is_inner = self.version % 2  # called by a signal handler in the middle of `train`
+        self.version |= 1
         try:
-            self.network.set_parameters(*parameters)
+            change()
         finally:
-            self.version += 1
+            self.version = (self.version | 1) + (2 if is_inner else 1)
 
     def read(self, compute: Callable[[_core.Network], list[_T]]) -> list[_T]:
         """Call `compute` with the network, and once more with a copy if its parameters changed meanwhile.
@@ -154,7 +198,7 @@ class SharedNetwork:
         """
         version = self.version
         results = compute(self.network)
-        if len(results) > 1 and self.version != version:
+        if len(results) > 1 and (version % 2 or self.version != version):
             copy = _new_network(*self._settings)
             copy.set_parameters(*self.parameters())
             results = compute(copy)
@@ -162,11 +206,14 @@ class SharedNetwork:
 
     def training_state(self) -> TrainingState | None:
         """Copy what training goes on from; None before the first training."""
-        with self._door, self._changing:
-            if self._trainer is None or self._optimizer is None:
+        with self._queue(), self._changing:
+            if self._setting.locked():
+                raise RuntimeError(_validation.CHANGE_UNDER_WAY)
+            optimizer = self._optimizer
+            if self._trainer is None or optimizer is None:
                 return None
             state = self._trainer.snapshot() if self._live is None else self._live
-            return TrainingState(self._optimizer, state.arrays, state.beta_powers, state.average_power)
+            return TrainingState(optimizer, state.arrays, state.beta_powers, state.average_power)
 
     def go_on_from(self, state: TrainingState, in_use: Parameters) -> None:
         """Make training go on from a state, beside which the net has the parameters `in_use`.
@@ -176,39 +223,41 @@ class SharedNetwork:
         ValueError
             If the state is not that of such a network.
         """
-        with self._door, self._changing:
+
+        def set_state() -> None:
             trainer = self._ready_trainer()
             state.optimizer._apply_to(trainer)
             live = trainer.state_of(state.arrays, state.beta_powers, state.average_power)
-            self._restore(live)
+            trainer.restore(live)
             self._optimizer = state.optimizer
             if not same_parameters(in_use, state.parameters_in_use):
                 self._live = live
                 self._set(in_use)
+
+        self._change(set_state)
 
     def forget_other_threads(self) -> None:
         """Replace locks, in a child of fork: a thread that holds one is not in the child.
 
         The core makes fork wait for the end of its calls, so that the child has whole steps.
         """
-        self._changing = threading.Lock()
-        self._door = threading.Lock()
+        self._make_locks()
+        self.version += self.version % 2
 
     # What follows is for the one thread that trains.
 
     def go_live(self, optimizer: Optimizer) -> None:
         """Make the trainer ready, with the state that was put aside, if any."""
-        with self._door, self._changing:
+
+        def set_live() -> None:
             trainer = self._ready_trainer()
             if self._live is not None:  # of the kind of optimiser that was in use last
-                self._restore(self._live)
+                trainer.restore(self._live)
                 self._live = None
-            self.version += 1  # without averaging, averages give way to live weights
-            try:
-                optimizer._apply_to(trainer)
-            finally:
-                self.version += 1
+            optimizer._apply_to(trainer)  # without averaging, averages give way to live weights
             self._optimizer = optimizer
+
+        self._change(set_live)
 
     def train(self, arguments: TrainerArguments, results: list[_core.RunResult]) -> None:
         """Do some steps and append what came of them to `results`.
@@ -221,12 +270,12 @@ class SharedNetwork:
         each_once = [(argument,) for argument in arguments]
         with self._door:
             pass
-        with self._changing:
-            self.version += 1
-            try:
-                results.extend(map(run, *each_once))
-            finally:
-                self.version += 1
+        self._training_thread = threading.get_ident()
+        try:
+            with self._changing:
+                self._change_version(lambda: results.extend(map(run, *each_once)))
+        finally:
+            self._training_thread = None
 
     def snapshot(self) -> _core.TrainerState:
         """Copy everything that training changes."""
@@ -234,15 +283,7 @@ class SharedNetwork:
 
     def restore(self, state: _core.TrainerState) -> None:
         """Go back to a snapshot."""
-        with self._door, self._changing:
-            self._restore(state)
-
-    def _restore(self, state: _core.TrainerState) -> None:
-        self.version += 1
-        try:
-            self._ready_trainer().restore(state)
-        finally:
-            self.version += 1
+        self._change(lambda: self._ready_trainer().restore(state))
 
     def _ready_trainer(self) -> _core.Trainer:
         if self._trainer is None:

@@ -99,7 +99,7 @@ class Training:
         self._marks: list[
             _Mark
         ] = []  # latest last; the one before it stays until a step from it has succeeded
-        self._version = -1  # of the network, after our last call
+        self._n_assignments = network.n_assignments  # up to which the marks are of use
         self._next_mark = 0.0
 
     def do(self, steps: Steps, steps_to_pause: Callable[[], int]) -> Iterator[CallDone]:
@@ -172,7 +172,6 @@ class Training:
             self._network.train((X, targets, order, *how, *distortion, *place), self._results)
         finally:
             self.collect()
-            self._version = self._network.version
         self.last_run = self._results[0]
         return self.last_run
 
@@ -195,16 +194,18 @@ class Training:
 
     def _mark(self) -> _Mark:
         """Return the latest state to go back to, which is a new one from time to time."""
-        if (
-            self._network.version != self._version
-        ):  # somebody has set the weights: there is no way back past that
-            self._marks.clear()
+        self._forget_useless_marks()
         begin = time.perf_counter()
         if not self._marks or begin >= self._next_mark:
             self._marks.append(_Mark(self._network.snapshot(), len(self._history.step_loss)))
             end = time.perf_counter()
             self._next_mark = end + _SNAPSHOT_PAUSE * (end - begin)
         return self._marks[-1]
+
+    def _forget_useless_marks(self) -> None:
+        if self._network.n_assignments != self._n_assignments:  # there is no way back past that
+            self._n_assignments = self._network.n_assignments
+            self._marks.clear()
 
     def _fail(self, step: int, learning_rate: float, happened: str) -> NoReturn:
         self._undo_last_update()
@@ -218,6 +219,7 @@ class Training:
         Only earlier states are kept, so the steps from one of them are done again. Before the first step, and
         right after somebody has set the weights, there is no update to undo.
         """
+        self._forget_useless_marks()
         wanted = len(self._history.step_loss) - 1
         marks = [mark for mark in self._marks if mark.step <= wanted]
         if not marks:

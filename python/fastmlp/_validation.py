@@ -663,9 +663,15 @@ def not_storable(kind: type) -> str:
     )
 
 
-STATE_OF_ANOTHER_THREAD: Final = (
-    "Another thread is fitting this net, so its training state cannot be saved from here. Give that fit a "
-    "Checkpoint among its callbacks, or save without training_state."
+STATE_IN_MID_FIT: Final = (
+    "This net is being fitted, so its training state can be saved by the callbacks of that fit alone, not by "
+    "another thread or a signal handler. Give that fit a Checkpoint among its callbacks, or save without "
+    "training_state."
+)
+
+CHANGE_UNDER_WAY: Final = (
+    "A signal handler, or a __del__, has interrupted what is setting the weights of this net, and cannot set "
+    "them, or save the training state, itself. Do so afterwards, or in a callback."
 )
 
 

@@ -210,6 +210,7 @@ class Net:
         self._n_fits = 0
         self._run: Run | None = None  # under way, or interrupted
         self._observers: Observers | None = None  # of the run under way
+        self._is_telling = False  # one of them, when all is in a state to be saved
         _nets.add(self)
 
     # Training.
@@ -734,6 +735,9 @@ class Net:
             If something is no array of real numbers.
         ValueError
             If a number of arrays, a shape or a value is wrong. The net is then as it was.
+        RuntimeError
+            If a signal handler calls this in the middle of something else that sets the weights: this method,
+            or the beginning or the end of a fit.
 
         Examples
         --------
@@ -870,7 +874,8 @@ class Net:
             If the training state is asked for and holds what no file can: an optimizer, schedule or
             augmentation of a class that is not fastmlp's.
         RuntimeError
-            If the training state is asked for while another thread fits the net; its own callbacks may.
+            If the training state is asked for while the net is being fitted, except by the callbacks of that
+            fit.
 
         Examples
         --------
@@ -908,8 +913,9 @@ class Net:
         return cls._from_stored(model_file.load(path), os.fspath(path))
 
     def _stored(self, *, with_training: bool = False) -> model_file.StoredModel:
-        if with_training and self._fitting.locked() and self._fit_thread != threading.get_ident():
-            raise RuntimeError(_validation.STATE_OF_ANOTHER_THREAD)
+        is_callback = self._is_telling and self._fit_thread == threading.get_ident()
+        if with_training and self._fitting.locked() and not is_callback:
+            raise RuntimeError(_validation.STATE_IN_MID_FIT)
         if with_training and self._run is not None and self._observers is not None:
             self._observers.keep_in(self._run)
         weights, biases = self._copy_parameters()
