@@ -66,6 +66,15 @@ def test_read_of_one_digit_in_any_guise_gives_nearly_the_same_pixels(
     assert np.abs(found - expected).mean() < 15
 
 
+@pytest.mark.parametrize("variant", [transparent, with_palette, deep])
+def test_read_of_an_image_of_several_tiles_gives_nearly_the_same_pixels(
+    variant: Callable[[Image.Image], Image.Image],
+) -> None:
+    large = drawn(5).resize((2300, 1500), Image.Resampling.BICUBIC)
+    found = read_back(variant(large)).astype(float)
+    assert np.abs(found - read_back(large)).mean() < 2  # but for the rounding to bytes, and to a palette
+
+
 def test_read_of_a_jpeg_gives_nearly_the_same_pixels() -> None:
     found = read_back(coloured(drawn(5)), "JPEG", quality=80)
     assert np.abs(found - like_mnist(5).astype(float)).mean() < 15
@@ -148,9 +157,9 @@ def test_read_as_is_only_scales_and_greys(tmp_path: Path, side: int) -> None:
     np.testing.assert_array_equal(images.read(tmp_path / "plain.png", as_is=True), np.full((28, 28), 90))
 
 
-def contents(image: Image.Image) -> bytes:
+def contents(image: Image.Image, file_format: str = "PNG") -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, file_format)
     return file.getvalue()
 
 
@@ -160,13 +169,14 @@ def contents(image: Image.Image) -> bytes:
         (b"", "empty"),
         (b"not an image\n", "not an image that can be read"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (contents(drawn(4), "ICO"), "an icon"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (contents(Image.new("L", (1, 1), 255)), "too small"),
         (contents(Image.new("RGB", (60, 60), "white")), "blank"),
         (contents(Image.new("RGBA", (60, 60), (0, 0, 0, 0))), "transparent"),
         (contents(drawn(4))[:300], "damaged or incomplete"),
     ],
-    ids=["empty", "text", "svg", "heic", "one_pixel", "blank", "transparent", "truncated"],
+    ids=["empty", "text", "svg", "icon", "heic", "one_pixel", "blank", "transparent", "truncated"],
 )
 def test_read_of_what_shows_no_digit_raises_naming_file_and_reason(
     tmp_path: Path, data: bytes, reason: str
@@ -187,6 +197,42 @@ def test_read_of_too_many_pixels_raises(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(images, "MAX_PIXELS", 96 * 96 - 1)
     with pytest.raises(ValueError, match="too large"):
         read_back(drawn(1))
+
+
+def test_read_of_too_many_pixels_in_a_jpeg_raises_though_they_could_be_reduced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Of a progressive one, the decoder has all coefficients in memory before it reduces anything.
+    monkeypatch.setattr(images, "MAX_PIXELS", 2_000_000)
+    with pytest.raises(ValueError, match=r"too large: 2,500 x 2,500"):
+        read_back(drawn(1).resize((2500, 2500)), "JPEG", progressive=True)
+
+
+def test_read_of_thousands_of_dots_does_not_go_through_the_image_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n_passes = 0
+    bounding_box = images._bounding_box
+
+    def counted(mask: np.ndarray) -> object:
+        nonlocal n_passes
+        n_passes += 1
+        return bounding_box(mask)
+
+    monkeypatch.setattr(images, "_bounding_box", counted)
+    dots = np.full((600, 600), 255, np.uint8)
+    dots[8:-8:12, 8:-8:12] = 0
+    assert images.mnist_like(dots).shape == (28, 28)
+    assert n_passes < 10
+
+
+def test_read_leaves_out_thin_strips_along_the_border() -> None:
+    sheet = np.full((300, 300), 255, np.uint8)
+    sheet[60:240, 140:170] = 0
+    alone = images.mnist_like(sheet)
+    sheet[:20, 30:] = 60
+    sheet[50:, -9:] = 60
+    np.testing.assert_array_equal(images.mnist_like(sheet), alone)
 
 
 @pytest.mark.parametrize("shape", [(30,), (30, 30, 2), (2, 30, 30, 3)])

@@ -84,6 +84,35 @@ def test_net_is_loaded_in_twice_its_file_and_thrice_with_the_state_of_training(
     assert float(run(PEAK + textwrap.dedent(program))) <= times + 0.2
 
 
+@pytest.mark.parametrize(
+    ("mode", "file_format", "option"),
+    [
+        ("I;16", "PNG", ""),
+        ("F", "TIFF", ""),
+        ("P", "PNG", "transparency=0"),
+        ("RGBA", "PNG", ""),
+        ("RGB", "JPEG", "progressive=True"),
+    ],
+)
+def test_image_is_read_in_at_most_10_bytes_a_pixel(mode: str, file_format: str, option: str) -> None:
+    # The image itself has up to four, a progressive JPEG six; the rest is made of it tile by tile.
+    program = f"""
+    import io
+    from contextlib import suppress
+    from PIL import Image
+    from fastmlp import images
+    file, side = io.BytesIO(), 5000
+    Image.new({mode!r}, (side, side)).save(file, {file_format!r}, {option})
+    file.seek(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    with suppress(ValueError):  # it is blank
+        images.read(file)
+    print((status("VmHWM") - before) * 2**20 / side**2)
+    """
+    assert float(run(PEAK + textwrap.dedent(program))) <= 10
+
+
 # Each limit is tried in a child of its own, in which all memory is as it was in the parent.
 SHORT_OF_MEMORY = """
 import os, resource, sys, tempfile, threading

@@ -443,8 +443,9 @@ def predict(
 ) -> None:
     """Say which digit an IMAGE shows, and how probable each digit is.
 
-    Any image of one digit will do: a scan, a photo, a drawing, dark on bright or bright on dark, of any size.
-    It is made like MNIST's images (28 x 28 pixels, white on black, centred), and shown so.
+    Any image of one digit will do: a scan, a photo, a drawing, dark on bright or bright on dark, of up to 50
+    million pixels, as PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, JPEG 2000, PPM, TGA or PCX. It is made like
+    MNIST's images (28 x 28 pixels, white on black, centred), and shown so.
 
     With --quiet one line is printed for each image: its name, the class, and the probability, separated by
     tabs.

@@ -16,7 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "PCX")
-"""The formats that are read; not all that Pillow knows: to read EPS, for one, it runs another program."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX")
+"""The formats that are read; not all that Pillow knows: to read EPS it runs another program, and it decodes
+an icon (ICO) before one can ask how large that is."""
 
 MAX_PIXELS = 50_000_000
-"""An image with more pixels is refused. (A JPEG counts after the reduction that its decoder can do.)"""
+"""An image with more pixels is refused before it is decoded."""
 
 _SIDE = 28  # the finished image
 _BOX = 20  # the digit's longer side in it
@@ -50,9 +52,10 @@ _WANTED_STROKE = 2.4
 def read(source: str | os.PathLike[str] | BinaryIO, *, as_is: bool = False) -> NDArray[np.uint8]:
     """Read an image file of one digit as a 28 x 28 image like MNIST's.
 
-    Any size, in colour or grey, dark on bright or bright on dark, with a transparent background or a palette,
-    8 or 16 bits deep, turned upright by its EXIF orientation. Of several frames the first is read. An image
-    that is 28 x 28 and already looks like one of MNIST's (or like its negative) keeps its pixels.
+    Any size up to `MAX_PIXELS`, in colour or grey, dark on bright or bright on dark, with a transparent
+    background or a palette, 8 or 16 bits deep, turned upright by its EXIF orientation. Of several frames the
+    first is read. An image that is 28 x 28 and already looks like one of MNIST's (or like its negative) keeps
+    its pixels.
 
     Parameters
     ----------
@@ -184,25 +187,52 @@ def _decode_opened(image: Image.Image) -> FloatArray:
     from PIL import ImageOps
 
     width, height = image.size
-    image.draft(None, (_WORKING_SIDE, _WORKING_SIDE))  # a JPEG decoder can reduce while it decodes
-    if image.width * image.height > MAX_PIXELS:
+    if width * height > MAX_PIXELS:
         raise _UnusableImageError(
             f"too large: {width:,} x {height:,} pixels are more than {MAX_PIXELS:,}. "
             "Scale it down, or cut the digit out."
         )
     _check_size(height, width)
+    image.draft(None, (_WORKING_SIDE, _WORKING_SIDE))  # a JPEG decoder can reduce while it decodes
     image.load()
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     factor = max(1, -(-max(image.size) // _WORKING_SIDE))
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = _unit_range(np.asarray(image))
-        return np.repeat(_block_mean(grey, factor)[:, :, np.newaxis], 3, axis=2)
+        return np.repeat(_deep_grey(image, factor)[:, :, np.newaxis], 3, axis=2)
     if image.mode in ("L", "RGB", "CMYK"):  # reduced first, it takes less memory
         return _unit_range(np.asarray(image.reduce(factor).convert("RGB")))
     if not image.has_transparency_data:
-        return _unit_range(np.asarray(image.convert("RGB").reduce(factor)))
-    premultiplied = image.convert("RGBA").convert("RGBa").reduce(factor)  # else hidden colours would bleed in
-    return _on_a_ground(_unit_range(np.asarray(premultiplied)))
+        return _unit_range(_by_tiles(image, factor, lambda tile: tile.convert("RGB").reduce(factor)))
+    premultiplied = _by_tiles(  # else hidden colours would bleed in
+        image, factor, lambda tile: tile.convert("RGBA").convert("RGBa").reduce(factor)
+    )
+    return _on_a_ground(_unit_range(premultiplied))
+
+
+def _deep_grey(image: Image.Image, factor: int) -> FloatArray:
+    """Grey in 0 to 1 of an image whose pixels are larger than bytes, reduced."""
+    extremes = [_extremes(np.asarray(tile)) for row in _tiles(image, factor) for tile in row]
+    black, white = min(low for low, _ in extremes), max(high for _, high in extremes)
+    return _by_tiles(
+        image, factor, lambda tile: _block_mean(_unit_range(np.asarray(tile), (black, white)), factor)
+    )
+
+
+def _by_tiles(
+    image: Image.Image, factor: int, reduced: Callable[[Image.Image], Image.Image | FloatArray]
+) -> NDArray[Any]:
+    """Reduce an image tile by tile: what is made of each on the way takes many times as much memory."""
+    rows = [[np.asarray(reduced(tile)) for tile in row] for row in _tiles(image, factor)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
+def _tiles(image: Image.Image, factor: int) -> Iterator[Iterator[Image.Image]]:
+    """Cut an image into rows of tiles, whose sides can be divided by the factor but for the last ones."""
+    side = factor * max(1, _WORKING_SIDE // factor)
+    for top in range(0, image.height, side):
+        bottom = min(top + side, image.height)
+        lefts = range(0, image.width, side)
+        yield (image.crop((left, top, min(left + side, image.width), bottom)) for left in lefts)
 
 
 def _on_a_ground(premultiplied: FloatArray) -> FloatArray:
@@ -222,24 +252,28 @@ def _on_a_ground(premultiplied: FloatArray) -> FloatArray:
     return np.asarray(colours + (1 - alpha) * ground, np.float32)
 
 
-def _unit_range(values: NDArray[np.generic]) -> FloatArray:
-    if values.dtype == np.bool_:
+def _unit_range(values: NDArray[np.generic], extremes: tuple[float, float] | None = None) -> FloatArray:
+    """Turn pixels into 0 to 1; extremes are the smallest and the largest value if these are but a part."""
+    if values.dtype == np.bool_ or values.size == 0:
         return values.astype(np.float32)
-    if not np.issubdtype(values.dtype, np.integer) and not np.issubdtype(values.dtype, np.floating):
-        raise _UnusableImageError(f"pixels must be real numbers, not {values.dtype}.")
-    numbers = values.astype(np.float64)
-    if not np.isfinite(numbers).all():
-        raise _UnusableImageError("some pixels are infinite or not a number.")
-    if values.size == 0:
-        return numbers.astype(np.float32)
     if values.dtype == np.uint8:
-        return (numbers / 255).astype(np.float32)
-    low, high = float(numbers.min()), float(numbers.max())
+        return (values.astype(np.float64) / 255).astype(np.float32)
+    low, high = extremes or _extremes(values)
     if np.issubdtype(values.dtype, np.floating) and low >= 0 and high <= 1:
-        return numbers.astype(np.float32)
+        return values.astype(np.float32)
     # 12 bits in a 16-bit file, thermal cameras, ...: where white lies is not known. A hundredth of the range
     # is noise.
-    return ((numbers - low) / max(high - low, 0.01 * abs(high), np.finfo(np.float64).tiny)).astype(np.float32)
+    span = max(high - low, 0.01 * abs(high), np.finfo(np.float64).tiny)
+    return ((values.astype(np.float64) - low) / span).astype(np.float32)
+
+
+def _extremes(values: NDArray[Any]) -> tuple[float, float]:
+    if not np.issubdtype(values.dtype, np.integer) and not np.issubdtype(values.dtype, np.floating):
+        raise _UnusableImageError(f"pixels must be real numbers, not {values.dtype}.")
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise _UnusableImageError("some pixels are infinite or not a number.")
+    return low, high
 
 
 def _not_an_image(file: BinaryIO) -> str:
@@ -249,6 +283,8 @@ def _not_an_image(file: BinaryIO) -> str:
         return "the file is empty."
     if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"mif1", b"hevc"):
         return "an HEIC image, which cannot be read here. Save it as PNG or JPEG."
+    if start[:4] == b"\0\0\1\0":
+        return "an icon (ICO), which cannot be read here. Save it as PNG."
     if start.lstrip().lower().startswith((b"<svg", b"<?xml", b"%pdf", b"%!ps")):
         return "a drawing made of lines (SVG, PDF or PostScript), not of pixels. Save it as PNG."
     return "not an image that can be read here (PNG, JPEG, GIF, BMP, TIFF, WebP and a few more can)."
@@ -398,13 +434,11 @@ def _cut_out(ink: FloatArray) -> tuple[FloatArray, tuple[slice, slice]]:
     """Leave out specks and strips along the border; find the bounding box of the rest."""
     mask = ink > _INK_THRESHOLD
     factor = max(1, -(-max(ink.shape) // _LABELING_SIDE))
-    labels, n_parts = _connected_parts(_block_mean(mask.astype(np.float32), factor) > 0)
-    labels = np.kron(labels, np.ones((factor, factor), labels.dtype))[: ink.shape[0], : ink.shape[1]]
+    parts, n_parts = _connected_parts(_block_mean(mask.astype(np.float32), factor) > 0)
+    labels = np.kron(parts, np.ones((factor, factor), parts.dtype))[: ink.shape[0], : ink.shape[1]]
     amounts = np.bincount(labels.ravel(), weights=ink.ravel(), minlength=n_parts + 1)
     amounts[0] = 0
-    for part in range(1, n_parts + 1):
-        if amounts[part] >= _SMALLEST_PART * amounts.max() and _is_strip_at_border(labels == part):
-            amounts[part] = 0
+    amounts[_strips_at_border(parts, n_parts, factor, ink.shape)] = 0
     if amounts.max() == 0:
         raise _UnusableImageError(_BLANK)
     kept = (amounts >= _SMALLEST_PART * amounts.max())[labels]
@@ -414,23 +448,24 @@ def _cut_out(ink: FloatArray) -> tuple[FloatArray, tuple[slice, slice]]:
     return np.where(kept, ink, 0).astype(np.float32), box
 
 
-def _is_strip_at_border(part: NDArray[np.bool_]) -> bool:
-    """Tell whether a part looks like the edge of a table or of a sheet: thin, along a side of the image."""
-    box = _bounding_box(part)
-    if box is None:
-        return False
-    for extent, size, across, other in (
-        (box[0], part.shape[0], box[1], part.shape[1]),
-        (box[1], part.shape[1], box[0], part.shape[0]),
-    ):
-        at_border = extent.start == 0 or extent.stop == size
-        if (
-            at_border
-            and extent.stop - extent.start < 0.15 * size
-            and across.stop - across.start > 0.3 * other
-        ):
-            return True
-    return False
+def _strips_at_border(
+    labels: NDArray[np.intp], n_parts: int, factor: int, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Tell which parts look like the edge of a table or of a sheet: thin, along a side of the image.
+
+    labels: of blocks of factor x factor pixels of an image of that shape.
+    """
+    at_border, extent = [], []
+    for places, size in zip(np.indices(labels.shape), shape, strict=True):
+        begin, end = np.full(n_parts + 1, size), np.zeros(n_parts + 1, np.intp)
+        np.minimum.at(begin, labels, factor * places)
+        np.maximum.at(end, labels, np.minimum(factor * (places + 1), size))
+        at_border.append((begin == 0) | (end == size))
+        extent.append((end - begin) / size)
+    return np.asarray(
+        (at_border[0] & (extent[0] < 0.15) & (extent[1] > 0.3))
+        | (at_border[1] & (extent[1] < 0.15) & (extent[0] > 0.3))
+    )
 
 
 def _connected_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
