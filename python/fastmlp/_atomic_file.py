@@ -56,7 +56,8 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise _naming(path, error) from error
         return
 
-    # Not named after the target, whose name may already be as long as the file system allows.
+    # Not named after the target, whose name may already be as long as the file system allows. A file without
+    # a name, of which a killed process leaves nothing behind, could not replace another one (linkat).
     temporary = target.with_name(f".fastmlp-{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
