@@ -7,23 +7,24 @@ namespace fastmlp {
 namespace {
 
 // Writes new values as products take them in mixed_bfloat16, line after line: see Parameters::operand.
+template <bool kStreams>
 class OperandWriter {
  public:
-    FASTMLP_INLINE OperandWriter(float* operand, bool streams) : next_(operand), streams_(streams) {}
+    explicit FASTMLP_INLINE OperandWriter(float* operand) : next_(operand) {}
 
 #if defined(FASTMLP_PAIR_PRODUCTS)
     FASTMLP_INLINE void put(const Line& value) {
         if (next_ == nullptr) return;
         check_.see_bfloat16(value);
         if (has_first_) {
-            store_line(next_, pairs_of_rows(first_, value), streams_);
+            store_line<kStreams>(next_, pairs_of_rows(first_, value));
             next_ += kPanel;
         }
         first_ = value;
         has_first_ = !has_first_;
     }
     FASTMLP_INLINE void finish() {
-        if (has_first_) store_line(next_, pairs_of_rows(first_, splat_line(0.0f)), streams_);
+        if (has_first_) store_line<kStreams>(next_, pairs_of_rows(first_, splat_line(0.0f)));
     }
 
  private:
@@ -33,7 +34,7 @@ class OperandWriter {
     FASTMLP_INLINE void put(const Line& value) {
         if (next_ == nullptr) return;
         check_.see_bfloat16(value);
-        store_line(next_, rounded(value, Rounding::kBfloat16), streams_);
+        store_line<kStreams>(next_, rounded(value, Rounding::kBfloat16));
         next_ += kPanel;
     }
     FASTMLP_INLINE void finish() {}
@@ -42,27 +43,32 @@ class OperandWriter {
 #endif
     FiniteCheck check_;
     float* next_;
-    bool streams_;
 
  public:
     FASTMLP_INLINE bool all_finite() const { return check_.all_finite(); }
 };
 
+template <bool kStreamsValues, bool kStreamsOperand, class NewValue>
+FASTMLP_INLINE bool update_lines(const Parameters& p, std::size_t count, NewValue new_value) {
+    FiniteCheck check;
+    OperandWriter<kStreamsOperand> operand(p.operand);
+    for (std::size_t at = 0; at < count; at += kPanel) {
+        const Line value = new_value(at, check);
+        store_line<kStreamsValues>(p.value + at, value);
+        operand.put(value);
+    }
+    operand.finish();
+    if (kStreamsValues || kStreamsOperand) finish_streams();
+    return check.all_finite() && operand.all_finite();
+}
+
 // new_value(at, check) updates the moments of the line at this offset and returns its parameters, having shown to check
 // what must be finite.
 template <class NewValue>
 FASTMLP_INLINE bool update_parameters(const Update& u, const Parameters& p, std::size_t count, NewValue new_value) {
-    const bool streams_values = u.streams && p.operand == nullptr;
-    FiniteCheck check;
-    OperandWriter operand(p.operand, u.streams);
-    for (std::size_t at = 0; at < count; at += kPanel) {
-        const Line value = new_value(at, check);
-        store_line(p.value + at, value, streams_values);
-        operand.put(value);
-    }
-    operand.finish();
-    if (u.streams) finish_streams();
-    return check.all_finite() && operand.all_finite();
+    if (!u.streams) return update_lines<false, false>(p, count, new_value);
+    return p.operand == nullptr ? update_lines<true, false>(p, count, new_value)
+                                : update_lines<false, true>(p, count, new_value);
 }
 
 // Each variant is compiled on its own, so that the plain updates carry nothing of the others.
@@ -76,7 +82,7 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
     const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
     const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
     [[maybe_unused]] const Line decay = splat_line(kDecay == Decay::kIntoGradient ? u.l2 : -u.decoupled_decay);
-    return update_parameters(u, p, count, [&](std::size_t at, FiniteCheck& check) {
+    return update_parameters(u, p, count, [&](std::size_t at, FiniteCheck& check) __attribute__((always_inline)) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         prefetch_to_write(p.second_moment + at, u.prefetch);
@@ -108,7 +114,7 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
     const Line rate = splat_line(u.rate);
     const Line momentum = splat_line(u.beta_1);
     [[maybe_unused]] const Line l2 = splat_line(u.l2);
-    return update_parameters(u, p, count, [&](std::size_t at, FiniteCheck& check) {
+    return update_parameters(u, p, count, [&](std::size_t at, FiniteCheck& check) __attribute__((always_inline)) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         const Line w = load_line(p.value + at);
@@ -146,7 +152,7 @@ bool average(float* averages, const float* value, float part, std::size_t count)
 }
 
 void write_operand(const float* value, float* operand, std::size_t rows) {
-    OperandWriter writer(operand, false);
+    OperandWriter<false> writer(operand);
     for (std::size_t row = 0; row < rows; ++row) writer.put(load_line(value + row * kPanel));
     writer.finish();
 }

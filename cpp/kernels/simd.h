@@ -440,9 +440,10 @@ FASTMLP_INLINE void store_line(float* p, const Line& a) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) store(p + i * kLanes, a.part[i]);
 }
-// To memory, past the caches, if streams; then finish_streams must precede what tells other threads of it.
-FASTMLP_INLINE void store_line(float* p, const Line& a, bool streams) {
-    if (!streams) return store_line(p, a);
+// To memory, past the caches, if it streams; then finish_streams must precede what tells other threads of it.
+template <bool kStreams>
+FASTMLP_INLINE void store_line(float* p, const Line& a) {
+    if constexpr (!kStreams) return store_line(p, a);
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) stream(p + i * kLanes, a.part[i]);
 }
