@@ -10,6 +10,7 @@ again. Who changes a recipe keeps the results of the one before: they stay in th
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import sys
@@ -168,9 +169,11 @@ def finish(case: str, seed: int, mnist: Dataset, args: argparse.Namespace) -> No
     print(f"{case}, seed {seed}: {error:.2f} % of the test images wrong, {minutes(net):.1f} min", flush=True)
     facts = {"commit": at, "machine": machine_facts(), "threads": args.threads}
     run = {"seed": seed, "test_error_percent": error, "epochs": net.n_epochs, "minutes": minutes(net)}
-    results = read_results(path)  # anew: runs of other seeds may have ended meanwhile
-    runs_of(RECIPES[case], results).append(run | facts)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # runs of other seeds may end in the same second
+        results = read_results(path)
+        runs_of(RECIPES[case], results).append(run | facts)
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def results_path(folder: Path, case: str) -> Path:
