@@ -136,16 +136,19 @@ class ElementwiseCases : KernelCases {
     void updates() {
         for (const std::size_t count : {0, 16, 48, 160})
             for (const bool with_operand : {false, true}) {
-                Update decaying = update_, decoupled = update_, nesterov = update_;
+                Update decaying = update_, decoupled = update_, nesterov = update_, streaming = update_;
                 decaying.l2 = 0.01f;
                 decoupled.decoupled_decay = 0.01f;
                 nesterov.nesterov = true;
+                streaming.streams = true;
                 Update decaying_nesterov = decaying;
                 decaying_nesterov.nesterov = true;
                 update("adam", table_.adam, true, update_, count, with_operand);
                 update("adam_decaying", table_.adam, true, decaying, count, with_operand);
                 update("adam_decoupled", table_.adam, true, decoupled, count, with_operand);
+                update("adam_streaming", table_.adam, true, streaming, count, with_operand);
                 update("sgd", table_.sgd, false, update_, count, with_operand);
+                update("sgd_streaming", table_.sgd, false, streaming, count, with_operand);
                 update("sgd_decaying", table_.sgd, false, decaying, count, with_operand);
                 update("sgd_nesterov", table_.sgd, false, nesterov, count, with_operand);
                 update("sgd_decaying_nesterov", table_.sgd, false, decaying_nesterov, count, with_operand);

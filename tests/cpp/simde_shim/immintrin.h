@@ -46,6 +46,8 @@ inline __m128i shim_mm512_cvtepi32_epi8(__m512i a) {
 #define _mm512_cvtps_epi32(a) shim_mm512_cvtps_epi32(a)
 #define _mm512_cvtepi32_epi8(a) shim_mm512_cvtepi32_epi8(a)
 
+#define _mm512_stream_ps(p, a) _mm512_store_ps(p, a)  // past the caches or not, the numbers are the same
+
 // SIMDe 0.7.4 gives this name to a macro with two parameters too many.
 #undef _mm512_madd_epi16
 #define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
