@@ -92,6 +92,7 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
     list_words_ = std::make_unique_for_overwrite<float[]>(most_words);
     list_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_words);
     list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
+    block_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_blocks_);
     if (!with_gradient) return;
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
@@ -186,7 +187,7 @@ void InputBatch::evict_part(std::size_t part) const {
     }
     for (std::size_t block = 0; block < n_blocks_; ++block) {
         const ListedRows of_block = block_of(parts_[part], block);
-        const std::size_t n_bytes = of_block.ends[rows.size() - 1] * sizeof(float);
+        const std::size_t n_bytes = block_counts_[part * n_blocks_ + block] * sizeof(float);
         evict(of_block.words, n_bytes);
         evict(of_block.places, n_bytes);
     }
@@ -209,6 +210,7 @@ bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::s
         lists.ends += rows_before;
         products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
                            std::min(block_, depth_ - block * block_), listed, lists);
+        block_counts_[part * n_blocks_ + block] = lists.ends[rows.size() - 1];
     }
     const Panels& matrix = words_ == Words::kFloats ? by_columns : by_rows;
     if (with_gradient_)

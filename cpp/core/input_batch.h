@@ -68,6 +68,9 @@ class InputBatch {
     std::unique_ptr<float[]> list_words_;
     std::unique_ptr<ListedWords[]> group_entries_;
     std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_counts_;
+    // Words of each part's blocks. Unlike list_ends_ they have a place of their own, which no other part of the next
+    // batch, divided otherwise, takes.
+    std::unique_ptr<std::uint32_t[]> block_counts_;
 };
 
 }  // namespace fastmlp
