@@ -1,6 +1,9 @@
 #include "fair_shared_mutex.h"
 
+#include <chrono>
+#include <cstdlib>
 #include <new>
+#include <thread>
 
 #include "parallel.h"
 
@@ -27,7 +30,7 @@ void make_anew(Mutex& mutex) {
 
 }  // namespace
 
-struct ForkHandlers {
+struct ProcessHandlers {
     static void prepare() {
         registry().mutex.lock();
         for_each([](FairSharedMutex& mutex) {
@@ -41,6 +44,25 @@ struct ForkHandlers {
             mutex.turnstile_.unlock();
         });
         registry().mutex.unlock();
+    }
+    // A thread that computes on while the process exits would lose OpenMP under its hands: LLVM's runtime ends the
+    // process then. So exit waits for calls under way, and lets none begin; but not for ever, since it may be such a
+    // call that exits.
+    static void exit() {
+        using Clock = std::chrono::steady_clock;
+        const auto deadline = Clock::now() + std::chrono::seconds(5);
+        const auto lock_in_time = [&](auto& mutex) {
+            while (!mutex.try_lock()) {
+                if (Clock::now() > deadline) return false;
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+            return true;
+        };
+        if (!lock_in_time(registry().mutex)) return;
+        for_each([&](FairSharedMutex& mutex) {
+            if (lock_in_time(mutex.turnstile_)) lock_in_time(mutex.data_);
+        });
+        registry().mutex.unlock();  // nets may yet be destroyed
     }
     static void child() {
         for_each([](FairSharedMutex& mutex) {
@@ -57,8 +79,9 @@ struct ForkHandlers {
 };
 
 namespace {
-const int fork_handlers = at_fork(ForkHandlers::prepare, ForkHandlers::parent, ForkHandlers::child);
-}
+const int fork_handlers = at_fork(ProcessHandlers::prepare, ProcessHandlers::parent, ProcessHandlers::child);
+const int exit_handler = std::atexit(ProcessHandlers::exit);
+}  // namespace
 
 FairSharedMutex::FairSharedMutex() {
     const std::lock_guard lock(registry().mutex);

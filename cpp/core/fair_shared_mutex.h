@@ -33,7 +33,7 @@ class FairSharedMutex {
     }
 
  private:
-    friend struct ForkHandlers;
+    friend struct ProcessHandlers;
 
     std::mutex turnstile_;
     std::shared_mutex data_;
