@@ -89,8 +89,10 @@ def tsan(session: nox.Session) -> None:
     environment = {
         "OMP_TOOL_LIBRARIES": str(archer),
         "ARCHER_OPTIONS": "verbose=0",
-        # Children of fork start threads, as they may.
-        "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:die_after_fork=0:allocator_may_return_null=1",
+        # Children of fork start threads, as they may; a process that ends while a daemon thread trains cannot
+        # join OpenMP's threads.
+        "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:die_after_fork=0:allocator_may_return_null=1"
+        ":report_thread_leaks=0",
     }
     # g++'s runtime has the functions that clang calls; clang 14's own cannot be preloaded.
     pytest(session, runtime_of("g++", "libtsan.so"), environment)
