@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "panels.h"
+
 namespace fastmlp {
 
 // Takes the lines of these bytes out of all caches; what they hold stays. Who is about to write what far threads have
@@ -16,6 +18,11 @@ inline void evict([[maybe_unused]] const void* begin, [[maybe_unused]] std::size
     for (const char* line = reinterpret_cast<const char*>(first); line < end; line += kCacheLine)
         __builtin_ia32_clflush(line);
 #endif
+}
+
+inline void evict(ConstPanels matrix, Range rows, Range panels) {
+    for (std::size_t panel = panels.begin; panel < panels.end; ++panel)
+        evict(matrix.at(rows.begin, panel), rows.size() * kPanel * sizeof(float));
 }
 
 }  // namespace fastmlp

@@ -177,12 +177,10 @@ void InputBatch::evict_part(std::size_t part) const {
     const auto& [rows, listed, lists] = parts_[part];
     if (rows.size() == 0) return;  // not packed yet
     if (!listed) {
-        for (std::size_t panel = 0; panel < n_panels(depth_); ++panel)
-            evict(by_columns_.data() + panel * by_columns_stride_ + rows.begin * kPanel,
-                  rows.size() * kPanel * sizeof(float));
-        for (std::size_t panel = 0; by_rows_.size() > 0 && panel < n_panels(n_features_); ++panel)
-            evict(by_rows_.data() + panel * by_rows_stride_ + n_words(words_, rows.begin) * kPanel,
-                  n_words(words_, rows.size()) * kPanel * sizeof(float));
+        evict({by_columns_.data(), by_columns_stride_}, rows, {0, n_panels(depth_)});
+        if (by_rows_.size() > 0)
+            evict({by_rows_.data(), by_rows_stride_}, {n_words(words_, rows.begin), n_words(words_, rows.end)},
+                  {0, n_panels(n_features_)});
         return;
     }
     for (std::size_t block = 0; block < n_blocks_; ++block) {

@@ -44,14 +44,10 @@ struct Operand {
 
     // See Team::is_far. Rows and panels as above.
     void evict_all(Range rows, Range panels) {
-        const auto evict_of = [&](Panels of, std::size_t begin, std::size_t end, Range some) {
-            for (std::size_t panel = some.begin; panel < some.end; ++panel)
-                evict(of.at(begin, panel), (end - begin) * kPanel * sizeof(float));
-        };
-        evict_of(matrix(), rows.begin, rows.end, panels);
+        evict({floats.data(), stride}, rows, panels);
         if (words == Words::kFloats) return;
-        evict_of({by_columns.data(), stride}, rows.begin, rows.end, {panels.begin / 2, (panels.end + 1) / 2});
-        evict_of({by_rows.data(), rows_stride}, rows.begin / 2, n_words(words, rows.end), panels);
+        evict({by_columns.data(), stride}, rows, {panels.begin / 2, (panels.end + 1) / 2});
+        evict({by_rows.data(), rows_stride}, {rows.begin / 2, n_words(words, rows.end)}, panels);
     }
 
     std::size_t stride;
