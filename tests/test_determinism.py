@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import statistics
@@ -100,6 +101,15 @@ def test_training_with_every_activation_and_sgd_gives_the_same_bits(activation, 
     assert results == results[:1] * len(THREADS)
 
 
+@contextlib.contextmanager
+def caches_taken_for_far(far):
+    _core.assume_far(far)
+    try:
+        yield
+    finally:
+        _core.assume_far(None)
+
+
 @every_instruction_set
 @every_precision
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "partly sparse"])
@@ -113,11 +123,8 @@ def test_threads_whose_caches_are_far_give_the_same_bits(shape, dtype, precision
     results = []
     for far, threads in ((False, 1), (False, 2), (True, 2), (True, 3)):
         network = network_like(net, instruction_set)
-        try:
-            _core.assume_far(far)
+        with caches_taken_for_far(far):
             result = run_batches(adam_trainer(network), X, labels, batches, 0.01, threads=threads)
-        finally:
-            _core.assume_far(None)
         assert result.team_size == threads
         results.append(trained_bits(network, net.n_layers, [result]))
     assert results == results[:1] * len(results)
@@ -134,11 +141,8 @@ def test_net_of_threads_whose_caches_are_far_has_the_same_bits(optimizer, precis
     for far, threads in ((False, 1), (True, 2)):
         settings = {"precision": precision, "dropout": (0.1, 0.2, 0.3), "batch_norm": True}
         net = Net([300, 70, 50, 9], seed=3, **settings)
-        try:
-            _core.assume_far(far)
+        with caches_taken_for_far(far):
             net.fit(X, y, epochs=2, batch_size=150, optimizer=optimizer, threads=threads)
-        finally:
-            _core.assume_far(None)
         trained.append(bits([*net.weights, *net.biases, net.history.step_loss]))
     assert trained[0] == trained[1]
 
