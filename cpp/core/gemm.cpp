@@ -29,6 +29,45 @@ void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanel
     });
 }
 
+// Words are moved, not looked at: floats and pairs alike.
+void multiply_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, std::size_t n_columns,
+                     Panels c, Range rows, std::size_t depth, float* scratch) {
+    const auto transpose = kernels.float_products.transpose_panel;
+    const Panels c_transposed{scratch + kNarrowRows * kernels.depth_block, panel_stride(kNarrow)};
+    for (std::size_t row = rows.begin; row < rows.end; row += kNarrowRows) {
+        const std::size_t n_rows = std::min(kNarrowRows, rows.end - row);
+        for_depth_blocks(kernels, depth, [&](std::size_t k, std::size_t size) {
+            const Panels a_transposed{scratch, size * kPanel};
+            for (std::size_t first = 0; first < n_rows; first += kPanel)
+                transpose(a.at(row + first, k / kPanel), a.stride, std::min(kPanel, n_rows - first), size,
+                          a_transposed.at(0, first / kPanel));
+            products_of(kernels, words)
+                .multiply_transposed({b.at(k, 0), b.stride, a_transposed.data, a_transposed.stride, c_transposed.data,
+                                      c_transposed.stride, n_columns, n_panels(n_rows), size, k > 0});
+        });
+        transpose(c_transposed.data, c_transposed.stride, n_columns, n_rows, c.at(row, 0));
+    }
+}
+
+void multiply_transposed_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
+                                Range a_panels, std::size_t n_outputs, std::size_t n_columns, Range depths) {
+    constexpr std::size_t kPanelsAtATime = 2;
+    constexpr std::size_t kStride = panel_stride(kNarrowGradient);
+    alignas(64) float c_transposed[kPanelsAtATime * kStride];
+    for (std::size_t panel = a_panels.begin; panel < a_panels.end; panel += kPanelsAtATime) {
+        const std::size_t count = std::min(kPanelsAtATime, a_panels.end - panel);
+        for_depth_blocks(kernels, depths.size(), [&](std::size_t offset, std::size_t size) {
+            const std::size_t k = depths.begin + offset;
+            products_of(kernels, words)
+                .multiply_transposed({b.at(k, 0), b.stride, a.at(k, panel), a.stride, c_transposed, kStride, n_outputs,
+                                      count, size, offset > 0});
+        });
+        kernels.float_products.transpose_panel(c_transposed, kStride, n_outputs,
+                                               std::min(n_columns - panel * kPanel, count * kPanel),
+                                               c.at((panel - a_panels.begin) * kPanel, 0));
+    }
+}
+
 void multiply_by_transposed(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels w, std::size_t n_inputs,
                             std::size_t n_outputs, Panels c, Range rows, Range panels, float* scratch) {
     const Products& products = products_of(kernels, words);

@@ -16,6 +16,24 @@ std::size_t depth_block_size(const KernelTable& kernels, std::size_t depth);
 void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
               std::size_t depth);
 
+// A result of few columns leaves most lanes of its only panel empty. Its transpose leaves none: these make that first.
+// The bits are those of multiply and multiply_transposed. From more columns on, transposing does not pay.
+inline constexpr std::size_t kNarrow = 8;
+inline constexpr std::size_t kNarrowGradient = 12;
+
+// As multiply, c having n_columns columns, at most kNarrow. scratch holds narrow_scratch_size floats.
+void multiply_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, std::size_t n_columns,
+                     Panels c, Range rows, std::size_t depth, float* scratch);
+// Rows of c that it makes at a time: three panels of its transpose.
+inline constexpr std::size_t kNarrowRows = 3 * kPanel;
+inline std::size_t narrow_scratch_size(const KernelTable& kernels) {
+    return kNarrowRows * kernels.depth_block + panel_matrix_size(kNarrow, kNarrowRows);
+}
+
+// As multiply_transposed, c having n_outputs columns, at most kNarrowGradient.
+void multiply_transposed_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
+                                Range a_panels, std::size_t n_outputs, std::size_t n_columns, Range depths);
+
 // Panels of the right operand that multiply_by_transposed transposes at a time.
 inline constexpr std::size_t kTransposedPanels = 6;
 inline std::size_t transposed_scratch_size(const KernelTable& kernels) {

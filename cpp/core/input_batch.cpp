@@ -12,7 +12,7 @@ namespace {
 
 // Rows that are packed at a time, while the next ones are fetched from memory, where samples in random order lie far
 // apart. On the way to lists they stay in the L1 or L2 cache. Even.
-constexpr std::size_t kRowsAtATime = 8;
+constexpr std::size_t kRowsAtATime = kPanel;
 
 // Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
 constexpr std::size_t kRowsLookedAt = 8;
@@ -97,7 +97,8 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
     const std::size_t most_entries = (n_words(words_, most_rows) + most_parts * kGroupSlack) * n_groups_;
-    group_entries_ = std::make_unique_for_overwrite<ListedWords[]>(most_entries);
+    group_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_entries);
+    group_words_ = std::make_unique_for_overwrite<float[]>(most_entries * kListedColumns);
     group_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_groups_);
 }
 
@@ -139,6 +140,10 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     return finite;
 }
 
+void InputBatch::fetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
+    prefetch(inputs, samples, {rows.begin, std::min(rows.begin + kRowsAtATime, rows.end)});
+}
+
 bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const {
     // Places are 16 times a row, and a part's words are counted, in 32 bits.
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
@@ -168,8 +173,8 @@ void InputBatch::start_lists(std::size_t part) {
                           list_ends_.get() + rows.begin * n_blocks_};
     if (!with_gradient_) return;
     const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
-    groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
-                     n_words(words_, rows.size()) + kGroupSlack};
+    groups_[part] = {group_places_.get() + first_entry, group_words_.get() + first_entry * kListedColumns,
+                     group_counts_.get() + part * n_groups_, n_words(words_, rows.size()) + kGroupSlack};
     std::fill_n(groups_[part].counts, n_groups_, 0u);
 }
 
@@ -189,32 +194,56 @@ void InputBatch::evict_part(std::size_t part) const {
         evict(of_block.words, n_bytes);
         evict(of_block.places, n_bytes);
     }
-    for (std::size_t group = 0; with_gradient_ && group < n_groups_; ++group)
-        evict(groups_[part].entries + group * groups_[part].capacity,
-              groups_[part].counts[group] * sizeof(ListedWords));
+    for (std::size_t group = 0; with_gradient_ && group < n_groups_; ++group) {
+        const std::size_t first = group * groups_[part].capacity, n_bytes = groups_[part].counts[group] * sizeof(float);
+        evict(groups_[part].places + first, n_bytes);
+        evict(groups_[part].words + first * kListedColumns, n_bytes * kListedColumns);
+    }
 }
 
-bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,
-                           float* scratch) {
-    const Products& products = products_of(kernels_, words_);
-    const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
-    const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
-    const bool finite =
-        pack_rows(from, index, rows.size(), by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+// Calls list(block, words listed before these rows, where these go) for each block of depth.
+template <class List>
+void InputBatch::for_each_block_of_lists(std::size_t part, Range rows, List list) {
     const std::size_t rows_before = rows.begin - parts_[part].rows.begin;
     for (std::size_t block = 0; block < n_blocks_; ++block) {
         ListedRows lists = block_of(parts_[part], block);
         const std::uint32_t listed = rows_before == 0 ? 0 : lists.ends[rows_before - 1];
         lists.ends += rows_before;
-        products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
-                           std::min(block_, depth_ - block * block_), listed, lists);
+        list(block, listed, lists);
         block_counts_[part * n_blocks_ + block] = lists.ends[rows.size() - 1];
     }
+}
+
+bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,
+                           float* scratch) {
+    const Products& products = products_of(kernels_, words_);
+    if (from.pixels != nullptr && products.list_pixel_rows != nullptr) {
+        list_pixels({from.pixels, n_features_, index, rows.size(), n_features_}, part, rows);
+        return true;
+    }
+    const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
+    const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
+    const bool finite =
+        pack_rows(from, index, rows.size(), by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+    for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
+        products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
+                           std::min(block_, depth_ - block * block_), listed, lists);
+    });
     const Panels& matrix = words_ == Words::kFloats ? by_columns : by_rows;
     if (with_gradient_)
         products.list_groups(matrix.data, matrix.stride, n_words(words_, rows.size()), n_features_,
                              n_words(words_, rows.begin), groups_[part]);
     return finite;
+}
+
+void InputBatch::list_pixels(const PixelRows& from, std::size_t part, Range rows) {
+    const Products& products = products_of(kernels_, words_);
+    const std::size_t block_columns = words_ == Words::kFloats ? block_ : 2 * block_;
+    for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
+        const std::size_t first = block * block_columns;
+        products.list_pixel_rows(from, first, std::min(block_columns, n_features_ - first), listed, lists);
+    });
+    if (with_gradient_) products.list_pixel_groups(from, n_words(words_, rows.begin), groups_[part]);
 }
 
 ListedRows InputBatch::block_of(const Part& part, std::size_t block) const {

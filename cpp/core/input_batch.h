@@ -27,6 +27,9 @@ class InputBatch {
               const DropoutMask* dropped = nullptr, bool far = false);
     static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
 
+    // Fetches into the cache what packing these rows will read first.
+    static void fetch(const Inputs& inputs, const std::int64_t* samples, Range rows);
+
     // z[rows of the part, panels] = input times weights, but for the scale of Inputs.
     void multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const;
 
@@ -46,6 +49,9 @@ class InputBatch {
     void start_lists(std::size_t part);
     void evict_part(std::size_t part) const;
     bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, float* scratch);
+    template <class List>
+    void for_each_block_of_lists(std::size_t part, Range rows, List list);
+    void list_pixels(const PixelRows& from, std::size_t part, Range rows);
     bool pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, Panels by_columns,
                    Panels by_rows) const;
     ListedRows block_of(const Part& part, std::size_t block) const;
@@ -65,9 +71,8 @@ class InputBatch {
     AlignedBuffer by_columns_, by_rows_;
     std::size_t by_columns_stride_, by_rows_stride_;
     // Of listed parts. Little of this memory is ever touched.
-    std::unique_ptr<float[]> list_words_;
-    std::unique_ptr<ListedWords[]> group_entries_;
-    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_counts_;
+    std::unique_ptr<float[]> list_words_, group_words_;
+    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_places_, group_counts_;
     // Words of each part's blocks. Unlike list_ends_ they have a place of their own, which no other part of the next
     // batch, divided otherwise, takes.
     std::unique_ptr<std::uint32_t[]> block_counts_;

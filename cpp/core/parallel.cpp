@@ -25,10 +25,6 @@ inline void pause_briefly() {
 #endif
 }
 
-// From this time on for a line from one cache to another, lines are handed over through memory. On the machine that it
-// was measured on, it is 26 ns within a complex of cores and 110 ns between two; see docs/performance.md.
-constexpr double kFarNanoseconds = 80.0;
-
 // -1: to be measured.
 std::atomic<int> assumed_far{-1};
 
@@ -114,13 +110,12 @@ void Team::set_size(std::size_t size) {
 
 void assume_far(std::optional<bool> far) { assumed_far.store(far.has_value() ? static_cast<int>(*far) : -1); }
 
-bool Team::is_far() const { return distance_ > kFarNanoseconds; }
-
-void Team::find_distance(std::size_t rank) {
+void Team::find_distance(std::size_t rank, double far_from) {
     if (size_ == 1) return;
     const int assumed = assumed_far.load(std::memory_order_relaxed);
     if (assumed < 0 && spins_ > 0) measure_distance(rank);
     if (assumed == 1 && rank == 0) distance_ = std::numeric_limits<double>::infinity();
+    if (rank == 0) far_ = distance_ >= far_from;
     barrier();
 }
 

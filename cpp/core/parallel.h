@@ -20,9 +20,10 @@ class Team {
     std::size_t size() const { return size_; }
     // Whether a line takes so long from one thread's cache to another's, on average, that threads should hand over what
     // is more than a few lines through memory; see evict.h. Nothing but speed may depend on it.
-    bool is_far() const;
-    // Finds that out, in a microsecond or two for each thread; called by all of them. False until then.
-    void find_distance(std::size_t rank);
+    bool is_far() const { return far_; }
+    // Finds that out, in a microsecond or two for each thread; called by all of them. False until then. far_from: see
+    // KernelTable.
+    void find_distance(std::size_t rank, double far_from);
     // What was found: nanoseconds.
     double distance() const { return distance_; }
     std::vector<std::size_t> tasks_per_thread() const;
@@ -80,6 +81,7 @@ class Team {
     std::unique_ptr<Slot[]> slots_;
     unsigned spins_ = 0;
     double distance_ = 0.0;
+    bool far_ = false;
     alignas(64) std::atomic<std::size_t> arrived_{0};
     alignas(64) std::atomic<unsigned> generation_{0};
 };

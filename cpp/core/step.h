@@ -68,6 +68,14 @@ class Step {
         }
     }
 
+    // To be called before the update, which takes long enough for memory to answer: the samples of a next batch of as
+    // many. Each thread fetches what it will pack.
+    void fetch_next(const std::int64_t* samples) const {
+        for (std::size_t part = row_parts() * rank_ / team_.size(); part < row_parts() * (rank_ + 1) / team_.size();
+             ++part)
+            InputBatch::fetch(inputs_, samples, rows_of(part));
+    }
+
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
     void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
@@ -202,9 +210,18 @@ class Step {
         if (l == 0)
             workspace_.input.multiply(part, network_.weight_operand(layer(l)), z, panels);
         else
-            multiply(kernels_, network_.words(), output(l - 1).summed_over_columns(), network_.weight_operand(layer(l)),
-                     z, rows, panels, n_words(network_.words(), layer(l).n_inputs));
+            multiply_hidden(l, rows, z, panels);
         if (!layer(l).batch_norm) activate(l, rows, panels, input_scale(l), nullptr);
+    }
+
+    void multiply_hidden(std::size_t l, Range rows, Panels z, Range panels) {
+        const Words words = network_.words();
+        const ConstPanels input = output(l - 1).summed_over_columns(), weights = network_.weight_operand(layer(l));
+        const std::size_t depth = n_words(words, layer(l).n_inputs);
+        if (layer(l).n_outputs <= kNarrow)
+            multiply_narrow(kernels_, words, input, weights, layer(l).n_outputs, z, rows, depth, scratch());
+        else
+            multiply(kernels_, words, input, weights, z, rows, panels, depth);
     }
 
     void normalize(std::size_t l, Range panels) {
@@ -324,12 +341,16 @@ class Step {
     }
 
     void weights_gradient(std::size_t l, Range in, Range out, Panels gradient) {
-        if (l == 0)
-            workspace_.input.multiply_transposed(row_parts(), delta(l).summed_over_rows(), gradient, in, out);
+        const ConstPanels deltas = delta(l).summed_over_rows();
+        if (l == 0) return workspace_.input.multiply_transposed(row_parts(), deltas, gradient, in, out);
+        const ConstPanels input = output(l - 1).summed_over_rows();
+        const Range depths{0, n_words(network_.words(), rows_)};
+        if (layer(l).n_outputs <= kNarrowGradient)
+            multiply_transposed_narrow(kernels_, network_.words(), input, deltas, gradient, in, layer(l).n_outputs,
+                                       layer(l).n_inputs, depths);
         else
-            multiply_transposed(kernels_, network_.words(), output(l - 1).summed_over_rows(),
-                                delta(l).summed_over_rows(), gradient, in, out, layer(l).n_inputs,
-                                {0, n_words(network_.words(), rows_)}, false);
+            multiply_transposed(kernels_, network_.words(), input, deltas, gradient, in, out, layer(l).n_inputs, depths,
+                                false);
     }
 
     // Of the biases' row: see Layer.

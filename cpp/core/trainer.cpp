@@ -64,8 +64,7 @@ void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, 
 RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
                        bool threads_are_required) {
     std::size_t largest_batch = 0;
-    for (std::size_t s = 0; s < batches.n_steps; ++s)
-        largest_batch = std::max(largest_batch, static_cast<std::size_t>(batches.offsets[s + 1] - batches.offsets[s]));
+    for (std::size_t s = 0; s < batches.n_steps; ++s) largest_batch = std::max(largest_batch, batches.size(s));
     if (!threads_are_required)  // forward, and backward twice as much
         threads = threads_worth(3.0 * network_.forward_work() * static_cast<double>(largest_batch), threads);
     threads = std::clamp<std::size_t>(threads, 1, most_threads());
@@ -81,7 +80,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 
     run_team(team, threads, [&](std::size_t rank) {
         if (threads_are_required && team.size() < threads) return;
-        team.find_distance(rank);
+        team.find_distance(rank, network_.kernels().far_from);
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
         const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };
@@ -98,6 +97,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
                 result.losses[s] = step.mean_loss();
                 if (!result.right.empty()) result.right[s] = step.weight_right();
             }
+            if (s + 1 < batches.n_steps && batches.size(s + 1) == end - begin) step.fetch_next(batches.order + end);
             count.advance(settings_);
             ParameterUpdate update(network_, settings_, count, batches.learning_rates[s],
                                    {first_moment_.data(), second_moment_.data(),

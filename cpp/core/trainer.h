@@ -21,6 +21,8 @@ struct Batches {
     const double* learning_rates;
     std::size_t n_steps;
     EpochPlace place{};  // of the first sample
+
+    std::size_t size(std::size_t s) const { return static_cast<std::size_t>(offsets[s + 1] - offsets[s]); }
 };
 
 struct RunResult {

@@ -121,8 +121,9 @@ class Workspace {
             statistics.emplace_back(layer.batch_norm ? layer.panels() : 0, outputs.back().stride);
         }
         const std::size_t gradient_tile = kGradientOutputPanels * kGradientStride;
-        scratch_size = std::max({transposed_scratch_size(network.kernels()), gradient_tile,
-                                 InputBatch::pack_scratch_size(network, augmentation, dropout.drops(0))});
+        scratch_size =
+            std::max({transposed_scratch_size(network.kernels()), narrow_scratch_size(network.kernels()), gradient_tile,
+                      InputBatch::pack_scratch_size(network, augmentation, dropout.drops(0))});
         for (std::size_t thread = 0; thread < threads; ++thread) scratch.emplace_back(scratch_size);
     }
 

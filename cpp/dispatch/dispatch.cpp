@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <stdexcept>
 
 #if defined(__x86_64__)
@@ -59,7 +60,10 @@ std::vector<InstructionSet> detect() {
     std::vector<InstructionSet> sets{{kNeonKernels, true}, {kNeonBf16Kernels, has_bfloat16()}};
 #endif
     const std::size_t cache_size = l2_cache_size();
-    for (InstructionSet& set : sets) set.kernels.row_block = row_block_for(cache_size, set.kernels);
+    for (InstructionSet& set : sets) {
+        set.kernels.row_block = row_block_for(cache_size, set.kernels);
+        set.kernels.far_from = far_from_here();
+    }
     return sets;
 }
 
@@ -116,6 +120,16 @@ std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels) {
     constexpr std::size_t kUnit = 24, kMost = 192;
     const std::size_t rows = cache_size / 10 / (kernels.depth_block * sizeof(float));
     return std::clamp(rows / kUnit * kUnit, kUnit, kMost);
+}
+
+double far_from_here() {
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_AMD_ebx && c == signature_AMD_ecx &&
+        d == signature_AMD_edx)
+        return 80.0;
+#endif
+    return std::numeric_limits<double>::infinity();
 }
 
 std::string cpu_name() {

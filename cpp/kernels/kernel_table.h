@@ -34,7 +34,7 @@ inline constexpr std::size_t kListedColumns = 4;
 // What lists must have room for beyond what they will hold, as kernels may write there: words (and places) of a row,
 // and rows of a group.
 inline constexpr std::size_t kRowSlack = kPanel;
-inline constexpr std::size_t kGroupSlack = 2;
+inline constexpr std::size_t kGroupSlack = kPanel;
 
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 
@@ -92,18 +92,22 @@ struct ListedProduct {
     bool accumulate;
 };
 
-// A row of a group of kListedColumns neighbouring columns, and its place: 16 times its number.
-struct ListedWords {
-    std::uint32_t place;
-    float words[kListedColumns];
-};
-
-// For each group the rows in which any of its columns is not 0. A list has room for `capacity` rows, kGroupSlack more
-// than it will hold.
+// For each group of kListedColumns neighbouring columns the rows in which any of these is not 0: their places, 16 times
+// their numbers, and their words. A list has room for `capacity` rows, kGroupSlack more than it will hold.
 struct ListedGroups {
-    ListedWords* entries;   // of group g from g * capacity on
+    std::uint32_t* places;  // of group g from g * capacity on
+    float* words;           // kListedColumns of each
     std::uint32_t* counts;  // of each group
     std::size_t capacity;
+};
+
+// Up to kPanel rows of pixels: row i is row index[i] (i if index is null) of a row-major matrix. Unaligned.
+struct PixelRows {
+    const std::uint8_t* data;
+    std::size_t row_stride;
+    const std::int64_t* index;
+    std::size_t rows;
+    std::size_t columns;
 };
 
 // c (rows x 16 panels) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each
@@ -135,6 +139,11 @@ struct Products {
     // Appends rows, numbered from first_row on, to the lists of their groups; out begins with the group of column 0.
     void (*list_groups)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                         std::size_t first_row, ListedGroups out);
+    // The same of pixels, in columns first_column to first_column + columns - 1, and in all of them. Both null where
+    // the set has no faster way than by a matrix of words.
+    void (*list_pixel_rows)(const PixelRows& from, std::size_t first_column, std::size_t columns, std::uint32_t first,
+                            ListedRows out);
+    void (*list_pixel_groups)(const PixelRows& from, std::size_t first_row, ListedGroups out);
     // w is the right operand of a product, of 16 depths at most (fewer if depths says so; missing ones give zeros)
     // and `columns` columns. out is one panel of the right operand whose depths are w's columns: w transposed.
     void (*transpose_panel)(const float* w, std::size_t w_panel_stride, std::size_t depths, std::size_t columns,
@@ -358,6 +367,9 @@ struct KernelTable {
     std::size_t depth_block;
     // Rows of a batch that one task should carry at most, of which a depth block stays in the L2 cache: row_block_for.
     std::size_t row_block;
+    // Nanoseconds: where a line takes as long from one core's cache to another's, threads hand data over through
+    // memory. Infinity where that does not pay at any distance: see far_from_here.
+    double far_from;
 
     // Sets the floating-point state of this thread: rounding to nearest, denormals flushed. Returns the old state.
     std::uint64_t (*enter)();

@@ -13,6 +13,7 @@
 #include "optimizer.inl"
 #include "packing.inl"
 #include "pairs.inl"
+#include "pixel_lists.inl"
 #include "product.inl"
 #include "softmax.inl"
 #include "tuning.h"
@@ -49,15 +50,19 @@ void leave(std::uint64_t state) { _mm_setcsr(static_cast<unsigned>(state)); }
 
 template <class Word>
 constexpr Products make_products() {
-    return {
+    Products products{
         .multiply = multiply<Word>,
         .multiply_transposed = multiply_transposed<Word>,
         .multiply_listed = multiply_listed<Word>,
         .multiply_transposed_listed = multiply_transposed_listed<Word>,
         .list_rows = list_rows<Word>,
         .list_groups = list_groups<Word>,
+        .list_pixel_rows = nullptr,
+        .list_pixel_groups = nullptr,
         .transpose_panel = transpose_panel<Word>,
     };
+    set_pixel_lists<Word>(products);
+    return products;
 }
 
 constexpr KernelTable make_table(const char* name) {
@@ -70,7 +75,8 @@ constexpr KernelTable make_table(const char* name) {
         .pair_products = {},
 #endif
         .depth_block = kDepthBlock,
-        .row_block = 24,  // of the smallest cache; dispatch asks for this machine's
+        .row_block = 24,  // of the smallest cache; dispatch asks for this machine's, here and in the next line
+        .far_from = __builtin_inf(),
         .enter = enter,
         .leave = leave,
         .pack_uint8 = pack_uint8,

@@ -6,6 +6,7 @@
 
 #include "elementary.inl"
 #include "packing.inl"
+#include "transpose.inl"
 
 namespace fastmlp {
 namespace {
@@ -65,7 +66,88 @@ FASTMLP_INLINE float exponentiate(const Row& row, float max) {
     return sum_lanes(sum);
 }
 
+// Up to 16 rows of at most 16 classes, turned: line j holds class j of all rows, so that each operation serves them all
+// where a row alone would leave lanes empty and wait for the sum of its lanes. Sums are made in the order of sum_lanes:
+// the bits are those of a row alone.
+struct TurnedRows {
+    alignas(64) float lines[kPanel * kPanel];
+    std::size_t n_classes;
+
+    FASTMLP_INLINE TurnedRows(const float* rows, std::size_t count, std::size_t classes) : n_classes(classes) {
+        if (count == kPanel) {
+            transpose_floats(rows, lines);
+        } else {
+            alignas(64) float padded[kPanel * kPanel];
+            for (std::size_t i = 0; i < kPanel; ++i)
+                store_line(padded + i * kPanel, i < count ? load_line(rows + i * kPanel) : splat_line(0.0f));
+            transpose_floats(padded, lines);
+        }
+    }
+
+    FASTMLP_INLINE Line get(std::size_t j) const { return load_line(lines + j * kPanel); }
+    FASTMLP_INLINE void set(std::size_t j, const Line& x) { store_line(lines + j * kPanel, x); }
+
+    // Writes them back, padding as 0.
+    FASTMLP_INLINE void turn_back(float* rows, std::size_t count) {
+        for (std::size_t j = n_classes; j < kPanel; ++j) set(j, splat_line(0.0f));
+        if (count == kPanel) return transpose_floats(lines, rows);
+        alignas(64) float padded[kPanel * kPanel];
+        transpose_floats(lines, padded);
+        for (std::size_t i = 0; i < count; ++i) store_line(rows + i * kPanel, load_line(padded + i * kPanel));
+    }
+
+    // f over line_of(0), line_of(1), ... as reduce_lanes takes the lanes of one line: where there is no class, f gives
+    // its other argument.
+    template <class LineOf, class F>
+    FASTMLP_INLINE Line reduce(LineOf line_of, F f) const {
+        Line some[kPanel];
+        for (std::size_t j = 0; j < n_classes; ++j) some[j] = line_of(j);
+        for (std::size_t half = kPanel / 2; half > 0; half /= 2)
+            for (std::size_t j = 0; j < half && j + half < n_classes; ++j) some[j] = f(some[j], some[j + half]);
+        return some[0];
+    }
+    template <class LineOf>
+    FASTMLP_INLINE Line sum(LineOf line_of) const {
+        return reduce(line_of, [](const Line& x, const Line& y) { return x + y; });
+    }
+
+    FASTMLP_INLINE Line max() const {
+        return reduce([&](std::size_t j) { return get(j); },
+                      [](const Line& x, const Line& y) { return max_keep_nan(x, y); });
+    }
+    // 0, or NaN if any logit of the row is not finite.
+    FASTMLP_INLINE Line not_finite() const {
+        const Line zero = splat_line(0.0f);
+        Line product = zero;
+        for (std::size_t j = 0; j < n_classes; ++j) product = fma(get(j), zero, product);
+        return product;
+    }
+    // Replaces the logits by exp(logit - max); returns the sums.
+    FASTMLP_INLINE Line exponentiate(const Line& max) {
+        for (std::size_t j = 0; j < n_classes; ++j)
+            set(j, map([](Vec x, Vec m) { return exp_nonpositive(x - m); }, get(j), max));
+        return sum([&](std::size_t j) { return get(j); });
+    }
+};
+
+// Fewer rows than these are not worth turning.
+constexpr std::size_t kLeastTurned = 4;
+
+FASTMLP_INLINE bool can_turn(std::size_t rows, std::size_t n_classes) {
+    return rows >= kLeastTurned && n_classes <= kPanel;
+}
+
 void softmax(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes) {
+    for (; can_turn(rows, n_classes); logits += kPanel * kPanel) {
+        const std::size_t count = rows < kPanel ? rows : kPanel;
+        TurnedRows turned(logits, count, n_classes);
+        const Line not_finite = turned.not_finite();
+        const Line sum = turned.exponentiate(turned.max()) + not_finite;
+        for (std::size_t j = 0; j < n_classes; ++j) turned.set(j, turned.get(j) / sum);
+        turned.turn_back(logits, count);
+        rows -= count;
+        if (rows == 0) return;
+    }
     for (std::size_t i = 0; i < rows; ++i) {
         const Row row{logits + i * kPanel, logits_panel_stride, n_classes};
         const Extent extent = extent_of(row);
@@ -163,11 +245,70 @@ FASTMLP_INLINE void add_logs(const float* sums, const float* weights, std::size_
     for (std::size_t i = 0; i < count; ++i) losses[i] += weights[i] * lane[i];
 }
 
+// Rows first to first + count - 1, which have labels and can be turned.
+template <class Read>
+FASTMLP_INLINE void turned_cross_entropy(const RowLosses& args, Read read, std::size_t first, std::size_t count) {
+    constexpr bool kSmoothed = std::is_same_v<Read, Smoothed>;
+    alignas(64) float label[kPanel] = {}, delta_scale[kPanel] = {}, lane[kPanel];
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t sample = source_row(args.index, first + i);
+        label[i] = static_cast<float>(args.labels[sample]);
+        delta_scale[i] = delta_scale_of(args, sample);
+    }
+    const Line labels = load_line(label), zero = splat_line(0.0f);
+    const auto where_true = [&](std::size_t j, const Line& yes, const Line& no) {
+        const Vec number = splat(static_cast<float>(j));
+        return map([&](Vec l, Vec y, Vec n) { return where_less(absolute(l - number), splat(0.5f), y, n); }, labels,
+                   yes, no);
+    };
+
+    TurnedRows turned(args.outputs + first * kPanel, count, args.n_outputs);
+    const Line max = turned.max(), not_finite = turned.not_finite();
+    if (args.right != nullptr) {
+        Line first_of_largest = zero;
+        for (std::size_t j = args.n_outputs; j-- > 0;)
+            first_of_largest =
+                map([&](Vec z, Vec m, Vec n) { return where_less(z, m, n, splat(static_cast<float>(j))); },
+                    turned.get(j), max, first_of_largest);
+        store_line(lane, first_of_largest);
+        for (std::size_t i = 0; i < count; ++i) args.right[first + i] = lane[i] == label[i] ? 1 : 0;
+    }
+    Line true_logit = zero;
+    for (std::size_t j = 0; j < args.n_outputs; ++j) true_logit = where_true(j, turned.get(j), true_logit);
+    Line loss = max - true_logit;
+    if constexpr (kSmoothed) {
+        const Line below_max = turned.sum([&](std::size_t j) { return max - turned.get(j); });
+        loss = splat_line(read.kept) * loss + splat_line(read.uniform) * below_max;
+    }
+    const Line sum = turned.exponentiate(max);
+    loss = loss + not_finite + map([](Vec x) { return log_at_least_one(x); }, sum);
+    store_line(lane, loss);
+    for (std::size_t i = 0; i < count; ++i) args.losses[first + i] = lane[i];
+
+    const Line scale = load_line(delta_scale);
+    const Line hot = splat_line([&] {
+        if constexpr (kSmoothed) return read.kept;
+        return 1.0f;
+    }());
+    for (std::size_t j = 0; j < args.n_outputs; ++j) {
+        Line delta = turned.get(j) / sum;
+        if constexpr (kSmoothed) delta = delta - splat_line(read.uniform);
+        turned.set(j, rounded((delta - where_true(j, hot, zero)) * scale, args.rounding));
+    }
+    turned.turn_back(args.outputs + first * kPanel, count);
+}
+
 template <class Read>
 FASTMLP_INLINE void softmax_cross_entropy_with(const RowLosses& args, Read read) {
     constexpr bool kSmoothed = std::is_same_v<Read, Smoothed>;
     float sums[kPanel], weights[kPanel];  // of the exponentials and the targets of up to 16 rows
-    for (std::size_t i = 0; i < args.rows; ++i) {
+    std::size_t turned = 0;
+    while (args.labels != nullptr && can_turn(args.rows - turned, args.n_outputs)) {
+        const std::size_t count = args.rows - turned < kPanel ? args.rows - turned : kPanel;
+        turned_cross_entropy(args, read, turned, count);
+        turned += count;
+    }
+    for (std::size_t i = turned; i < args.rows; ++i) {
         const Row row{args.outputs + i * kPanel, args.panel_stride, args.n_outputs};
         const std::size_t sample = source_row(args.index, i);
         const Extent extent = extent_of(row);

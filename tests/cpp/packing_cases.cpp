@@ -1,4 +1,6 @@
 // Between row-major arrays and panel matrices.
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -6,6 +8,7 @@
 #include <vector>
 
 #include "../../cpp/core/floating_point.h"
+#include "../../cpp/core/panels.h"
 #include "kernel_cases.h"
 #include "matrix.h"
 
@@ -20,6 +23,7 @@ class PackingCases : KernelCases {
 
     void run() {
         packing();
+        lists_of_pixels();
         transposing();
     }
 
@@ -178,6 +182,113 @@ class PackingCases : KernelCases {
             table_.pair(matrix.data(), matrix.stride(), rows, panels, out.view(with_rows));
         }
         out.expect(item, with_rows, [&](std::size_t i, std::size_t j) { return matrix.at(i, j); });
+    }
+
+    void lists_of_pixels() {
+        for (const std::size_t columns : kColumns) {
+            if (columns == 0) continue;
+            for (const std::size_t rows : {1, 2, 3, 8, 15, 16})
+                for (const unsigned zero_eighths : {0, 6, 8}) {
+                    list_pixels(Words::kFloats, "", random_, rows, columns, zero_eighths);
+                    if (has_pairs())
+                        list_pixels(Words::kBfloat16Pairs, "pairs_", pairs_random_, rows, columns, zero_eighths);
+                }
+        }
+    }
+
+    // Of two blocks of columns and twice as many rows, every other of the pixels' rows, in two calls. Sets without
+    // kernels for that make the lists by way of a matrix, as InputBatch does.
+    void list_pixels(Words words, const std::string& prefix, Random& random, std::size_t rows, std::size_t columns,
+                     unsigned zero_eighths) {
+        Item item(set_, prefix + "list_pixels " + shape(rows, columns, zero_eighths));
+        constexpr std::size_t kFirstRow = 6;  // of the listed rows, in words
+        const std::size_t numbers = words == Words::kFloats ? 1 : 2, row_stride = columns + 3;
+        std::vector<std::uint8_t> data(4 * rows * row_stride);
+        for (auto& pixel : data)
+            pixel = random.below(8) < zero_eighths ? std::uint8_t{0} : static_cast<std::uint8_t>(1 + random.below(255));
+        std::vector<std::int64_t> index;
+        for (std::size_t row = 0; row < 2 * rows; ++row) index.push_back(static_cast<std::int64_t>(2 * row + 1));
+        const auto pixel = [&](std::size_t row, std::size_t column) {
+            return row < 2 * rows && column < columns ? static_cast<float>(data[(2 * row + 1) * row_stride + column])
+                                                      : 0.0f;
+        };
+        const auto word = [&](float first, float second) {
+            return words == Words::kFloats ? first : pair_of(first, second);
+        };
+
+        const std::size_t depth = n_words(words, columns), first_block = n_panels(depth) / 2 * kPanel;
+        const std::size_t most_words = 2 * rows * depth, words_of_rows = n_words(words, rows);
+        const std::size_t n_groups = (columns + kListedColumns - 1) / kListedColumns;
+        const std::size_t capacity = 2 * words_of_rows + kGroupSlack;
+        std::vector<float> listed(most_words + kRowSlack), group_words(n_groups * capacity * kListedColumns);
+        std::vector<std::uint32_t> places(listed.size()), ends(2 * rows), counts(n_groups);
+        std::vector<std::uint32_t> group_places(n_groups * capacity);
+        const ListedGroups groups{group_places.data(), group_words.data(), counts.data(), capacity};
+        for (const Range block : {Range{0, first_block}, Range{first_block, depth}}) {
+            for (std::size_t call = 0; call < 2; ++call) {
+                const PixelRows from{data.data(), row_stride, index.data() + call * rows, rows, columns};
+                list_some_pixels(words, from, block, call == 0 ? 0 : ends[rows - 1],
+                                 {listed.data(), places.data(), ends.data() + call * rows},
+                                 kFirstRow + call * words_of_rows, block.end == depth ? &groups : nullptr);
+            }
+            std::size_t end = 0;
+            for (std::size_t row = 0; row < 2 * rows; ++row) {
+                for (std::size_t k = block.begin; k < block.end; ++k) {
+                    const float expected = word(pixel(row, numbers * k), pixel(row, numbers * k + 1));
+                    if (std::bit_cast<std::uint32_t>(expected) == 0) continue;
+                    item.expect_exactly(listed.at(end), expected);
+                    item.require(places[end] == kPanel * (k - block.begin), "a word is at another place");
+                    ++end;
+                }
+                item.require(ends[row] == end, "a row ends elsewhere");
+            }
+        }
+        for (std::size_t group = 0; group < n_groups; ++group) {
+            std::size_t count = 0;
+            for (std::size_t i = 0; i < 2 * words_of_rows; ++i) {
+                // An odd number of rows in a call ends in half a word.
+                const std::size_t call = i / words_of_rows, row = call * rows + i % words_of_rows * numbers;
+                const bool paired = i % words_of_rows * numbers + 1 < rows;
+                float expected[kListedColumns];
+                bool any = false;
+                for (std::size_t j = 0; j < kListedColumns; ++j) {
+                    const std::size_t column = kListedColumns * group + j;
+                    expected[j] = word(pixel(row, column), paired ? pixel(row + 1, column) : 0.0f);
+                    any |= std::bit_cast<std::uint32_t>(expected[j]) != 0;
+                }
+                if (!any) continue;
+                const std::size_t at = group * capacity + count++;
+                item.require(group_places[at] == kPanel * (kFirstRow + i), "a row of a group is at another place");
+                for (std::size_t j = 0; j < kListedColumns; ++j)
+                    item.expect_exactly(group_words[at * kListedColumns + j], expected[j]);
+            }
+            item.require(counts[group] == count, "a group has another number of rows");
+        }
+    }
+
+    void list_some_pixels(Words words, const PixelRows& from, Range block, std::uint32_t listed, ListedRows rows,
+                          std::size_t first_row, const ListedGroups* groups) {
+        const Products& products = words == Words::kFloats ? table_.float_products : table_.pair_products;
+        const FloatingPointScope scope(table_);
+        if (products.list_pixel_rows != nullptr) {
+            const std::size_t numbers = words == Words::kFloats ? 1 : 2, first = block.begin * numbers;
+            products.list_pixel_rows(from, first, std::min(block.size() * numbers, from.columns - first), listed, rows);
+            if (groups != nullptr) products.list_pixel_groups(from, first_row, *groups);
+            return;
+        }
+        Matrix by_columns(from.rows, n_words(words, from.columns)), by_rows(n_words(words, from.rows), from.columns);
+        if (words == Words::kFloats)
+            table_.pack_uint8(from.data, from.row_stride, from.index, from.rows, from.columns, by_columns.data(),
+                              by_columns.stride());
+        else
+            table_.pack_uint8_pairs(from.data, from.row_stride, from.index, from.rows, from.columns,
+                                    {by_columns.data(), by_columns.stride(), by_rows.data(), by_rows.stride()});
+        products.list_rows(by_columns.data() + block.begin / kPanel * by_columns.stride(), by_columns.stride(),
+                           from.rows, block.size(), listed, rows);
+        const Matrix& matrix = words == Words::kFloats ? by_columns : by_rows;
+        if (groups != nullptr)
+            products.list_groups(matrix.data(), matrix.stride(), n_words(words, from.rows), from.columns, first_row,
+                                 *groups);
     }
 
     void write_operand(std::size_t rows) {

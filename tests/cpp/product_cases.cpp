@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../../cpp/core/floating_point.h"
+#include "../../cpp/core/gemm.h"
 #include "../../cpp/core/panels.h"
 #include "kernel_cases.h"
 #include "matrix.h"
@@ -36,6 +37,8 @@ class ProductCases : KernelCases {
     void run() {
         floating_point_state();
         products();
+        narrow_products(Words::kFloats, "");
+        if (has_pairs()) narrow_products(Words::kBfloat16Pairs, "pairs_");
         sums_of_rows();
     }
 
@@ -197,15 +200,17 @@ class ProductCases : KernelCases {
     // Lists in three parts, the first of which is empty where there are few rows; and a call per panel of a.
     void multiply_groups(const Products& products, const Extent& extent, Operands& of) {
         const std::size_t n_groups = (extent.rows + kListedColumns - 1) / kListedColumns;
-        std::vector<std::vector<ListedWords>> entries;
-        std::vector<std::vector<std::uint32_t>> counts;
+        std::vector<std::vector<float>> words;
+        std::vector<std::vector<std::uint32_t>> places, counts;
         std::vector<ListedGroups> parts;
         const FloatingPointScope scope(table_);
         for (std::size_t part = 0; part < 3; ++part) {
             const std::size_t begin = of.depth * part / 3, end = of.depth * (part + 1) / 3;
-            entries.emplace_back((end - begin + kGroupSlack) * n_groups);
+            const std::size_t capacity = end - begin + kGroupSlack;
+            places.emplace_back(capacity * n_groups);
+            words.emplace_back(capacity * n_groups * kListedColumns);
             counts.emplace_back(n_groups);
-            parts.push_back({entries.back().data(), counts.back().data(), end - begin + kGroupSlack});
+            parts.push_back({places.back().data(), words.back().data(), counts.back().data(), capacity});
             for (std::size_t row = begin; row < end; row += kRowsListed)
                 products.list_groups(of.a.data() + row * kPanel, of.a.stride(), std::min(kRowsListed, end - row),
                                      extent.rows, row, parts.back());
@@ -243,9 +248,65 @@ class ProductCases : KernelCases {
         return (extent.accumulate ? "_accumulate " : " ") + shape(extent.rows, extent.panels, extent.depth);
     }
 
+    // The bits of the wide products; rows around a panel and three, depths around a panel and a block.
+    void narrow_products(Words words, const std::string& prefix) {
+        for (const std::size_t depth : {1, 15, 16, 17, 100, 257, 300})
+            for (const std::size_t rows : {1, 5, 16, 17, 48, 50, 97}) {
+                for (const std::size_t columns : {std::size_t{1}, std::size_t{2}, std::size_t{7}, kNarrow})
+                    narrow_product(prefix, words, rows, depth, columns);
+                for (const std::size_t columns : {std::size_t{1}, std::size_t{2}, std::size_t{9}, kNarrowGradient})
+                    narrow_transposed_product(prefix, words, rows, depth, columns);
+            }
+    }
+
+    Matrix random_words(Words words, std::size_t rows, std::size_t columns) {
+        Random& random = random_for(words);
+        Matrix matrix(rows, columns);
+        matrix.fill([&](std::size_t, std::size_t) {
+            const float x = random.symmetric();
+            return words == Words::kFloats ? x : pair_of(bfloat16(x), bfloat16(random.symmetric()));
+        });
+        matrix.clear_padding();  // as in weights and deltas
+        return matrix;
+    }
+
+    void narrow_product(const std::string& prefix, Words words, std::size_t rows, std::size_t depth,
+                        std::size_t columns) {
+        Item item(set_, prefix + "multiply_narrow " + shape(rows, depth, columns));
+        const Matrix a = random_words(words, rows, depth), b = random_words(words, depth, columns);
+        Matrix wide(rows, columns), narrow(rows, columns);
+        Floats scratch(narrow_scratch_size(table_));
+        const FloatingPointScope scope(table_);
+        multiply(table_, words, read(a), read(b), written(wide), {0, rows}, {0, 1}, depth);
+        multiply_narrow(table_, words, read(a), read(b), columns, written(narrow), {0, rows}, depth, scratch.data());
+        expect_same(item, narrow, wide);
+    }
+
+    void narrow_transposed_product(const std::string& prefix, Words words, std::size_t rows, std::size_t depth,
+                                   std::size_t columns) {
+        Item item(set_, prefix + "multiply_transposed_narrow " + shape(rows, depth, columns));
+        const Matrix a = random_words(words, depth, rows), b = random_words(words, depth, columns);
+        Matrix wide(rows, columns), narrow(rows, columns);
+        const Range panels{0, n_panels(rows)}, depths{0, depth};
+        const FloatingPointScope scope(table_);
+        multiply_transposed(table_, words, read(a), read(b), written(wide), panels, {0, 1}, rows, depths, false);
+        multiply_transposed_narrow(table_, words, read(a), read(b), written(narrow), panels, columns, rows, depths);
+        expect_same(item, narrow, wide);
+    }
+
+    static Panels written(Matrix& matrix) { return {matrix.data(), matrix.stride()}; }
+    static ConstPanels read(const Matrix& matrix) { return {matrix.data(), matrix.stride()}; }
+
+    void expect_same(Item& item, const Matrix& narrow, const Matrix& wide) {
+        for (std::size_t i = 0; i < wide.rows(); ++i)
+            for (std::size_t j = 0; j < wide.columns(); ++j) item.expect_exactly(narrow.at(i, j), wide.at(i, j));
+        item.require(narrow.padding_is_zero(), "padding is not zero");
+        item.require(narrow.frame_is_untouched(), "wrote outside the result");
+    }
+
     void sums_of_rows() {
         for (const std::size_t rows : kRows)
-            for (const std::size_t panels : {std::size_t{0}, std::size_t{1}, std::size_t{3}}) {
+            for (const std::size_t panels : {0, 1, 3, 4, 5, 9}) {
                 Item item(set_, "sum_rows " + shape(rows, panels));
                 Matrix matrix(rows, panels * kPanel);
                 matrix.fill_randomly(random_);

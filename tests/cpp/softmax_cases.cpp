@@ -20,7 +20,7 @@ class SoftmaxCases : KernelCases {
  private:
     void softmaxes() {
         for (const std::size_t n_classes : {1, 2, 10, 15, 16, 17, 33, 100})
-            for (const std::size_t rows : {0, 1, 5, 15, 16, 17, 33}) {
+            for (const std::size_t rows : {0, 1, 3, 4, 5, 15, 16, 17, 19, 33}) {
                 softmax(rows, n_classes);
                 for (const Rounding rounding : {Rounding::kNone, Rounding::kBfloat16})
                     for (const bool indexed : {false, true})
