@@ -291,9 +291,11 @@ def test_del_that_the_garbage_collector_runs_may_use_a_net() -> None:
             net.predict(np.zeros((1, 4)))
             n_deleted += 1
     gc.set_threshold(50)
-    for _ in range(1000):
+    for _ in range(100_000):  # free-threaded CPython collects when there is a quarter of what lives
         Owner()
         net.weights
+        if n_deleted > 20:
+            break
     print(n_deleted > 0)
     """
     assert_prints("True", program)

@@ -219,15 +219,12 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
     PanelMatrix c(matrix.columns, right.floats.columns);
     const std::size_t n_groups = (matrix.columns + kListedColumns - 1) / kListedColumns;
     std::vector<ListedGroups> parts;
-    std::vector<std::vector<std::uint32_t>> places(n_parts);
-    std::vector<std::vector<float>> listed(n_parts);
+    std::vector<std::vector<ListedWords>> entries(n_parts);
     std::vector<std::vector<std::uint32_t>> counts(n_parts, std::vector<std::uint32_t>(n_groups));
     for (std::size_t part = 0; part < n_parts; ++part) {
         const Range rows = even_part(matrix.rows, part, n_parts);
-        const std::size_t capacity = rows.size() + kGroupSlack;
-        places[part].resize(capacity * n_groups);
-        listed[part].resize(capacity * n_groups * kListedColumns);
-        parts.push_back({places[part].data(), listed[part].data(), counts[part].data(), capacity});
+        entries[part].resize((rows.size() + kGroupSlack) * n_groups);
+        parts.push_back({entries[part].data(), counts[part].data(), rows.size() + kGroupSlack});
         for (std::size_t row = rows.begin; row < rows.end; row += kRowsListed)
             products.list_groups(matrix.panels().at(row, 0), matrix.stride, std::min(kRowsListed, rows.end - row),
                                  matrix.columns, row, parts.back());

@@ -17,9 +17,11 @@ void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanel
               std::size_t depth);
 
 // A result of few columns leaves most lanes of its only panel empty. Its transpose leaves none: these make that first.
-// The bits are those of multiply and multiply_transposed. From more columns on, transposing does not pay.
+// The bits are those of multiply and multiply_transposed. With more columns, or fewer rows of a batch than a panel has
+// lanes, transposing does not pay.
 inline constexpr std::size_t kNarrow = 8;
 inline constexpr std::size_t kNarrowGradient = 12;
+static_assert(kNarrow <= kPanel && kNarrowGradient <= kPanel);  // one panel
 
 // As multiply, c having n_columns columns, at most kNarrow. scratch holds narrow_scratch_size floats.
 void multiply_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, std::size_t n_columns,

@@ -11,8 +11,13 @@ namespace fastmlp {
 namespace {
 
 // Rows that are packed at a time, while the next ones are fetched from memory, where samples in random order lie far
-// apart. On the way to lists they stay in the L1 or L2 cache. Even.
-constexpr std::size_t kRowsAtATime = kPanel;
+// apart. Both even. On the way to lists rows become a matrix, which should stay in the L1 or L2 cache, unless their
+// pixels are listed as they are.
+constexpr std::size_t kRowsAtATime = 8;
+constexpr std::size_t kPixelRowsAtATime = kPanel;
+
+// Of the next batch, what is fetched ahead: more would push out what the update is about to read.
+constexpr std::size_t kFetchedBytes = std::size_t{1} << 15;
 
 // Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
 constexpr std::size_t kRowsLookedAt = 8;
@@ -40,10 +45,10 @@ std::size_t packing_size(Words words, std::size_t n_features) {
            panel_matrix_size(kRowsAtATime / 2, n_features);
 }
 
-// These rows' images, distorted, one after the other: at most kRowsAtATime.
+// These rows' images, distorted, one after the other: at most kPixelRowsAtATime.
 Inputs augmented(const KernelTable& kernels, const Inputs& inputs, const std::int64_t* samples, Range rows,
                  float* scratch) {
-    static_assert(kRowsAtATime % sizeof(float) == 0);
+    static_assert(kPixelRowsAtATime % sizeof(float) == 0);
     const auto& [augmentation, epoch, ids] = inputs.augmented;
     const std::size_t n_pixels = augmentation->n_pixels();
     auto* const images = reinterpret_cast<std::uint8_t*>(scratch + augmentation->scratch_size());
@@ -58,8 +63,9 @@ Inputs augmented(const KernelTable& kernels, const Inputs& inputs, const std::in
 
 // Floats that rows take whose dropped elements are 0; stores need room for a line more.
 std::size_t dropping_size(std::size_t n_features) { return (n_panels(kRowsAtATime * n_features) + 1) * kPanel; }
+static_assert(kPixelRowsAtATime <= kRowsAtATime * sizeof(float));  // of pixels
 
-// These rows with 0 for what is dropped, one after the other: at most kRowsAtATime.
+// These rows with 0 for what is dropped, one after the other: at most kRowsAtATime, of pixels kPixelRowsAtATime.
 Inputs without_dropped(const KernelTable& kernels, const Inputs& from, const std::int64_t* index, std::size_t n_rows,
                        const DropoutMask& mask, float* scratch) {
     if (from.values != nullptr) {
@@ -97,8 +103,7 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
     const std::size_t most_entries = (n_words(words_, most_rows) + most_parts * kGroupSlack) * n_groups_;
-    group_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_entries);
-    group_words_ = std::make_unique_for_overwrite<float[]>(most_entries * kListedColumns);
+    group_entries_ = std::make_unique_for_overwrite<ListedWords[]>(most_entries);
     group_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_groups_);
 }
 
@@ -106,7 +111,7 @@ std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmenta
     std::size_t size = packing_size(network.words(), network.n_features());
     if (drops) size += dropping_size(network.n_features());
     if (augmentation != nullptr)
-        size += augmentation->scratch_size() + kRowsAtATime * augmentation->n_pixels() / sizeof(float);
+        size += augmentation->scratch_size() + kPixelRowsAtATime * augmentation->n_pixels() / sizeof(float);
     return size;
 }
 
@@ -118,9 +123,10 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
     if (parts_[part].listed) start_lists(part);
     bool finite = true;
-    for (std::size_t row = rows.begin; row < rows.end; row += kRowsAtATime) {
-        const Range some{row, std::min(row + kRowsAtATime, rows.end)};
-        prefetch(inputs, samples, {some.end, std::min(some.end + kRowsAtATime, rows.end)});
+    const std::size_t at_a_time = parts_[part].listed && lists_pixels(inputs) ? kPixelRowsAtATime : kRowsAtATime;
+    for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
+        const Range some{row, std::min(row + at_a_time, rows.end)};
+        prefetch(inputs, samples, {some.end, std::min(some.end + at_a_time, rows.end)});
         Inputs from = inputs.from(samples == nullptr ? row : 0);
         const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
         float* free = scratch + packing_size(words_, n_features_);
@@ -141,7 +147,13 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
 }
 
 void InputBatch::fetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
-    prefetch(inputs, samples, {rows.begin, std::min(rows.begin + kRowsAtATime, rows.end)});
+    const std::size_t row_bytes = inputs.n_features * (inputs.pixels != nullptr ? 1 : sizeof(float));
+    const std::size_t most = std::min(kPixelRowsAtATime, kFetchedBytes / row_bytes);
+    prefetch(inputs, samples, {rows.begin, std::min(rows.begin + most, rows.end)});
+}
+
+bool InputBatch::lists_pixels(const Inputs& inputs) const {
+    return inputs.pixels != nullptr && products_of(kernels_, words_).list_pixel_rows != nullptr;
 }
 
 bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const {
@@ -173,8 +185,8 @@ void InputBatch::start_lists(std::size_t part) {
                           list_ends_.get() + rows.begin * n_blocks_};
     if (!with_gradient_) return;
     const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
-    groups_[part] = {group_places_.get() + first_entry, group_words_.get() + first_entry * kListedColumns,
-                     group_counts_.get() + part * n_groups_, n_words(words_, rows.size()) + kGroupSlack};
+    groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
+                     n_words(words_, rows.size()) + kGroupSlack};
     std::fill_n(groups_[part].counts, n_groups_, 0u);
 }
 
@@ -194,11 +206,9 @@ void InputBatch::evict_part(std::size_t part) const {
         evict(of_block.words, n_bytes);
         evict(of_block.places, n_bytes);
     }
-    for (std::size_t group = 0; with_gradient_ && group < n_groups_; ++group) {
-        const std::size_t first = group * groups_[part].capacity, n_bytes = groups_[part].counts[group] * sizeof(float);
-        evict(groups_[part].places + first, n_bytes);
-        evict(groups_[part].words + first * kListedColumns, n_bytes * kListedColumns);
-    }
+    for (std::size_t group = 0; with_gradient_ && group < n_groups_; ++group)
+        evict(groups_[part].entries + group * groups_[part].capacity,
+              groups_[part].counts[group] * sizeof(ListedWords));
 }
 
 // Calls list(block, words listed before these rows, where these go) for each block of depth.
@@ -217,7 +227,7 @@ void InputBatch::for_each_block_of_lists(std::size_t part, Range rows, List list
 bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,
                            float* scratch) {
     const Products& products = products_of(kernels_, words_);
-    if (from.pixels != nullptr && products.list_pixel_rows != nullptr) {
+    if (lists_pixels(from)) {
         list_pixels({from.pixels, n_features_, index, rows.size(), n_features_}, part, rows);
         return true;
     }

@@ -43,6 +43,7 @@ class InputBatch {
         ListedRows lists{};  // of the first block of depth; see block_of
     };
 
+    bool lists_pixels(const Inputs& inputs) const;
     bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const;
     // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
     bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
@@ -71,8 +72,9 @@ class InputBatch {
     AlignedBuffer by_columns_, by_rows_;
     std::size_t by_columns_stride_, by_rows_stride_;
     // Of listed parts. Little of this memory is ever touched.
-    std::unique_ptr<float[]> list_words_, group_words_;
-    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_places_, group_counts_;
+    std::unique_ptr<float[]> list_words_;
+    std::unique_ptr<ListedWords[]> group_entries_;
+    std::unique_ptr<std::uint32_t[]> list_places_, list_ends_, group_counts_;
     // Words of each part's blocks. Unlike list_ends_ they have a place of their own, which no other part of the next
     // batch, divided otherwise, takes.
     std::unique_ptr<std::uint32_t[]> block_counts_;

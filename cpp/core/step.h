@@ -69,11 +69,10 @@ class Step {
     }
 
     // To be called before the update, which takes long enough for memory to answer: the samples of a next batch of as
-    // many. Each thread fetches what it will pack.
+    // many. Each thread fetches what it will pack first.
     void fetch_next(const std::int64_t* samples) const {
-        for (std::size_t part = row_parts() * rank_ / team_.size(); part < row_parts() * (rank_ + 1) / team_.size();
-             ++part)
-            InputBatch::fetch(inputs_, samples, rows_of(part));
+        const std::size_t part = row_parts() * rank_ / team_.size(), end = row_parts() * (rank_ + 1) / team_.size();
+        if (part < end) InputBatch::fetch(inputs_, samples, rows_of(part));
     }
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
@@ -218,7 +217,7 @@ class Step {
         const Words words = network_.words();
         const ConstPanels input = output(l - 1).summed_over_columns(), weights = network_.weight_operand(layer(l));
         const std::size_t depth = n_words(words, layer(l).n_inputs);
-        if (layer(l).n_outputs <= kNarrow)
+        if (layer(l).n_outputs <= kNarrow && rows.size() >= kPanel)
             multiply_narrow(kernels_, words, input, weights, layer(l).n_outputs, z, rows, depth, scratch());
         else
             multiply(kernels_, words, input, weights, z, rows, panels, depth);
@@ -345,7 +344,7 @@ class Step {
         if (l == 0) return workspace_.input.multiply_transposed(row_parts(), deltas, gradient, in, out);
         const ConstPanels input = output(l - 1).summed_over_rows();
         const Range depths{0, n_words(network_.words(), rows_)};
-        if (layer(l).n_outputs <= kNarrowGradient)
+        if (layer(l).n_outputs <= kNarrowGradient && rows_ >= kPanel)
             multiply_transposed_narrow(kernels_, network_.words(), input, deltas, gradient, in, layer(l).n_outputs,
                                        layer(l).n_inputs, depths);
         else

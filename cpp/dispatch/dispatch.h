@@ -37,7 +37,7 @@ std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels);
 
 // A table's far_from on this processor. AMD's cores are in complexes with a last cache each: on the machine that it was
 // measured on, a line takes 26 ns within one and 110 ns between two. Intel's share one, through which lines come as
-// well when it takes 130 ns, and evicting them first makes a step 2.5 times as long; see docs/performance.md. No other
+// well when it takes 130 ns, and evicting them first makes a step twice as long; see docs/performance.md. No other
 // maker's were measured.
 double far_from_here();
 

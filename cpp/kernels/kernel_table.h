@@ -34,7 +34,7 @@ inline constexpr std::size_t kListedColumns = 4;
 // What lists must have room for beyond what they will hold, as kernels may write there: words (and places) of a row,
 // and rows of a group.
 inline constexpr std::size_t kRowSlack = kPanel;
-inline constexpr std::size_t kGroupSlack = kPanel;
+inline constexpr std::size_t kGroupSlack = 4;
 
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kSigmoid, kGelu };
 
@@ -92,11 +92,16 @@ struct ListedProduct {
     bool accumulate;
 };
 
-// For each group of kListedColumns neighbouring columns the rows in which any of these is not 0: their places, 16 times
-// their numbers, and their words. A list has room for `capacity` rows, kGroupSlack more than it will hold.
+// A row of a group of kListedColumns neighbouring columns, and its place: 16 times its number.
+struct ListedWords {
+    std::uint32_t place;
+    float words[kListedColumns];
+};
+
+// For each group the rows in which any of its columns is not 0. A list has room for `capacity` rows, kGroupSlack more
+// than it will hold.
 struct ListedGroups {
-    std::uint32_t* places;  // of group g from g * capacity on
-    float* words;           // kListedColumns of each
+    ListedWords* entries;   // of group g from g * capacity on
     std::uint32_t* counts;  // of each group
     std::size_t capacity;
 };

@@ -45,10 +45,9 @@ void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, 
     tile.start(p.accumulate, c, p.c_panel_stride);
     for (std::size_t part = 0; part < p.n_parts; ++part) {
         const ListedGroups& lists = p.parts[part];
-        const std::uint32_t* place = lists.places + group * lists.capacity;
-        const float* words = lists.words + group * lists.capacity * kListedColumns;
-        for (const std::uint32_t* end = place + lists.counts[group]; place < end; ++place, words += kListedColumns)
-            tile.add(words, 1, b + *place, p.b_panel_stride);
+        const ListedWords* entry = lists.entries + group * lists.capacity;
+        for (const ListedWords* end = entry + lists.counts[group]; entry < end; ++entry)
+            tile.add(entry->words, 1, b + entry->place, p.b_panel_stride);
     }
     tile.finish(c, p.c_panel_stride);
 }

@@ -65,38 +65,49 @@ void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t
     }
 }
 
+// Writes an entry with one store where that can be done; what follows it, as much as another entry, may be overwritten.
+FASTMLP_INLINE void store_listed(ListedWords* entry, std::uint32_t place, const float* words) {
+#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
+    static_assert(offsetof(ListedWords, words) == sizeof(float) && sizeof(ListedWords) == 5 * sizeof(float));
+    const __m256i behind = _mm256_setr_epi32(0, 0, 1, 2, 3, 0, 0, 0);
+    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(words)), behind);
+    const __m256 first = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(place)));
+    _mm256_storeu_ps(reinterpret_cast<float*>(entry), _mm256_blend_ps(moved, first, 1));
+#else
+    entry->place = place;
+    __builtin_memcpy(entry->words, words, sizeof(entry->words));
+#endif
+}
+
 // The groups of one panel, whose counts stay in registers. Every row is written to every list, and counts only where
 // it is not 0: that costs less than a branch that goes either way.
 template <class Word, int kGroups>
-FASTMLP_INLINE void list_panel_groups(const float* line, std::size_t rows, std::uint32_t place,
-                                      const ListedGroups& out) {
+FASTMLP_INLINE void list_panel_groups(const float* line, std::size_t rows, std::uint32_t place, ListedWords* entries,
+                                      std::size_t capacity, std::uint32_t* counts) {
     constexpr unsigned kGroupMask = (1u << kListedColumns) - 1u;
     std::uint32_t count[kGroups];
 #pragma GCC unroll 4
-    for (int i = 0; i < kGroups; ++i) count[i] = out.counts[i];
+    for (int i = 0; i < kGroups; ++i) count[i] = counts[i];
     for (std::size_t row = 0; row < rows; ++row, line += kPanel, place += kPanel) {
         const unsigned mask = Word::nonzero_mask(load_line(line));
 #pragma GCC unroll 4
         for (int i = 0; i < kGroups; ++i) {
-            const std::size_t end = i * out.capacity + count[i];
-            out.places[end] = place;
-            __builtin_memcpy(out.words + end * kListedColumns, line + i * kListedColumns,
-                             kListedColumns * sizeof(float));
+            store_listed(entries + i * capacity + count[i], place, line + i * kListedColumns);
             count[i] += (mask & kGroupMask << i * kListedColumns) != 0 ? 1 : 0;
         }
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < kGroups; ++i) out.counts[i] = count[i];
+    for (int i = 0; i < kGroups; ++i) counts[i] = count[i];
 }
 
 // Calls list_panel_groups<Word, groups> for run-time groups, at most kGroups.
 template <class Word, int kGroups>
 FASTMLP_INLINE void list_panel_groups_of(std::size_t groups, const float* line, std::size_t rows, std::uint32_t place,
-                                         const ListedGroups& out) {
+                                         ListedWords* entries, std::size_t capacity, std::uint32_t* counts) {
     if (groups >= kGroups)
-        list_panel_groups<Word, kGroups>(line, rows, place, out);
+        list_panel_groups<Word, kGroups>(line, rows, place, entries, capacity, counts);
     else if constexpr (kGroups > 1)
-        list_panel_groups_of<Word, kGroups - 1>(groups, line, rows, place, out);
+        list_panel_groups_of<Word, kGroups - 1>(groups, line, rows, place, entries, capacity, counts);
 }
 
 template <class Word>
@@ -105,12 +116,9 @@ void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size
     constexpr int kGroups = kPanel / kListedColumns;
     const auto place = static_cast<std::uint32_t>(first_row * kPanel);
     const std::size_t n_groups = (columns + kListedColumns - 1) / kListedColumns;
-    for (std::size_t group = 0; group < n_groups; group += kGroups, matrix += matrix_panel_stride) {
-        const std::size_t first = group * out.capacity;
-        list_panel_groups_of<Word, kGroups>(
-            n_groups - group, matrix, rows, place,
-            {out.places + first, out.words + first * kListedColumns, out.counts + group, out.capacity});
-    }
+    for (std::size_t group = 0; group < n_groups; group += kGroups, matrix += matrix_panel_stride)
+        list_panel_groups_of<Word, kGroups>(n_groups - group, matrix, rows, place, out.entries + group * out.capacity,
+                                            out.capacity, out.counts + group);
 }
 
 }  // namespace

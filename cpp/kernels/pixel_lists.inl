@@ -2,6 +2,8 @@
 // sets that move chosen lanes together.
 #pragma once
 
+#include <cstddef>
+
 #include "words.inl"
 
 namespace fastmlp {
@@ -60,13 +62,22 @@ FASTMLP_INLINE PanelGroups load_groups(const PixelRows& from, std::size_t column
              _mm512_shuffle_i32x4(even_low, even_high, 0xdd), _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd)}};
 }
 
-// Calls f(i, quarter i) for the quarters of x before number `end`, at least one.
-template <class F>
-FASTMLP_INLINE void for_quarters(__m512i x, unsigned end, F f) {
-    f(0, _mm512_castsi512_si128(x));
-    if (end > 1) f(1, _mm512_extracti32x4_epi32(x, 1));
-    if (end > 2) f(2, _mm512_extracti32x4_epi32(x, 2));
-    if (end > 3) f(3, _mm512_extracti32x4_epi32(x, 3));
+// Quarter number kQuarter of x.
+template <int kQuarter>
+FASTMLP_INLINE __m128i quarter(__m512i x) {
+    return _mm512_extracti32x4_epi32(x, kQuarter);
+}
+
+// Writes four entries of a group: their words, and of `places` those from lane 4 kFour on.
+template <int kFour>
+FASTMLP_INLINE void store_entries(ListedWords* entries, __m512i places, __m512i words) {
+    static_assert(sizeof(ListedWords) == 5 * sizeof(float) && offsetof(ListedWords, words) == sizeof(float));
+    constexpr int kPlace = 16 + 4 * kFour;  // in the second of two registers
+    const __m512i order =
+        _mm512_setr_epi32(kPlace, 0, 1, 2, 3, kPlace + 1, 4, 5, 6, 7, kPlace + 2, 8, 9, 10, 11, kPlace + 3);
+    auto* const out = reinterpret_cast<std::byte*>(entries);
+    _mm512_storeu_si512(out, _mm512_permutex2var_epi32(words, order, places));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 64), quarter<3>(words));
 }
 
 // How pixels become words.
@@ -77,60 +88,81 @@ template <>
 struct PixelWords<FloatWord> {
     static constexpr std::size_t kPixels = kPanel;  // of a line of words
     struct ListedLine {
-        __m512 words;
+        __m512i words;
         unsigned mask;  // of those that are not 0
     };
     static FASTMLP_INLINE ListedLine line(const std::uint8_t* pixels, std::size_t count) {
         const __m128i x = load_pixels(pixels, count);
-        return {floats_of(x), _mm_test_epi8_mask(x, x)};
+        return {_mm512_castps_si512(floats_of(x)), _mm_test_epi8_mask(x, x)};
     }
-    // Appends the rows of a group; returns their number.
-    static FASTMLP_INLINE unsigned append(__m512i group, __m512i places, std::uint32_t* listed_places, float* words) {
-        const __mmask16 listed = _mm512_test_epi32_mask(group, group);
-        if (listed == 0) return 0;
-        const auto count = static_cast<unsigned>(__builtin_popcount(listed));
-        _mm512_storeu_si512(listed_places, _mm512_maskz_compress_epi32(listed, places));
-        for_quarters(_mm512_maskz_compress_epi32(listed, group), (count + 3) / 4,
-                     [&](std::size_t i, __m128i pixels) { _mm512_storeu_ps(words + kPanel * i, floats_of(pixels)); });
-        return count;
+
+    // Which rows of a group have pixels.
+    static FASTMLP_INLINE unsigned listed(__m512i group) { return _mm512_test_epi32_mask(group, group); }
+    static FASTMLP_INLINE __m512i chosen(__m512i group, unsigned mask) {
+        return _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), group);
+    }
+    // Four rows of a group, from 4 kFour on.
+    template <int kFour>
+    static FASTMLP_INLINE __m512i four(__m512i group) {
+        return _mm512_castps_si512(floats_of(quarter<kFour>(group)));
     }
 };
 
 #if defined(FASTMLP_PAIR_PRODUCTS)
+// Neighbouring lanes of a group are a pair of rows.
 template <>
 struct PixelWords<PairWord> {
     static constexpr std::size_t kPixels = 2 * kPanel;
     struct ListedLine {
-        __m512 words;
+        __m512i words;
         unsigned mask;
     };
     // 16 pixels as bfloat16: their floats end in 16 zeros.
     static FASTMLP_INLINE __m256i bfloat16s_of(__m128i pixels) {
         return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(floats_of(pixels)), 16));
     }
+    static FASTMLP_INLINE __m512i bfloat16s_of(__m128i low, __m128i high) {
+        return _mm512_inserti64x4(_mm512_castsi256_si512(bfloat16s_of(low)), bfloat16s_of(high), 1);
+    }
     static FASTMLP_INLINE ListedLine line(const std::uint8_t* pixels, std::size_t count) {
         const __m128i low = load_pixels(pixels, count);
         const __m128i high = count > kPanel ? load_pixels(pixels + kPanel, count - kPanel) : _mm_setzero_si128();
-        const __m512i words = _mm512_inserti64x4(_mm512_castsi256_si512(bfloat16s_of(low)), bfloat16s_of(high), 1);
-        return {_mm512_castsi512_ps(words),
+        return {bfloat16s_of(low, high),
                 _mm_test_epi16_mask(low, low) | static_cast<unsigned>(_mm_test_epi16_mask(high, high)) << 8};
     }
-    // Neighbouring lanes of a group are a pair of rows.
-    static FASTMLP_INLINE unsigned append(__m512i group, __m512i places, std::uint32_t* listed_places, float* words) {
+
+    static FASTMLP_INLINE unsigned listed(__m512i group) { return _mm512_test_epi64_mask(group, group); }
+    static FASTMLP_INLINE __m512i chosen(__m512i group, unsigned mask) {
+        return _mm512_maskz_compress_epi64(static_cast<__mmask8>(mask), group);
+    }
+    template <int kFour>
+    static FASTMLP_INLINE __m512i four(__m512i group) {
+        static_assert(kFour < 2);
         const __m128i alternate = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-        const __mmask8 listed = _mm512_test_epi64_mask(group, group);
-        if (listed == 0) return 0;
-        const auto count = static_cast<unsigned>(__builtin_popcount(listed));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(listed_places),
-                            _mm256_maskz_compress_epi32(listed, _mm512_castsi512_si256(places)));
-        for_quarters(_mm512_maskz_compress_epi64(listed, group), (count + 1) / 2, [&](std::size_t i, __m128i pixels) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + kPanel / 2 * i),
-                                bfloat16s_of(_mm_shuffle_epi8(pixels, alternate)));
-        });
-        return count;
+        return bfloat16s_of(_mm_shuffle_epi8(quarter<2 * kFour>(group), alternate),
+                            _mm_shuffle_epi8(quarter<2 * kFour + 1>(group), alternate));
     }
 };
 #endif
+
+// Appends up to 16 / Word::kNumbers rows to a group; returns how many it has then.
+template <class Word>
+FASTMLP_INLINE std::uint32_t append_to_group(__m512i group, __m512i places, ListedWords* entries, std::uint32_t count) {
+    using Words = PixelWords<Word>;
+    const unsigned mask = Words::listed(group);
+    if (mask == 0) return count;
+    const int added = __builtin_popcount(mask);
+    const __m512i chosen = Words::chosen(group, mask);
+    const __m512i their_places = _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), places);
+    entries += count;
+    store_entries<0>(entries, their_places, Words::template four<0>(chosen));
+    if (added > 4) store_entries<1>(entries + 4, their_places, Words::template four<1>(chosen));
+    if constexpr (Word::kNumbers == 1) {
+        if (added > 8) store_entries<2>(entries + 8, their_places, Words::template four<2>(chosen));
+        if (added > 12) store_entries<3>(entries + 12, their_places, Words::template four<3>(chosen));
+    }
+    return count + static_cast<std::uint32_t>(added);
+}
 
 template <class Word>
 void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_t columns, std::uint32_t first,
@@ -143,7 +175,7 @@ void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_
         for (std::size_t column = 0; column < columns; column += Words::kPixels, place += kPanel * kPanel) {
             const auto [words, mask] = Words::line(pixels + column, columns - column);
             const auto chosen = static_cast<__mmask16>(mask);
-            _mm512_storeu_ps(out.words + end, _mm512_maskz_compress_ps(chosen, words));
+            _mm512_storeu_si512(out.words + end, _mm512_maskz_compress_epi32(chosen, words));
             _mm512_storeu_si512(out.places + end, _mm512_maskz_compress_epi32(chosen, places_from(place)));
             end += static_cast<std::uint32_t>(__builtin_popcount(mask));
         }
@@ -161,9 +193,7 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
         for (std::size_t i = 0; i < kPanel / kListedColumns; ++i) {
             if (first + i == n_groups) break;
             std::uint32_t& count = out.counts[first + i];
-            const std::size_t end = (first + i) * out.capacity + count;
-            count +=
-                PixelWords<Word>::append(panel.group[i], places, out.places + end, out.words + end * kListedColumns);
+            count = append_to_group<Word>(panel.group[i], places, out.entries + (first + i) * out.capacity, count);
         }
     }
 }

@@ -220,10 +220,10 @@ class PackingCases : KernelCases {
         const std::size_t most_words = 2 * rows * depth, words_of_rows = n_words(words, rows);
         const std::size_t n_groups = (columns + kListedColumns - 1) / kListedColumns;
         const std::size_t capacity = 2 * words_of_rows + kGroupSlack;
-        std::vector<float> listed(most_words + kRowSlack), group_words(n_groups * capacity * kListedColumns);
+        std::vector<float> listed(most_words + kRowSlack);
         std::vector<std::uint32_t> places(listed.size()), ends(2 * rows), counts(n_groups);
-        std::vector<std::uint32_t> group_places(n_groups * capacity);
-        const ListedGroups groups{group_places.data(), group_words.data(), counts.data(), capacity};
+        std::vector<ListedWords> entries(n_groups * capacity);
+        const ListedGroups groups{entries.data(), counts.data(), capacity};
         for (const Range block : {Range{0, first_block}, Range{first_block, depth}}) {
             for (std::size_t call = 0; call < 2; ++call) {
                 const PixelRows from{data.data(), row_stride, index.data() + call * rows, rows, columns};
@@ -257,10 +257,9 @@ class PackingCases : KernelCases {
                     any |= std::bit_cast<std::uint32_t>(expected[j]) != 0;
                 }
                 if (!any) continue;
-                const std::size_t at = group * capacity + count++;
-                item.require(group_places[at] == kPanel * (kFirstRow + i), "a row of a group is at another place");
-                for (std::size_t j = 0; j < kListedColumns; ++j)
-                    item.expect_exactly(group_words[at * kListedColumns + j], expected[j]);
+                const ListedWords& entry = entries[group * capacity + count++];
+                item.require(entry.place == kPanel * (kFirstRow + i), "a row of a group is at another place");
+                for (std::size_t j = 0; j < kListedColumns; ++j) item.expect_exactly(entry.words[j], expected[j]);
             }
             item.require(counts[group] == count, "a group has another number of rows");
         }

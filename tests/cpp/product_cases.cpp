@@ -200,17 +200,15 @@ class ProductCases : KernelCases {
     // Lists in three parts, the first of which is empty where there are few rows; and a call per panel of a.
     void multiply_groups(const Products& products, const Extent& extent, Operands& of) {
         const std::size_t n_groups = (extent.rows + kListedColumns - 1) / kListedColumns;
-        std::vector<std::vector<float>> words;
-        std::vector<std::vector<std::uint32_t>> places, counts;
+        std::vector<std::vector<ListedWords>> entries;
+        std::vector<std::vector<std::uint32_t>> counts;
         std::vector<ListedGroups> parts;
         const FloatingPointScope scope(table_);
         for (std::size_t part = 0; part < 3; ++part) {
             const std::size_t begin = of.depth * part / 3, end = of.depth * (part + 1) / 3;
-            const std::size_t capacity = end - begin + kGroupSlack;
-            places.emplace_back(capacity * n_groups);
-            words.emplace_back(capacity * n_groups * kListedColumns);
+            entries.emplace_back((end - begin + kGroupSlack) * n_groups);
             counts.emplace_back(n_groups);
-            parts.push_back({places.back().data(), words.back().data(), counts.back().data(), capacity});
+            parts.push_back({entries.back().data(), counts.back().data(), end - begin + kGroupSlack});
             for (std::size_t row = begin; row < end; row += kRowsListed)
                 products.list_groups(of.a.data() + row * kPanel, of.a.stride(), std::min(kRowsListed, end - row),
                                      extent.rows, row, parts.back());
