@@ -63,10 +63,18 @@ class Verdict:
         }
 
 
+@dataclass(frozen=True)
+class SpeedUp(Target):
+    """How many times faster in a case a peer is to be than another, or than the fastest of several."""
+
+    case: str = ""
+    peer: str = ""
+    others: tuple[str, ...] = ()
+
+
 def speed_up(
     case: str, peer: str, against: str | tuple[str, ...], floor: float, goal: float | None = None
-) -> Target:
-    """Demand how many times faster a peer is than another, or than the fastest of several."""
+) -> SpeedUp:
     others = (against,) if isinstance(against, str) else against
 
     def measure(run: Run) -> float | None:
@@ -76,7 +84,8 @@ def speed_up(
         medians = [median(results.ratios(name, peer)) for name in others if name in results.peers]
         return min(medians, default=None)
 
-    return Target(f"{case}: {peer} against {' or '.join(others)}", measure, floor, goal)
+    name = f"{case}: {peer} against {' or '.join(others)}"
+    return SpeedUp(name, measure, floor, goal, case=case, peer=peer, others=others)
 
 
 def of_ceiling(case: str, peer: str, floor: float | None, goal: float) -> Target:

@@ -12,6 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import accuracy
+import bounds
 from cases import CASES, DISTORTED, FEATURES, GROUPS, Case
 from compare import chosen_cases
 from footprint import Footprint
@@ -213,3 +214,26 @@ def test_quick_case_differs_in_the_work_of_a_turn_alone():
 def test_table_of_accuracies_in_the_docs_is_that_of_the_results():
     document = (Path(__file__).resolve().parents[1] / "docs" / "accuracy.md").read_text()
     assert accuracy.table() in document
+
+
+def test_bounds_are_the_products_at_the_ceiling_and_adam():
+    # 100 GFLOPS and 2 ns a weight on one of two threads; dense data, so that no product is left out.
+    case = {
+        "kind": "fit",
+        "data": "dense",
+        "layer_sizes": [100, 50, 10],
+        "batch_size": 1000,
+        "flops_per_step": 26_000_000,
+        "ceilings": {"fma_gflops": {"median": 100.0}, "bf16_gflops": None},
+        "peers": {
+            "fastmlp": {"threads": 2, "ms_per_step": {"median": 0.5}},
+            "jax": {"threads": 2, "ms_per_step": {"median": 1.0}},
+        },
+    }
+    target = speed_up("dense", "fastmlp", "jax", 1.25)
+    name, *numbers = bounds.row_of(target, {"cases": {"dense": case}, "threads": 2}, 2e-9)
+    assert name == target.name
+    # 0.26 ms of products, 5,500 weights: 0.0055 ms
+    assert numbers == ["1", "1.25", "0.8", "0.5", "0.26", "0.0055", "0.266", "3.77x", "2.00x"]
+    bfloat16 = speed_up("dense", "fastmlp-bf16", "jax", 2.4)
+    assert bounds.row_of(bfloat16, {"cases": {"dense": case}, "threads": 2}, 2e-9) is None
