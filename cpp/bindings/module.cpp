@@ -77,6 +77,7 @@ void bind_machine(py::module_& m) {
     m.def("assume_far", &assume_far, py::arg("far"),
           "Take threads' caches for far from one another, or for near; None: measure their distance again.");
     m.def("cpu_name", &cpu_name, "Name of this machine's processor.");
+    m.def("l2_cache_size", &l2_cache_size, "Bytes of a core's L2 cache; 1 MB if the processor does not say.");
     m.def(
         "compiled_instruction_sets",
         [] {

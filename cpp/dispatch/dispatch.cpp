@@ -109,6 +109,11 @@ std::size_t l2_cache_size() {
     std::size_t kilobytes = 0;
 #if defined(__x86_64__)
     unsigned a = 0, b = 0, c = 0, d = 0;
+    // Intel's processors describe their caches one by one, and in AMD's leaf say 256 KB whatever they have.
+    for (unsigned cache = 0; __get_cpuid_count(4, cache, &a, &b, &c, &d) != 0 && (a & 0x1f) != 0; ++cache) {
+        const std::size_t ways = (b >> 22) + 1, partitions = (b >> 12 & 0x3ff) + 1, line = (b & 0xfff) + 1;
+        if ((a >> 5 & 0x7) == 2) return ways * partitions * line * (std::size_t{c} + 1);
+    }
     if (__get_cpuid(0x80000006u, &a, &b, &c, &d) != 0) kilobytes = c >> 16;
 #else
     std::ifstream("/sys/devices/system/cpu/cpu0/cache/index2/size") >> kilobytes;  // as in 1024K

@@ -15,6 +15,9 @@ def threads_by_default() -> int:
 def assume_far(far: bool | None) -> None:
     """Take threads' caches for far from one another, or for near; None: measure their distance again."""
 
+def l2_cache_size() -> int:
+    """Bytes of a core's L2 cache; 1 MB if the processor does not say."""
+
 def cpu_name() -> str:
     """Name of this machine's processor."""
 
