@@ -12,13 +12,14 @@ floor, the floor is out of reach on the machine that the run was made on, which 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cases import CASES, Case
 from density import left
 from native import BuildError, build
 from process import Process, ProcessError
@@ -70,18 +71,21 @@ def adam_seconds_per_weight() -> float:
 
 
 def row_of(target: SpeedUp, run: dict[str, Any], adam: float) -> tuple[str, ...] | None:
-    case = run["cases"].get(target.case)
-    if case is None or target.peer not in case["peers"] or target.floor is None or case["kind"] != "fit":
+    case, measured = CASES[target.case], run["cases"].get(target.case)
+    if measured is None or target.floor is None or case.kind != "fit":
         return None
-    others = [case["peers"][name]["ms_per_step"]["median"] for name in target.others if name in case["peers"]]
+    peers = measured["peers"]
+    if target.peer not in peers:
+        return None
+    others = [peers[name]["ms_per_step"]["median"] for name in target.others if name in peers]
     pairs = target.peer.endswith("bf16")
-    ceiling = case["ceilings"]["bf16_gflops" if pairs else "fma_gflops"]
+    ceiling = measured["ceilings"]["bf16_gflops" if pairs else "fma_gflops"]
     if not others or ceiling is None:
         return None
-    peer, takes = min(others), case["peers"][target.peer]["ms_per_step"]["median"]
-    threads = case["peers"][target.peer]["threads"]
+    peer, takes = min(others), peers[target.peer]["ms_per_step"]["median"]
+    threads = peers[target.peer]["threads"]
     products = products_left(case, pairs) / ceiling["median"] * 1e-6 * run["threads"] / threads
-    update = 1e3 * adam * n_weights(case) / threads
+    update = 1e3 * adam * case.n_weights / threads
     least = products + update
     numbers = (peer, target.floor, peer / target.floor, takes, products, update, least)
     return (
@@ -92,25 +96,20 @@ def row_of(target: SpeedUp, run: dict[str, Any], adam: float) -> tuple[str, ...]
     )
 
 
-def products_left(case: dict[str, Any], pairs: bool) -> float:
+def products_left(case: Case, pairs: bool) -> float:
     """Return the operations of a step's products without those by zeros of the input."""
-    sizes, batch = case["layer_sizes"], case["batch_size"]
-    first = 2.0 * batch * sizes[0] * sizes[1]
-    numbers, groups = input_density(pairs) if case["data"] == "mnist" else (1.0, 1.0)
-    return float(case["flops_per_step"]) - first * (2.0 - numbers - groups)
+    first = 2.0 * case.batch_size * case.layer_sizes[0] * case.layer_sizes[1]
+    numbers, groups = input_density(pairs) if case.data == "mnist" else (1.0, 1.0)
+    return case.flops_per_step - first * (2.0 - numbers - groups)
 
 
+@cache
 def input_density(pairs: bool) -> tuple[float, float]:
     """Return what is left in the forward product and in the gradient: words of one number, or of two."""
     images = datasets.mnist().train.images[:SAMPLES].reshape(SAMPLES, -1)
     if not pairs:
         return left(images)
     return left(images[:, 0::2] | images[:, 1::2])[0], left(images[0::2] | images[1::2])[1]
-
-
-def n_weights(case: dict[str, Any]) -> int:
-    sizes = case["layer_sizes"]
-    return sum(a * b for a, b in itertools.pairwise(sizes))
 
 
 if __name__ == "__main__":

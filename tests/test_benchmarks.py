@@ -216,14 +216,11 @@ def test_table_of_accuracies_in_the_docs_is_that_of_the_results():
     assert accuracy.table() in document
 
 
-def test_bounds_are_the_products_at_the_ceiling_and_adam():
+def test_bounds_are_the_products_at_the_ceiling_and_adam(monkeypatch):
     # 100 GFLOPS and 2 ns a weight on one of two threads; dense data, so that no product is left out.
-    case = {
-        "kind": "fit",
-        "data": "dense",
-        "layer_sizes": [100, 50, 10],
-        "batch_size": 1000,
-        "flops_per_step": 26_000_000,
+    case = Case("dense", (100, 50, 20), batch_size=1000, steps=1, quick_steps=1, data="dense")
+    monkeypatch.setitem(bounds.CASES, "dense", case)
+    measured = {
         "ceilings": {"fma_gflops": {"median": 100.0}, "bf16_gflops": None},
         "peers": {
             "fastmlp": {"threads": 2, "ms_per_step": {"median": 0.5}},
@@ -231,9 +228,10 @@ def test_bounds_are_the_products_at_the_ceiling_and_adam():
         },
     }
     target = speed_up("dense", "fastmlp", "jax", 1.25)
-    name, *numbers = bounds.row_of(target, {"cases": {"dense": case}, "threads": 2}, 2e-9)
+    run = {"cases": {"dense": measured}, "threads": 2}
+    name, *numbers = bounds.row_of(target, run, 2e-9)
     assert name == target.name
-    # 0.26 ms of products, 5,500 weights: 0.0055 ms
-    assert numbers == ["1", "1.25", "0.8", "0.5", "0.26", "0.0055", "0.266", "3.77x", "2.00x"]
+    # 26 MFLOP in products: 0.26 ms; 6,000 weights: 0.006 ms
+    assert numbers == ["1", "1.25", "0.8", "0.5", "0.26", "0.006", "0.266", "3.76x", "2.00x"]
     bfloat16 = speed_up("dense", "fastmlp-bf16", "jax", 2.4)
-    assert bounds.row_of(bfloat16, {"cases": {"dense": case}, "threads": 2}, 2e-9) is None
+    assert bounds.row_of(bfloat16, run, 2e-9) is None

@@ -27,15 +27,18 @@ constexpr double kSparse = 0.4;
 
 constexpr std::size_t kCacheLine = 64;
 
+std::size_t row_bytes(const Inputs& inputs) {
+    return inputs.n_features * (inputs.pixels != nullptr ? sizeof(*inputs.pixels) : sizeof(*inputs.values));
+}
+
 // Inlined, since g++ takes a function that only prefetches for one that does nothing.
 [[gnu::always_inline]] inline void prefetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
-    const bool pixels = inputs.pixels != nullptr;
-    const std::size_t row_bytes = inputs.n_features * (pixels ? sizeof(*inputs.pixels) : sizeof(*inputs.values));
-    const char* data =
-        pixels ? reinterpret_cast<const char*>(inputs.pixels) : reinterpret_cast<const char*>(inputs.values);
+    const std::size_t n_bytes = row_bytes(inputs);
+    const char* data = inputs.pixels != nullptr ? reinterpret_cast<const char*>(inputs.pixels)
+                                                : reinterpret_cast<const char*>(inputs.values);
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
-        const char* first = data + row_bytes * (samples == nullptr ? row : static_cast<std::size_t>(samples[row]));
-        for (std::size_t byte = 0; byte < row_bytes; byte += kCacheLine) __builtin_prefetch(first + byte);
+        const char* first = data + n_bytes * (samples == nullptr ? row : static_cast<std::size_t>(samples[row]));
+        for (std::size_t byte = 0; byte < n_bytes; byte += kCacheLine) __builtin_prefetch(first + byte);
     }
 }
 
@@ -147,8 +150,7 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
 }
 
 void InputBatch::fetch(const Inputs& inputs, const std::int64_t* samples, Range rows) {
-    const std::size_t row_bytes = inputs.n_features * (inputs.pixels != nullptr ? 1 : sizeof(float));
-    const std::size_t most = std::min(kPixelRowsAtATime, kFetchedBytes / row_bytes);
+    const std::size_t most = std::min(kPixelRowsAtATime, kFetchedBytes / row_bytes(inputs));
     prefetch(inputs, samples, {rows.begin, std::min(rows.begin + most, rows.end)});
 }
 

@@ -54,10 +54,13 @@ class Team {
         barrier();
     }
 
-    // The same with body(task) for each task in [0, n_tasks), which are owned in nearly equal ranges.
+    // The first task of an owner, where they own nearly equal ranges of [0, n_tasks).
+    std::size_t first_task(std::size_t n_tasks, std::size_t owner) const { return n_tasks * owner / size_; }
+
+    // The same with body(task) for each task in [0, n_tasks), which are owned in such ranges.
     template <class Body>
     void for_each(std::size_t rank, std::size_t n_tasks, Body&& body, bool bound = false) {
-        const auto first = [&](std::size_t owner) { return n_tasks * owner / size_; };
+        const auto first = [&](std::size_t owner) { return first_task(n_tasks, owner); };
         for_each_owned(
             rank, [&](std::size_t owner) { return first(owner + 1) - first(owner); },
             [&](std::size_t owner, std::size_t i) { body(first(owner) + i); }, bound);

@@ -71,8 +71,8 @@ class Step {
     // To be called before the update, which takes long enough for memory to answer: the samples of a next batch of as
     // many. Each thread fetches what it will pack first.
     void fetch_next(const std::int64_t* samples) const {
-        const std::size_t part = row_parts() * rank_ / team_.size(), end = row_parts() * (rank_ + 1) / team_.size();
-        if (part < end) InputBatch::fetch(inputs_, samples, rows_of(part));
+        const std::size_t part = team_.first_task(row_parts(), rank_);
+        if (part < team_.first_task(row_parts(), rank_ + 1)) InputBatch::fetch(inputs_, samples, rows_of(part));
     }
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
@@ -319,7 +319,7 @@ class Step {
     template <class Body>
     void for_each_gradient_tile(const Body& body) {
         const auto first_of = [&](std::size_t l, std::size_t owner) {
-            return input_parts(layer(l)) * output_parts(l) * owner / team_.size();
+            return team_.first_task(input_parts(layer(l)) * output_parts(l), owner);
         };
         const auto n_tasks_of = [&](std::size_t owner) {
             std::size_t n_tasks = 0;

@@ -60,9 +60,10 @@ std::vector<InstructionSet> detect() {
     std::vector<InstructionSet> sets{{kNeonKernels, true}, {kNeonBf16Kernels, has_bfloat16()}};
 #endif
     const std::size_t cache_size = l2_cache_size();
+    const double far_from = far_from_here();
     for (InstructionSet& set : sets) {
         set.kernels.row_block = row_block_for(cache_size, set.kernels);
-        set.kernels.far_from = far_from_here();
+        set.kernels.far_from = far_from;
     }
     return sets;
 }

@@ -50,19 +50,22 @@ void leave(std::uint64_t state) { _mm_setcsr(static_cast<unsigned>(state)); }
 
 template <class Word>
 constexpr Products make_products() {
-    Products products{
+    return {
         .multiply = multiply<Word>,
         .multiply_transposed = multiply_transposed<Word>,
         .multiply_listed = multiply_listed<Word>,
         .multiply_transposed_listed = multiply_transposed_listed<Word>,
         .list_rows = list_rows<Word>,
         .list_groups = list_groups<Word>,
+#if defined(FASTMLP_TARGET_AVX512)
+        .list_pixel_rows = list_pixel_rows<Word>,
+        .list_pixel_groups = list_pixel_groups<Word>,
+#else
         .list_pixel_rows = nullptr,
         .list_pixel_groups = nullptr,
+#endif
         .transpose_panel = transpose_panel<Word>,
     };
-    set_pixel_lists<Word>(products);
-    return products;
 }
 
 constexpr KernelTable make_table(const char* name) {

@@ -19,17 +19,27 @@ constexpr auto kChosenLanes = [] {
 }();
 #endif
 
+#if defined(FASTMLP_TARGET_AVX512)
+// 16 times the lane, from `first` on.
+FASTMLP_INLINE __m512i places_from(std::size_t first) {
+    return _mm512_add_epi32(_mm512_set1_epi32(static_cast<std::int32_t>(first)),
+                            _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240));
+}
+
+FASTMLP_INLINE void store_chosen(__m512i line, std::size_t first_place, unsigned lanes, float* words,
+                                 std::uint32_t* places) {
+    const auto chosen = static_cast<__mmask16>(lanes);
+    _mm512_storeu_si512(words, _mm512_maskz_compress_epi32(chosen, line));
+    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(chosen, places_from(first_place)));
+}
+#endif
+
 // Of the line at `line`, the lanes whose bits are set, one after the other to `words`; to `places`, first_place plus
 // 16 times their numbers. What follows these, up to 16, may be overwritten.
 FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, unsigned lanes, float* words,
                                  std::uint32_t* places) {
 #if defined(FASTMLP_TARGET_AVX512)
-    const auto chosen = static_cast<__mmask16>(lanes);
-    const __m512i place =
-        _mm512_add_epi32(_mm512_set1_epi32(static_cast<std::int32_t>(first_place)),
-                         _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240));
-    _mm512_storeu_ps(words, _mm512_maskz_compress_ps(chosen, _mm512_load_ps(line)));
-    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(chosen, place));
+    store_chosen(_mm512_load_si512(line), first_place, lanes, words, places);
 #elif defined(FASTMLP_TARGET_AVX2)
     for (unsigned half = 0; half < 2; ++half) {
         const unsigned chosen = lanes >> (8 * half) & 0xff;

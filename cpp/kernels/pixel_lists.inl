@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "lists.inl"
+#include "packing.inl"
 #include "words.inl"
 
 namespace fastmlp {
@@ -12,8 +14,7 @@ namespace {
 #if defined(FASTMLP_TARGET_AVX512)
 
 FASTMLP_INLINE const std::uint8_t* pixels_of(const PixelRows& from, std::size_t row) {
-    const std::size_t source = from.index == nullptr ? row : static_cast<std::size_t>(from.index[row]);
-    return from.data + source * from.row_stride;
+    return from.data + source_row(from.index, row) * from.row_stride;
 }
 
 // Up to 16 pixels; beyond these zeros.
@@ -23,12 +24,6 @@ FASTMLP_INLINE __m128i load_pixels(const std::uint8_t* pixels, std::size_t count
 }
 
 FASTMLP_INLINE __m512 floats_of(__m128i pixels) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(pixels)); }
-
-// 16 times the lane, from `first` on.
-FASTMLP_INLINE __m512i places_from(std::size_t first) {
-    return _mm512_add_epi32(_mm512_set1_epi32(static_cast<std::int32_t>(first)),
-                            _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240));
-}
 
 // The four groups of a panel: of each, as one 32-bit lane a row, the pixels of up to 16 rows. Beyond these zeros.
 struct PanelGroups {
@@ -80,6 +75,11 @@ FASTMLP_INLINE void store_entries(ListedWords* entries, __m512i places, __m512i 
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 64), quarter<3>(words));
 }
 
+struct ListedLine {
+    __m512i words;
+    unsigned mask;  // of those that are not 0
+};
+
 // How pixels become words.
 template <class Word>
 struct PixelWords;
@@ -87,10 +87,6 @@ struct PixelWords;
 template <>
 struct PixelWords<FloatWord> {
     static constexpr std::size_t kPixels = kPanel;  // of a line of words
-    struct ListedLine {
-        __m512i words;
-        unsigned mask;  // of those that are not 0
-    };
     static FASTMLP_INLINE ListedLine line(const std::uint8_t* pixels, std::size_t count) {
         const __m128i x = load_pixels(pixels, count);
         return {_mm512_castps_si512(floats_of(x)), _mm_test_epi8_mask(x, x)};
@@ -113,10 +109,6 @@ struct PixelWords<FloatWord> {
 template <>
 struct PixelWords<PairWord> {
     static constexpr std::size_t kPixels = 2 * kPanel;
-    struct ListedLine {
-        __m512i words;
-        unsigned mask;
-    };
     // 16 pixels as bfloat16: their floats end in 16 zeros.
     static FASTMLP_INLINE __m256i bfloat16s_of(__m128i pixels) {
         return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(floats_of(pixels)), 16));
@@ -174,9 +166,7 @@ void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_
         std::size_t place = 0;
         for (std::size_t column = 0; column < columns; column += Words::kPixels, place += kPanel * kPanel) {
             const auto [words, mask] = Words::line(pixels + column, columns - column);
-            const auto chosen = static_cast<__mmask16>(mask);
-            _mm512_storeu_si512(out.words + end, _mm512_maskz_compress_epi32(chosen, words));
-            _mm512_storeu_si512(out.places + end, _mm512_maskz_compress_epi32(chosen, places_from(place)));
+            store_chosen(words, place, mask, out.words + end, out.places + end);
             end += static_cast<std::uint32_t>(__builtin_popcount(mask));
         }
         out.ends[row] = end;
@@ -197,17 +187,6 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
         }
     }
 }
-
-template <class Word>
-constexpr void set_pixel_lists(Products& products) {
-    products.list_pixel_rows = list_pixel_rows<Word>;
-    products.list_pixel_groups = list_pixel_groups<Word>;
-}
-
-#else
-
-template <class Word>
-constexpr void set_pixel_lists(Products&) {}
 
 #endif
 

@@ -133,22 +133,27 @@ struct TurnedRows {
 // Fewer rows than these are not worth turning.
 constexpr std::size_t kLeastTurned = 4;
 
-FASTMLP_INLINE bool can_turn(std::size_t rows, std::size_t n_classes) {
-    return rows >= kLeastTurned && n_classes <= kPanel;
+// Calls f(first, count) for blocks of rows that can be turned and are worth it; returns how many rows these are.
+template <class F>
+FASTMLP_INLINE std::size_t for_turned_rows(std::size_t rows, std::size_t n_classes, F f) {
+    std::size_t first = 0;
+    while (n_classes <= kPanel && rows - first >= kLeastTurned) {
+        const std::size_t count = rows - first < kPanel ? rows - first : kPanel;
+        f(first, count);
+        first += count;
+    }
+    return first;
 }
 
 void softmax(float* logits, std::size_t logits_panel_stride, std::size_t rows, std::size_t n_classes) {
-    for (; can_turn(rows, n_classes); logits += kPanel * kPanel) {
-        const std::size_t count = rows < kPanel ? rows : kPanel;
-        TurnedRows turned(logits, count, n_classes);
+    const std::size_t n_turned = for_turned_rows(rows, n_classes, [&](std::size_t first, std::size_t count) {
+        TurnedRows turned(logits + first * kPanel, count, n_classes);
         const Line not_finite = turned.not_finite();
         const Line sum = turned.exponentiate(turned.max()) + not_finite;
         for (std::size_t j = 0; j < n_classes; ++j) turned.set(j, turned.get(j) / sum);
-        turned.turn_back(logits, count);
-        rows -= count;
-        if (rows == 0) return;
-    }
-    for (std::size_t i = 0; i < rows; ++i) {
+        turned.turn_back(logits + first * kPanel, count);
+    });
+    for (std::size_t i = n_turned; i < rows; ++i) {
         const Row row{logits + i * kPanel, logits_panel_stride, n_classes};
         const Extent extent = extent_of(row);
         const Line sum = splat_line(exponentiate(row, extent.max) + extent.not_finite);
@@ -286,10 +291,8 @@ FASTMLP_INLINE void turned_cross_entropy(const RowLosses& args, Read read, std::
     for (std::size_t i = 0; i < count; ++i) args.losses[first + i] = lane[i];
 
     const Line scale = load_line(delta_scale);
-    const Line hot = splat_line([&] {
-        if constexpr (kSmoothed) return read.kept;
-        return 1.0f;
-    }());
+    Line hot = splat_line(1.0f);
+    if constexpr (kSmoothed) hot = splat_line(read.kept);
     for (std::size_t j = 0; j < args.n_outputs; ++j) {
         Line delta = turned.get(j) / sum;
         if constexpr (kSmoothed) delta = delta - splat_line(read.uniform);
@@ -302,13 +305,12 @@ template <class Read>
 FASTMLP_INLINE void softmax_cross_entropy_with(const RowLosses& args, Read read) {
     constexpr bool kSmoothed = std::is_same_v<Read, Smoothed>;
     float sums[kPanel], weights[kPanel];  // of the exponentials and the targets of up to 16 rows
-    std::size_t turned = 0;
-    while (args.labels != nullptr && can_turn(args.rows - turned, args.n_outputs)) {
-        const std::size_t count = args.rows - turned < kPanel ? args.rows - turned : kPanel;
-        turned_cross_entropy(args, read, turned, count);
-        turned += count;
-    }
-    for (std::size_t i = turned; i < args.rows; ++i) {
+    std::size_t n_turned = 0;
+    if (args.labels != nullptr)
+        n_turned = for_turned_rows(args.rows, args.n_outputs, [&](std::size_t first, std::size_t count) {
+            turned_cross_entropy(args, read, first, count);
+        });
+    for (std::size_t i = n_turned; i < args.rows; ++i) {
         const Row row{args.outputs + i * kPanel, args.panel_stride, args.n_outputs};
         const std::size_t sample = source_row(args.index, i);
         const Extent extent = extent_of(row);
