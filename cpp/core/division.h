@@ -49,13 +49,29 @@ inline bool weights_stay(std::size_t rows, std::size_t n_inputs, std::size_t pan
     return n_inputs > rows && panels >= kPanelUnit * team;
 }
 
-// Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
-// too few rows for the team.
-inline Grid divide_forward(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t row_block,
-                           std::size_t team) {
+// Parts in which rows are packed, and go through layers whose weights do not stay.
+inline std::size_t divide_rows(std::size_t rows, std::size_t row_block, std::size_t team) {
     const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
-    const std::size_t row_parts = std::min(most_row_parts(rows), wanted);
-    if (weights_stay(rows, n_inputs, panels, team)) return {row_parts, team, rows < kRowsToBind};
+    return std::min(most_row_parts(rows), wanted);
+}
+
+// Parts of a layer's panels, as many for each thread, of at most kGradientOutputPanels.
+inline std::size_t even_panel_parts(std::size_t panels, std::size_t team) {
+    return team * ((panels + kGradientOutputPanels * team - 1) / (kGradientOutputPanels * team));
+}
+
+// Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
+// too few rows for the team. The first layer's tasks have rows that were packed together. Those of other layers whose
+// weights stay have as many rows as can be, since each loads its weights from afar, and few panels, so that their
+// result, too, stays in the L2 cache.
+inline Grid divide_forward(std::size_t layer, std::size_t rows, std::size_t n_inputs, std::size_t panels,
+                           std::size_t row_block, std::size_t team) {
+    const std::size_t row_parts = divide_rows(rows, row_block, team);
+    if (weights_stay(rows, n_inputs, panels, team)) {
+        const bool bound = rows < kRowsToBind;
+        if (layer == 0) return {row_parts, team, bound};
+        return {(rows + 4 * row_block - 1) / (4 * row_block), even_panel_parts(panels, team), bound};
+    }
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }

@@ -9,14 +9,14 @@ namespace {
 // Calls f(begin, size) for the blocks of [0, depth).
 template <class F>
 void for_depth_blocks(const KernelTable& kernels, std::size_t depth, F f) {
-    const std::size_t size = depth_block_size(kernels, depth);
+    const std::size_t size = depth_block_size(kernels.depth_block, depth);
     for (std::size_t begin = 0; begin < depth; begin += size) f(begin, std::min(size, depth - begin));
 }
 
 }  // namespace
 
-std::size_t depth_block_size(const KernelTable& kernels, std::size_t depth) {
-    const std::size_t blocks = std::max<std::size_t>((depth + kernels.depth_block - 1) / kernels.depth_block, 1);
+std::size_t depth_block_size(std::size_t most, std::size_t depth) {
+    const std::size_t blocks = std::max<std::size_t>((depth + most - 1) / most, 1);
     return n_panels((depth + blocks - 1) / blocks) * kPanel;
 }
 

@@ -9,8 +9,9 @@
 
 namespace fastmlp {
 
-// Length of the blocks into which a sum over `depth` words is cut, all but the last; a multiple of kPanel.
-std::size_t depth_block_size(const KernelTable& kernels, std::size_t depth);
+// Length of the blocks of at most `most` words into which a sum over `depth` words is cut, all but the last; a multiple
+// of kPanel, as `most` is.
+std::size_t depth_block_size(std::size_t most, std::size_t depth);
 
 // c[rows, panels] = a b, where a has `depth` columns, at least 1. c's other elements stay.
 void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,

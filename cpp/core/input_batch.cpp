@@ -88,7 +88,7 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
       rounding_(network.rounding()),
       n_features_(network.n_features()),
       depth_(n_words(words_, n_features_)),
-      block_(depth_block_size(kernels_, depth_)),
+      block_(depth_block_size(kernels_.listed_depth_block, depth_)),
       n_blocks_((depth_ + block_ - 1) / block_),
       n_groups_((n_features_ + kListedColumns - 1) / kListedColumns),
       with_gradient_(with_gradient),

@@ -72,7 +72,8 @@ class Step {
     // many. Each thread fetches what it will pack first.
     void fetch_next(const std::int64_t* samples) const {
         const std::size_t part = team_.first_task(row_parts(), rank_);
-        if (part < team_.first_task(row_parts(), rank_ + 1)) InputBatch::fetch(inputs_, samples, rows_of(part));
+        if (part < team_.first_task(row_parts(), rank_ + 1))
+            InputBatch::fetch(inputs_, samples, even_part(rows_, part, row_parts(), kRowUnit));
     }
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
@@ -142,8 +143,7 @@ class Step {
     // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l) const {
         const std::size_t panels = layer(l).panels();
-        const std::size_t unit = weights_stay(l) ? team_.size() : 1;
-        const std::size_t parts = unit * ((panels + kGradientOutputPanels * unit - 1) / (kGradientOutputPanels * unit));
+        const std::size_t parts = even_panel_parts(panels, weights_stay(l) ? team_.size() : 1);
         const std::size_t wanted = (2 * team_.size() + input_parts(layer(l)) - 1) / input_parts(layer(l));
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
     }
@@ -155,7 +155,7 @@ class Step {
             case Phase::Kind::kLoss:
                 break;
             case Phase::Kind::kForward:
-                return divide_forward(rows_, of.n_inputs, of.panels(), kernels_.row_block, team_.size());
+                return divide_forward(phase.layer, rows_, of.n_inputs, of.panels(), kernels_.row_block, team_.size());
             case Phase::Kind::kBackward:
                 return divide_backward(rows_, of.n_outputs, n_panels(of.n_inputs), row_parts(), team_.size());
             case Phase::Kind::kNormalize:
@@ -168,33 +168,31 @@ class Step {
     void run(const Phase& phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
              std::atomic<bool>& loss_finite) {
         const std::size_t l = phase.layer, row_part = task % grid.row_parts;
+        const Range rows = even_part(rows_, row_part, grid.row_parts, kRowUnit);
         const auto panels_of = [&](std::size_t columns) {
             return even_part(n_panels(columns), task / grid.row_parts, grid.panel_parts, kPanelUnit);
         };
         switch (phase.kind) {
             case Phase::Kind::kPack:
-                return pack(row_part, input_finite);
+                return pack(row_part, rows, input_finite);
             case Phase::Kind::kForward:
-                return forward_layer(l, row_part, panels_of(layer(l).n_outputs));
+                return forward_layer(l, row_part, rows, panels_of(layer(l).n_outputs));
             case Phase::Kind::kNormalize:
                 return normalize(l, panels_of(layer(l).n_outputs));
             case Phase::Kind::kLoss:
-                return loss(row_part, loss_finite);
+                return loss(rows, loss_finite);
             case Phase::Kind::kBackward:
-                return backward_layer(l, even_part(rows_, row_part, grid.row_parts, kRowUnit),
-                                      panels_of(layer(l).n_inputs));
+                return backward_layer(l, rows, panels_of(layer(l).n_inputs));
             case Phase::Kind::kNormalizeBackward:
                 return normalize_backward(l, panels_of(layer(l).n_outputs));
         }
     }
 
-    // All forward phases divide the rows alike.
-    std::size_t row_parts() const { return divide_forward(rows_, 1, 1, kernels_.row_block, team_.size()).row_parts; }
-    Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts(), kRowUnit); }
+    // In which they are packed.
+    std::size_t row_parts() const { return divide_rows(rows_, kernels_.row_block, team_.size()); }
     float* scratch() const { return workspace_.scratch[rank_].data(); }
 
-    void pack(std::size_t part, std::atomic<bool>& finite) {
-        const Range rows = rows_of(part);
+    void pack(std::size_t part, Range rows, std::atomic<bool>& finite) {
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
         if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
@@ -202,8 +200,8 @@ class Step {
             finite.store(false, std::memory_order_relaxed);
     }
 
-    void forward_layer(std::size_t l, std::size_t part, Range panels) {
-        const Range rows = rows_of(part);
+    // Of the first layer, part tells the rows.
+    void forward_layer(std::size_t l, std::size_t part, Range rows, Range panels) {
         const Panels z = output(l).matrix();
         if (team_.is_far()) output(l).evict_all(rows, panels);
         if (l == 0)
@@ -271,8 +269,7 @@ class Step {
                 .saved = nullptr};
     }
 
-    void loss(std::size_t part, std::atomic<bool>& finite) {
-        const Range rows = rows_of(part);
+    void loss(Range rows, std::atomic<bool>& finite) {
         float* losses = workspace_.losses.data();
         Operand& output = workspace_.outputs.back();
         const Panels outputs = output.matrix();

@@ -124,7 +124,7 @@ std::size_t l2_cache_size() {
 
 std::size_t row_block_for(std::size_t cache_size, const KernelTable& kernels) {
     constexpr std::size_t kUnit = 24, kMost = 192;
-    const std::size_t rows = cache_size / 10 / (kernels.depth_block * sizeof(float));
+    const std::size_t rows = cache_size / 10 / (kernels.listed_depth_block * sizeof(float));
     return std::clamp(rows / kUnit * kUnit, kUnit, kMost);
 }
 

@@ -29,7 +29,8 @@ Selection select_instruction_set();
 // Bytes of a core's L2 cache; 1 MB if the processor does not say.
 std::size_t l2_cache_size();
 
-// A table's row_block for an L2 cache of so many bytes: a depth block of the rows fills at most a tenth of it, since
+// A table's row_block for an L2 cache of so many bytes: a block of the rows' columns, as
+// wide as listed products have it, fills at most a tenth of it, since
 // the right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger ones
 // divide a batch too coarsely. The tenth was found with a cache of 1 MB, where it is 96 rows; no other size was
 // measured.

@@ -78,6 +78,7 @@ constexpr KernelTable make_table(const char* name) {
         .pair_products = {},
 #endif
         .depth_block = kDepthBlock,
+        .listed_depth_block = kListedDepthBlock,
         .row_block = 24,  // of the smallest cache; dispatch asks for this machine's, here and in the next line
         .far_from = __builtin_inf(),
         .enter = enter,

@@ -5,7 +5,8 @@
 // kTileRows * kTilePanels lines of accumulators, kTilePanels lines of the right operand and one broadcast element
 // of the left one. At least 8 fused multiply-adds must be independent (4 cycles of latency, 2 a cycle), and every
 // line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the
-// tiles of products with listed operands, which have one row and kListedColumns rows.
+// tiles of products with listed operands, which have one row and kListedColumns rows. A depth block of the right
+// operand, kTilePanels wide, should fit into the L1 cache.
 #pragma once
 
 #include <cstddef>
@@ -18,25 +19,29 @@ constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
 constexpr int kListedRowPanels = 5;  // 7: the forward product takes 6 % of a step longer
 constexpr int kListedGroupPanels = 7;
-constexpr std::size_t kDepthBlock = 256;
+constexpr std::size_t kDepthBlock = 128;  // 256: 48 KB of the right operand, more than the L1 cache has
+constexpr std::size_t kListedDepthBlock = 256;
 #elif defined(FASTMLP_TARGET_AVX2)
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
+constexpr std::size_t kListedDepthBlock = 256;
 #elif defined(FASTMLP_TARGET_NEON)
 constexpr int kTileRows = 6;  // 24 of 32 registers accumulate; not measured
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
+constexpr std::size_t kListedDepthBlock = 256;
 #else
 constexpr int kTileRows = 2;  // 8 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 2;
 constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
+constexpr std::size_t kListedDepthBlock = 256;
 #endif
 
 }  // namespace
