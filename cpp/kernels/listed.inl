@@ -8,6 +8,13 @@
 namespace fastmlp {
 namespace {
 
+// The same address, which the compiler may not put together from others: Intel's processors take a multiply-add that
+// loads from an address with an index for two operations (Intel 64 Optimization Reference Manual, "Unlamination").
+FASTMLP_INLINE const float* in_one_register(const float* p) {
+    asm("" : "+r"(p));
+    return p;
+}
+
 template <class Word, int kPanels>
 void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     const float* word = p.a.words;
@@ -15,8 +22,16 @@ void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     for (std::size_t row = 0; row < p.rows; ++row, c += kPanel) {
         Tile<Word, 1, kPanels> tile;
         tile.start(p.accumulate, c, p.c_panel_stride);
-        for (const float* end = p.a.words + p.a.ends[row]; word < end; ++word, ++place)
-            tile.add(word, 1, b + *place, p.b_panel_stride);
+        for (const float* end = p.a.words + p.a.ends[row]; word < end; ++word, ++place) {
+            const Vec left = splat(*word);
+            const float* right = b + *place;
+#pragma GCC unroll 8
+            for (Line& sum : tile.sum[0]) {
+                right = in_one_register(right);
+                tile.add_to(sum, left, load_line(right));
+                right += p.b_panel_stride;
+            }
+        }
         tile.finish(c, p.c_panel_stride);
     }
 }

@@ -16,6 +16,11 @@ template <class Word, int kRows, int kPanels>
 struct Tile {
     Line sum[kRows][kPanels];
 
+    static FASTMLP_INLINE void add_to(Line& sum, Vec left, const Line& right) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) sum.part[v] = Word::multiply_add(left, right.part[v], sum.part[v]);
+    }
+
     FASTMLP_INLINE void start(bool accumulate, const float* c, std::size_t c_panel_stride) {
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i)
@@ -33,10 +38,7 @@ struct Tile {
         for (int i = 0; i < kRows; ++i) {
             const Vec left = splat(a[i * stride]);
 #pragma GCC unroll 8
-            for (int j = 0; j < kPanels; ++j)
-#pragma GCC unroll 4
-                for (int v = 0; v < kVecs; ++v)
-                    sum[i][j].part[v] = Word::multiply_add(left, right[j].part[v], sum[i][j].part[v]);
+            for (int j = 0; j < kPanels; ++j) add_to(sum[i][j], left, right[j]);
         }
     }
 
