@@ -195,7 +195,7 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
 }
 
 std::size_t threads_worth(double work, std::size_t limit) {
-    constexpr double kWorkOfOneThread = 1e6;  // some 20 microseconds: its barriers cost a microsecond or two
+    constexpr double kWorkOfOneThread = 0.75e6;  // 15 to 25 microseconds: its barriers cost a microsecond or two
     const double worth = work / kWorkOfOneThread;
     if (worth >= static_cast<double>(limit)) return std::max<std::size_t>(limit, 1);
     return std::max<std::size_t>(static_cast<std::size_t>(worth), 1);
