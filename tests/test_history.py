@@ -47,11 +47,12 @@ def test_step_loss_recorded_from_an_earlier_step_forgets_the_later_ones() -> Non
 def test_epoch_loss_weighs_a_smaller_last_batch_by_its_samples() -> None:
     history = History()
     history._set_steps(0, losses(9, 4, 1))  # the first belongs to an epoch before
-    history._add_epoch(
+    history._add_epochs(
         first_step=1,
+        steps_per_epoch=2,
         offsets=np.array([0, 3, 5]),
-        seconds=2.0,
-        learning_rate=0.1,
+        seconds_per_step=1.0,
+        learning_rates=np.array([0.2, 0.1]),
         validation_loss=None,
         validation_accuracy=None,
     )
@@ -62,11 +63,12 @@ def test_epoch_loss_weighs_a_smaller_last_batch_by_its_samples() -> None:
 
 
 def add_epoch(history: History, n_steps: int = 2, **others: object) -> None:
-    history._add_epoch(
+    history._add_epochs(
         first_step=history.n_epochs * n_steps,
+        steps_per_epoch=n_steps,
         offsets=np.arange(n_steps + 1) * 3,
-        seconds=2.0,
-        learning_rate=0.1,
+        seconds_per_step=1.0,
+        learning_rates=np.full(n_steps, 0.1),
         validation_loss=None,
         validation_accuracy=None,
         **others,

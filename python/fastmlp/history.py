@@ -218,48 +218,57 @@ class History:
             for name in reversed(COLUMNS):  # so that an interrupt leaves what is like a half-made entry
                 del getattr(self, name)[last:]
 
-    def _add_epoch(
+    def _add_epochs(
         self,
         *,
         first_step: int,
+        steps_per_epoch: int,
         offsets: NDArray[np.int64],
-        seconds: float,
-        learning_rate: float,
+        seconds_per_step: float,
+        learning_rates: NDArray[np.float64],
         validation_loss: float | None,
         validation_accuracy: float | None,
         sample_weights: NDArray[np.float32] | None = None,
     ) -> None:
-        """Make the entry of an epoch whose steps have been recorded.
+        """Make the entries of epochs whose steps have been recorded: several only if none is validated.
 
-        first_step: the number of its first step, from 0.
-        offsets: where each batch begins among the epoch's samples, and how many these are.
-        sample_weights: those of the epoch's samples in the order in which they were trained on.
+        first_step: the number of their first step, from 0.
+        steps_per_epoch: of each, but for the last one, which may have fewer.
+        offsets: where each batch begins among the epochs' samples, and how many these are.
+        learning_rates: of each step.
+        sample_weights: those of the epochs' samples in the order in which they were trained on.
         """
         n_epochs = self.n_epochs
-        for name in COLUMNS:  # an interrupt may have come when the entry was half made
+        for name in COLUMNS:  # an interrupt may have come when the entries were half made
             del getattr(self, name)[n_epochs:]
-        n_steps, n_samples = len(offsets) - 1, int(offsets[-1])
+        of_steps = slice(first_step, first_step + len(learning_rates))
+        first_steps = np.arange(0, len(learning_rates), steps_per_epoch)
+        ends = np.append(first_steps[1:], len(learning_rates))
+
+        def of_epochs(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.add.reduceat(numbers, first_steps)
+
         if sample_weights is None:
-            batch_weights = (offsets[1:] - offsets[:-1]).astype(np.float64)
+            batch_weights = np.diff(offsets).astype(np.float64)
         else:
             batch_weights = np.add.reduceat(sample_weights.astype(np.float64), offsets[:-1])
-        total = float(batch_weights.sum())
-        losses = self._losses[first_step : first_step + n_steps].astype(np.float64)
-        self.loss.append(float(losses @ batch_weights) / total if total else 0.0)
-        right = float(self._right[first_step : first_step + n_steps].sum(dtype=np.float64))
-        if self.train_accuracy or not math.isnan(right):
+        totals = of_epochs(batch_weights)
+        self.loss += _divided(of_epochs(self._losses[of_steps] * batch_weights), totals).tolist()
+        right = of_epochs(self._right[of_steps].astype(np.float64))
+        if self.train_accuracy or not np.isnan(right).all():
             unknown = n_epochs - len(self.train_accuracy)
             # Each step's weight is a float32, and their sum may round to more than all.
-            accuracy = min(right / total, 1.0) if total else 0.0
-            self.train_accuracy += [*[math.nan] * unknown, accuracy]
+            accuracies = np.minimum(_divided(right, totals), 1.0).tolist()
+            self.train_accuracy += [*[math.nan] * unknown, *accuracies]
         if validation_loss is not None:
             self.validation_loss.append(validation_loss)
         if validation_accuracy is not None:
             self.validation_accuracy.append(validation_accuracy)
-        self.learning_rate.append(learning_rate)
-        self.seconds.append(seconds)
-        self.n_steps.append(n_steps)
-        self.samples_per_second.append(n_samples / seconds if seconds > 0 else 0.0)
+        self.learning_rate += learning_rates[ends - 1].tolist()
+        seconds = seconds_per_step * (ends - first_steps)
+        self.seconds += seconds.tolist()
+        self.n_steps += (ends - first_steps).tolist()
+        self.samples_per_second += _divided(offsets[ends] - offsets[first_steps], seconds).tolist()
 
     def _to_arrays(self) -> dict[str, NDArray[Any]]:
         """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
@@ -283,3 +292,8 @@ def _longer(array: NDArray[np.float32], n_kept: int, size: int) -> NDArray[np.fl
     longer = np.empty(size, np.float32)
     longer[:n_kept] = array[:n_kept]
     return longer
+
+
+def _divided(a: NDArray[Any], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a / b, and 0 where b is 0."""
+    return np.divide(a, b, out=np.zeros(len(b)), where=b != 0)

@@ -486,15 +486,7 @@ class Net:
         self.n_epochs = max(n_begun, min(self.n_epochs, run.first_epoch + 1))
 
     def _end_epochs(self, job: Job, run: Run, steps: Steps) -> None:
-        """Make the history's entries of epochs whose steps, these, have been done."""
-        seconds_per_step = run.epoch_seconds / run.n_open_steps
-        for first in range(0, len(steps), run.steps_per_epoch):
-            epoch = steps.part(first, first + run.steps_per_epoch)
-            seconds = seconds_per_step * len(epoch)
-            self._end_epoch(job, run, epoch, seconds)
-            run.epoch_seconds = max(0.0, run.epoch_seconds - seconds)
-
-    def _end_epoch(self, job: Job, run: Run, steps: Steps, seconds: float) -> None:
+        """Make the history's entries of epochs whose steps, these, have been done: of one, if it is validated."""
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
@@ -504,15 +496,18 @@ class Net:
             is_right = self._loss.is_right(targets, predicted)
             validation_accuracy = None if is_right is None else float(np.mean(is_right))
         weights = job.data.weights
-        run.history._add_epoch(
+        seconds_per_step = run.epoch_seconds / run.n_open_steps
+        run.history._add_epochs(
             first_step=run.history.n_epochs * run.steps_per_epoch,
+            steps_per_epoch=run.steps_per_epoch,
             offsets=steps.offsets,
-            sample_weights=None if weights is None else weights[steps.order],
-            seconds=seconds,
-            learning_rate=float(steps.learning_rates[-1]),
+            seconds_per_step=seconds_per_step,
+            learning_rates=steps.learning_rates,
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
+            sample_weights=None if weights is None else weights[steps.order],
         )
+        run.epoch_seconds = max(0.0, run.epoch_seconds - seconds_per_step * len(steps))
 
     def _stop_observing(self, kind: type[BaseException] | None, *_: object) -> None:
         """Keep what the callbacks need to go on, before they are told of the end."""
