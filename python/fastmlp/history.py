@@ -294,6 +294,8 @@ def _longer(array: NDArray[np.float32], n_kept: int, size: int) -> NDArray[np.fl
     return longer
 
 
-def _divided(a: NDArray[Any], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def _divided(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """Return a / b, and 0 where b is 0."""
-    return np.divide(a, b, out=np.zeros(len(b)), where=b != 0)
+    quotient = np.zeros(len(b))
+    np.divide(a, b, out=quotient, where=b != 0)
+    return quotient

@@ -486,7 +486,7 @@ class Net:
         self.n_epochs = max(n_begun, min(self.n_epochs, run.first_epoch + 1))
 
     def _end_epochs(self, job: Job, run: Run, steps: Steps) -> None:
-        """Make the history's entries of epochs whose steps, these, have been done: of one, if it is validated."""
+        """Make the history's entries of epochs whose steps have been done: of one, if it is validated."""
         validation_loss = validation_accuracy = None
         if job.data.validation is not None:
             samples, targets = job.data.validation
