@@ -17,10 +17,15 @@ namespace {
 #if defined(FASTMLP_TARGET_AVX512)
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
-constexpr int kListedRowPanels = 5;  // 7: the forward product takes 6 % of a step longer
 constexpr int kListedGroupPanels = 7;
 constexpr std::size_t kDepthBlock = 128;  // 256: 48 KB of the right operand, more than the L1 cache has
+#if defined(FASTMLP_PAIR_PRODUCTS)        // on Zen 4, with one multiply-add of 512 bits a cycle
+constexpr int kListedRowPanels = 5;       // 7: the forward product takes 6 % of a step longer
 constexpr std::size_t kListedDepthBlock = 256;
+#else  // on Cascade Lake, with two, of 4 to 6 cycles: 5 sums are too few to fill them
+constexpr int kListedRowPanels = 7;
+constexpr std::size_t kListedDepthBlock = 128;
+#endif
 #elif defined(FASTMLP_TARGET_AVX2)
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
