@@ -49,15 +49,14 @@ inline bool weights_stay(std::size_t rows, std::size_t n_inputs, std::size_t pan
     return n_inputs > rows && panels >= kPanelUnit * team;
 }
 
-// Parts in which rows are packed, and go through layers whose weights do not stay.
-inline std::size_t divide_rows(std::size_t rows, std::size_t row_block, std::size_t team) {
-    const std::size_t wanted = team * ((rows + row_block * team - 1) / (row_block * team));
-    return std::min(most_row_parts(rows), wanted);
+// Parts of n, as many for each thread, of at most `most`.
+inline std::size_t parts_for_team(std::size_t n, std::size_t most, std::size_t team) {
+    return team * ((n + most * team - 1) / (most * team));
 }
 
-// Parts of a layer's panels, as many for each thread, of at most kGradientOutputPanels.
-inline std::size_t even_panel_parts(std::size_t panels, std::size_t team) {
-    return team * ((panels + kGradientOutputPanels * team - 1) / (kGradientOutputPanels * team));
+// Parts in which rows are packed, and go through layers whose weights do not stay.
+inline std::size_t divide_rows(std::size_t rows, std::size_t row_block, std::size_t team) {
+    return std::min(most_row_parts(rows), parts_for_team(rows, row_block, team));
 }
 
 // Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
@@ -70,20 +69,20 @@ inline Grid divide_forward(std::size_t layer, std::size_t rows, std::size_t n_in
     if (weights_stay(rows, n_inputs, panels, team)) {
         const bool bound = rows < kRowsToBind;
         if (layer == 0) return {row_parts, team, bound};
-        return {(rows + 4 * row_block - 1) / (4 * row_block), even_panel_parts(panels, team), bound};
+        return {parts_for_team(rows, 4 * row_block, 1), parts_for_team(panels, kGradientOutputPanels, team), bound};
     }
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }
 
-// Of a backward phase. By rows, so that deltas stay in their thread's cache: in the forward phases' parts, unless these
-// are so many that transposing the weights for each of them costs more than to wait for the other threads. But by
+// Of a backward phase. By rows, so that deltas stay in their thread's cache: in the parts that were packed, unless
+// these are so many that transposing the weights for each of them costs more than to wait for the other threads. But by
 // panels where weights outweigh deltas, so that no two tasks transpose the same weights.
-inline Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t forward_parts,
+inline Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t packed_parts,
                             std::size_t team) {
     if (n_outputs <= rows) {
-        const bool cheap = forward_parts <= 2 * team || n_outputs <= kPanel;
-        const std::size_t row_parts = cheap ? forward_parts : std::min(most_row_parts(rows), 2 * team);
+        const bool cheap = packed_parts <= 2 * team || n_outputs <= kPanel;
+        const std::size_t row_parts = cheap ? packed_parts : std::min(most_row_parts(rows), 2 * team);
         if (row_parts >= team) return {row_parts, 1};
     }
     const std::size_t most_parts = (panels + kTransposedPanels - 1) / kTransposedPanels;

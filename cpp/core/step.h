@@ -143,7 +143,7 @@ class Step {
     // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l) const {
         const std::size_t panels = layer(l).panels();
-        const std::size_t parts = even_panel_parts(panels, weights_stay(l) ? team_.size() : 1);
+        const std::size_t parts = parts_for_team(panels, kGradientOutputPanels, weights_stay(l) ? team_.size() : 1);
         const std::size_t wanted = (2 * team_.size() + input_parts(layer(l)) - 1) / input_parts(layer(l));
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
     }

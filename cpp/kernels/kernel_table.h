@@ -368,8 +368,8 @@ struct KernelTable {
     Products pair_products;  // all null where the set has no dot products of bfloat16
 
     // Products with a greater depth are made in blocks of at most this many words, so that a block of the right
-    // operand, a tile wide, stays in the L1 cache while all rows go by; those with a listed left operand in blocks
-    // of more, since their loops run over what is not 0 alone.
+    // operand, a tile wide, stays in the L1 cache while all rows go by; those with a listed left operand, whose loops
+    // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t listed_depth_block;
     // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache: row_block_for.
