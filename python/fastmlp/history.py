@@ -242,11 +242,12 @@ class History:
         for name in COLUMNS:  # an interrupt may have come when the entries were half made
             del getattr(self, name)[n_epochs:]
         of_steps = slice(first_step, first_step + len(learning_rates))
-        first_steps = np.arange(0, len(learning_rates), steps_per_epoch)
-        ends = np.append(first_steps[1:], len(learning_rates))
+        begins = np.arange(0, len(learning_rates), steps_per_epoch)
+        ends = np.append(begins[1:], len(learning_rates))
+        n_steps = ends - begins
 
         def of_epochs(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.add.reduceat(numbers, first_steps)
+            return np.add.reduceat(numbers, begins)
 
         if sample_weights is None:
             batch_weights = np.diff(offsets).astype(np.float64)
@@ -265,10 +266,10 @@ class History:
         if validation_accuracy is not None:
             self.validation_accuracy.append(validation_accuracy)
         self.learning_rate += learning_rates[ends - 1].tolist()
-        seconds = seconds_per_step * (ends - first_steps)
+        seconds = seconds_per_step * n_steps
         self.seconds += seconds.tolist()
-        self.n_steps += (ends - first_steps).tolist()
-        self.samples_per_second += _divided(offsets[ends] - offsets[first_steps], seconds).tolist()
+        self.n_steps += n_steps.tolist()
+        self.samples_per_second += _divided(offsets[ends] - offsets[begins], seconds).tolist()
 
     def _to_arrays(self) -> dict[str, NDArray[Any]]:
         """All numbers, for a file; of whole epochs, also while a fit in another thread adds one."""
