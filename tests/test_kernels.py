@@ -40,11 +40,11 @@ from reference import (
 
 kernels = _core.kernels
 
-# Tiles have 1 to 8 rows and 1 to 7 panels of 16 columns, blocks 96 rows and a depth of 256 words: one less,
-# as many, one more, some odd numbers, and none.
+# Tiles have 1 to 8 rows and 1 to 7 panels of 16 columns, blocks 96 rows and a depth of 128 or 256 words: one
+# less, as many, one more, some odd numbers, and none.
 ROWS = (0, 1, 2, 3, 5, 6, 7, 8, 9, 13, 16, 17, 95, 96, 97)
 COLUMNS = (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97, 129)
-DEPTHS = (0, 1, 2, 15, 16, 17, 33, 255, 256, 257, 515)
+DEPTHS = (0, 1, 2, 15, 16, 17, 33, 127, 128, 129, 255, 256, 257, 515)
 CLASSES = (1, 2, 3, 10, 15, 16, 17, 31, 32, 33, 100)
 
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -20,8 +20,8 @@ constexpr std::size_t kRows[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15, 16, 1
 struct PanelsAndDepth {
     std::size_t panels, depth;
 };
-constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0},  {1, 1}, {1, 15}, {2, 16},  {3, 17},
-                                               {4, 33}, {5, 31}, {6, 7}, {7, 3},  {2, 255}, {1, 257}};
+constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0}, {1, 1}, {1, 15},  {2, 16},  {3, 17},  {4, 33},
+                                               {5, 31}, {6, 7}, {7, 3}, {2, 255}, {1, 257}, {3, 128}, {2, 129}};
 
 // Around the rows of a group of listed columns (4). Of the left operand, so many eighths are zero, in patches of four.
 constexpr std::size_t kListedRows[] = {0, 1, 3, 4, 5, 16, 17, 33};
@@ -248,7 +248,7 @@ class ProductCases : KernelCases {
 
     // The bits of the wide products; rows around a panel and three, depths around a panel and a block.
     void narrow_products(Words words, const std::string& prefix) {
-        for (const std::size_t depth : {1, 15, 16, 17, 100, 257, 300})
+        for (const std::size_t depth : {1, 15, 16, 17, 100, 128, 129, 257, 300})
             for (const std::size_t rows : {1, 5, 16, 17, 48, 50, 97}) {
                 for (const std::size_t columns : {std::size_t{1}, std::size_t{2}, std::size_t{7}, kNarrow})
                     narrow_product(prefix, words, rows, depth, columns);
