@@ -53,6 +53,24 @@ void multiply_listed(const ListedProduct& p) {
     });
 }
 
+// Adds the words of an entry, one for each row, times a line of the right operand. Panel by panel, so that beside the
+// sums and words one line of it need be in registers; if there are still too many, one word comes from memory each time.
+template <class Word, int kRows, int kPanels>
+FASTMLP_INLINE void add_entry(Tile<Word, kRows, kPanels>& tile, const float* words, const float* right,
+                              std::size_t panel_stride) {
+    constexpr int kInRegisters = kRows * kPanels * kVecs + kRows < 32 ? kRows : kRows - 1;
+    Vec left[kInRegisters];
+#pragma GCC unroll 4
+    for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
+#pragma GCC unroll 8
+    for (int j = 0; j < kPanels; ++j) {
+        const Line line = load_line(right + static_cast<std::size_t>(j) * panel_stride);
+        words = in_one_register(words);
+#pragma GCC unroll 4
+        for (int i = 0; i < kRows; ++i) tile.add_to(tile.sum[i][j], i < kInRegisters ? left[i] : splat(words[i]), line);
+    }
+}
+
 // One group of columns: kRows of them, kListedColumns but for the last group.
 template <class Word, int kRows, int kPanels>
 void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, const float* b, float* c) {
@@ -62,7 +80,7 @@ void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, 
         const ListedGroups& lists = p.parts[part];
         const ListedWords* entry = lists.entries + group * lists.capacity;
         for (const ListedWords* end = entry + lists.counts[group]; entry < end; ++entry)
-            tile.add(entry->words, 1, b + entry->place, p.b_panel_stride);
+            add_entry(tile, entry->words, b + entry->place, p.b_panel_stride);
     }
     tile.finish(c, p.c_panel_stride);
 }
