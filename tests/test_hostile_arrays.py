@@ -130,6 +130,8 @@ CALLS: dict[str, Callable[..., object]] = {
     "kernels.random_fields": lambda taps: K.random_fields(SET, 0, 1, 2, 0, 1.0, taps, 4, 7),
     "kernels.resample": lambda image, coefficients: K.resample(SET, image, coefficients),
 }
+if K.has_grouped_product(SET):
+    CALLS["kernels.multiply_grouped"] = lambda matrix, weights: K.multiply_grouped(SET, matrix, weights, 2)
 if K.has_pair_products(SET):
     CALLS |= {
         "kernels.pair": lambda matrix: K.pair(SET, matrix),
@@ -279,9 +281,11 @@ def test_core_sizes_beyond_memory_are_refused() -> None:
 
 @pytest.mark.parametrize("n_parts", [0, 1025, 2**62])
 def test_lists_in_a_bad_number_of_parts_are_refused(n_parts: int) -> None:
-    matrix = arrays()["matrix"]
+    matrix, weights = arrays()["matrix"], arrays()["weights"]
     with pytest.raises(ValueError):
-        _core.kernels.multiply_transposed_listed(SET, matrix, matrix, n_parts)
+        K.multiply_transposed_listed(SET, matrix, matrix, n_parts)
+    with pytest.raises(ValueError):
+        K.multiply_grouped(SET, matrix, weights, n_parts)
 
 
 def test_every_entry_point_that_takes_an_array_is_tried() -> None:
@@ -289,8 +293,11 @@ def test_every_entry_point_that_takes_an_array_is_tried() -> None:
         *(f"kernels.{name}" for name in dir(K) if not name.startswith("_")),
         *(n for cls in (_core.Network, _core.Trainer, _core.Augmentation) for n in dir(cls) if n[0] != "_"),
     }
-    without_arrays = {"kernels.has_pair_products", "weights", "biases", "instruction_set", "is_finite"}
+    without_arrays = {"kernels.has_pair_products", "kernels.has_grouped_product", "instruction_set"}
+    without_arrays |= {"weights", "biases", "is_finite"}
     without_arrays |= {"set_adam", "set_sgd", "set_dropout", "restart_average", "snapshot", "restore"}
+    if not K.has_grouped_product(SET):
+        without_arrays |= {"kernels.multiply_grouped"}
     if not K.has_pair_products(SET):
         without_arrays |= {"kernels.pair", "kernels.pack_uint8_pairs", "kernels.pack_float_pairs"}
     assert bound - without_arrays <= CALLS.keys()

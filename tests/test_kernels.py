@@ -55,15 +55,23 @@ PRODUCTS = {
     "multiply_transposed": (lambda m, n, k: ((k, m), (k, n)), lambda a, b: a.T @ b),
     "multiply_by_transposed": (lambda m, n, k: ((m, k), (n, k)), lambda a, b: a @ b.T),
 }
-LISTED_PRODUCTS = {
-    "multiply": (("multiply_listed", {}),),
-    "multiply_transposed": (
-        ("multiply_transposed_listed", {"n_parts": 1}),
-        ("multiply_transposed_listed", {"n_parts": 5}),
-    ),
-}
 every_product = pytest.mark.parametrize("product", PRODUCTS)
-every_listed_product = pytest.mark.parametrize("product", LISTED_PRODUCTS)
+every_listed_product = pytest.mark.parametrize("product", ["multiply", "multiply_transposed"])
+
+
+def listed_products(product, instruction_set, pairs):
+    """Return the kernels that make this product from lists, as names and options."""
+    by_groups = [{"n_parts": 1}, {"n_parts": 5}]
+    if product == "multiply_transposed":
+        return [("multiply_transposed_listed", {"pairs": pairs, **options}) for options in by_groups]
+    if product != "multiply":
+        return []
+    grouped = not pairs and kernels.has_grouped_product(instruction_set)
+    return [
+        ("multiply_listed", {"pairs": pairs}),
+        *(("multiply_grouped", options) for options in by_groups if grouped),
+    ]
+
 
 # Words are floats on every set, and pairs of bfloat16 on some.
 WITH_PAIRS = [name for name in INSTRUCTION_SETS if kernels.has_pair_products(name)]
@@ -127,8 +135,8 @@ def test_product_of_small_integers_at_all_sizes_is_exact(product, instruction_se
         a, b = (numbers[i : i + math.prod(shape)].reshape(shape) for i, shape in enumerate(shapes_of(*size)))
         actual = getattr(kernels, product)(instruction_set, a, b, pairs=pairs)
         assert np.array_equal(actual, expected(a, b)), size
-        for listed, options in LISTED_PRODUCTS.get(product, ()):
-            actual = getattr(kernels, listed)(instruction_set, a, b, pairs=pairs, **options)
+        for listed, options in listed_products(product, instruction_set, pairs):
+            actual = getattr(kernels, listed)(instruction_set, a, b, **options)
             assert np.array_equal(actual, expected(a, b)), (size, options)
 
 
@@ -177,8 +185,9 @@ def test_product_of_pairs_takes_denormals_for_zero(product, instruction_set):
         a, b = (np.ones(shape, np.float32) for shape in shapes_of(3, 19, depth))
         for denormal, other in ((a, b), (b, a)):
             denormal[:], other[:] = 2.0**-127, 2.0**100
-            for name, options in ((product, {}), *LISTED_PRODUCTS.get(product, ())):
-                actual = getattr(kernels, name)(instruction_set, a, b, pairs=True, **options)
+            listed = listed_products(product, instruction_set, pairs=True)
+            for name, options in ((product, {"pairs": True}), *listed):
+                actual = getattr(kernels, name)(instruction_set, a, b, **options)
                 np.testing.assert_array_equal(actual, 0)
 
 
@@ -198,8 +207,8 @@ def test_listed_product_has_the_bits_of_the_dense_one(density, product, instruct
         a[rng.random(a.shape) < 0.1] = 0
         a[rng.random(a.shape) < 0.1] = 2.0**-130
         whole = dense(instruction_set, a, b, pairs=pairs)
-        for listed, options in LISTED_PRODUCTS[product]:
-            actual = getattr(kernels, listed)(instruction_set, a, b, pairs=pairs, **options)
+        for listed, options in listed_products(product, instruction_set, pairs):
+            actual = getattr(kernels, listed)(instruction_set, a, b, **options)
             assert actual.tobytes() == whole.tobytes(), (size, options)
 
 

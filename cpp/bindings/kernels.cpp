@@ -206,6 +206,46 @@ py::array_t<float> call_multiply_listed(const std::string& set, const py::array&
     return c.to_array(k.table);
 }
 
+// The lists of a matrix by groups of its columns, in parts of its rows.
+struct GroupLists {
+    GroupLists(const Products& products, const PanelMatrix& matrix, std::size_t n_parts)
+        : entries(n_parts), counts(n_parts) {
+        const std::size_t n_groups = (matrix.columns + kListedColumns - 1) / kListedColumns;
+        for (std::size_t part = 0; part < n_parts; ++part) {
+            const Range rows = even_part(matrix.rows, part, n_parts);
+            entries[part].resize((rows.size() + kGroupSlack) * n_groups);
+            counts[part].resize(n_groups);
+            parts.push_back({entries[part].data(), counts[part].data(), rows.size() + kGroupSlack});
+            for (std::size_t row = rows.begin; row < rows.end; row += kRowsListed)
+                products.list_groups(matrix.panels().at(row, 0), matrix.stride, std::min(kRowsListed, rows.end - row),
+                                     matrix.columns, row, parts.back());
+        }
+    }
+
+    std::vector<std::vector<ListedWords>> entries;
+    std::vector<std::vector<std::uint32_t>> counts;
+    std::vector<ListedGroups> parts;
+};
+
+py::array_t<float> call_multiply_grouped(const std::string& set, const py::array& a, const py::array& b,
+                                         std::size_t n_parts) {
+    const Kernels k(set);
+    const Products& products = k.table.float_products;
+    require(products.multiply_grouped != nullptr, "this instruction set multiplies rows that are listed, not groups");
+    require(n_parts >= 1 && n_parts <= kMostParts, "the number of parts must be 1 to 1,024");
+    const PanelMatrix left(k.table, a), right(k.table, b);
+    require(left.columns == right.rows, "inner dimensions differ");
+    require_listable(left);
+    const GroupLists lists(products, left, n_parts);
+    PanelMatrix c(left.rows, right.columns);
+    for (std::size_t part = 0; part < n_parts; ++part) {
+        const Range rows = even_part(left.rows, part, n_parts);
+        products.multiply_grouped({lists.parts[part], right.panels().data, right.stride, c.data(), c.stride, rows.begin,
+                                   rows.size(), c.n_panels_of_columns(), left.columns});
+    }
+    return c.to_array(k.table);
+}
+
 py::array_t<float> call_multiply_transposed_listed(const std::string& set, const py::array& a, const py::array& b,
                                                    std::size_t n_parts, bool pairs) {
     const Kernels k(set);
@@ -217,19 +257,8 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
     const PanelMatrix& matrix = left.over_rows();
     require_listable(matrix);
     PanelMatrix c(matrix.columns, right.floats.columns);
-    const std::size_t n_groups = (matrix.columns + kListedColumns - 1) / kListedColumns;
-    std::vector<ListedGroups> parts;
-    std::vector<std::vector<ListedWords>> entries(n_parts);
-    std::vector<std::vector<std::uint32_t>> counts(n_parts, std::vector<std::uint32_t>(n_groups));
-    for (std::size_t part = 0; part < n_parts; ++part) {
-        const Range rows = even_part(matrix.rows, part, n_parts);
-        entries[part].resize((rows.size() + kGroupSlack) * n_groups);
-        parts.push_back({entries[part].data(), counts[part].data(), rows.size() + kGroupSlack});
-        for (std::size_t row = rows.begin; row < rows.end; row += kRowsListed)
-            products.list_groups(matrix.panels().at(row, 0), matrix.stride, std::min(kRowsListed, rows.end - row),
-                                 matrix.columns, row, parts.back());
-    }
-    products.multiply_transposed_listed({parts.data(), n_parts, 0, right.over_rows().panels().data,
+    const GroupLists lists(products, matrix, n_parts);
+    products.multiply_transposed_listed({lists.parts.data(), n_parts, 0, right.over_rows().panels().data,
                                          right.over_rows().stride, c.data(), c.stride, c.rows, c.n_panels_of_columns(),
                                          false});
     return c.to_array(k.table);
@@ -508,6 +537,12 @@ void bind_kernels(py::module_& m) {
                 "pairs"_a = false, "a @ w.T.");
     kernels.def("multiply_listed", &call_multiply_listed, "instruction_set"_a, "a"_a, "b"_a, "pairs"_a = false,
                 "a @ b, without the words of a that are 0.");
+    kernels.def(
+        "has_grouped_product",
+        [](const std::string& set) { return Kernels(set).table.float_products.multiply_grouped != nullptr; },
+        "instruction_set"_a, "Whether the set has multiply_grouped.");
+    kernels.def("multiply_grouped", &call_multiply_grouped, "instruction_set"_a, "a"_a, "b"_a, "n_parts"_a = 1,
+                "a @ b, without the groups of words of a that are 0; listed in n_parts parts of its rows.");
     kernels.def("multiply_transposed_listed", &call_multiply_transposed_listed, "instruction_set"_a, "a"_a, "b"_a,
                 "n_parts"_a = 1, "pairs"_a = false,
                 "a.T @ b, without the words of a that are 0; its rows are listed in n_parts parts.");

@@ -92,16 +92,19 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
       n_blocks_((depth_ + block_ - 1) / block_),
       n_groups_((n_features_ + kListedColumns - 1) / kListedColumns),
       with_gradient_(with_gradient),
+      lists_rows_(!with_gradient || products_of(kernels_, words_).multiply_grouped == nullptr),
       parts_(most_parts),
       groups_(most_parts),
       by_columns_(n_panels(depth_) * panel_stride(most_rows), AlignedBuffer::kUninitialized),
       by_columns_stride_(panel_stride(most_rows)),
       by_rows_stride_(panel_stride(n_words(words_, most_rows))) {
-    const std::size_t most_words = most_rows * n_blocks_ * (block_ + kRowSlack);
-    list_words_ = std::make_unique_for_overwrite<float[]>(most_words);
-    list_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_words);
-    list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
-    block_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_blocks_);
+    if (lists_rows_) {
+        const std::size_t most_words = most_rows * n_blocks_ * (block_ + kRowSlack);
+        list_words_ = std::make_unique_for_overwrite<float[]>(most_words);
+        list_places_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_words);
+        list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
+        block_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_blocks_);
+    }
     if (!with_gradient) return;
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
@@ -182,9 +185,11 @@ bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, Ran
 
 void InputBatch::start_lists(std::size_t part) {
     const Range rows = parts_[part].rows;
-    const std::size_t first_word = rows.begin * n_blocks_ * (block_ + kRowSlack);
-    parts_[part].lists = {list_words_.get() + first_word, list_places_.get() + first_word,
-                          list_ends_.get() + rows.begin * n_blocks_};
+    if (lists_rows_) {
+        const std::size_t first_word = rows.begin * n_blocks_ * (block_ + kRowSlack);
+        parts_[part].lists = {list_words_.get() + first_word, list_places_.get() + first_word,
+                              list_ends_.get() + rows.begin * n_blocks_};
+    }
     if (!with_gradient_) return;
     const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
     groups_[part] = {group_entries_.get() + first_entry, group_counts_.get() + part * n_groups_,
@@ -202,7 +207,7 @@ void InputBatch::evict_part(std::size_t part) const {
                   {0, n_panels(n_features_)});
         return;
     }
-    for (std::size_t block = 0; block < n_blocks_; ++block) {
+    for (std::size_t block = 0; lists_rows_ && block < n_blocks_; ++block) {
         const ListedRows of_block = block_of(parts_[part], block);
         const std::size_t n_bytes = block_counts_[part * n_blocks_ + block] * sizeof(float);
         evict(of_block.words, n_bytes);
@@ -237,10 +242,11 @@ bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::s
     const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
     const bool finite =
         pack_rows(from, index, rows.size(), by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
-    for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
-        products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
-                           std::min(block_, depth_ - block * block_), listed, lists);
-    });
+    if (lists_rows_)
+        for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
+            products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
+                               std::min(block_, depth_ - block * block_), listed, lists);
+        });
     const Panels& matrix = words_ == Words::kFloats ? by_columns : by_rows;
     if (with_gradient_)
         products.list_groups(matrix.data, matrix.stride, n_words(words_, rows.size()), n_features_,
@@ -251,10 +257,11 @@ bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::s
 void InputBatch::list_pixels(const PixelRows& from, std::size_t part, Range rows) {
     const Products& products = products_of(kernels_, words_);
     const std::size_t block_columns = words_ == Words::kFloats ? block_ : 2 * block_;
-    for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
-        const std::size_t first = block * block_columns;
-        products.list_pixel_rows(from, first, std::min(block_columns, n_features_ - first), listed, lists);
-    });
+    if (lists_rows_)
+        for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
+            const std::size_t first = block * block_columns;
+            products.list_pixel_rows(from, first, std::min(block_columns, n_features_ - first), listed, lists);
+        });
     if (with_gradient_) products.list_pixel_groups(from, n_words(words_, rows.begin), groups_[part]);
 }
 
@@ -286,10 +293,15 @@ void InputBatch::multiply(std::size_t part, ConstPanels weights, Panels z, Range
         fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, z, rows, panels, depth_);
         return;
     }
+    const Products& products = products_of(kernels_, words_);
+    if (!lists_rows_) {
+        products.multiply_grouped({groups_[part], weights.at(0, panels.begin), weights.stride, z.at(0, panels.begin),
+                                   z.stride, rows.begin, rows.size(), panels.size(), depth_});
+        return;
+    }
     for (std::size_t block = 0; block < n_blocks_; ++block)
-        products_of(kernels_, words_)
-            .multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
-                              z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(), block > 0});
+        products.multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
+                                  z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(), block > 0});
 }
 
 void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, Panels c, Range a_panels,

@@ -66,6 +66,8 @@ class InputBatch {
     std::size_t n_blocks_;
     std::size_t n_groups_;  // of features
     bool with_gradient_;
+    // Unless the lists of groups, which the gradient needs, serve the forward product as well.
+    bool lists_rows_;
     std::vector<Part> parts_;           // of the last batch until the next one is packed
     std::vector<ListedGroups> groups_;  // of each part
     // Of dense parts. Floats are the same matrix for both kinds of products.

@@ -130,6 +130,19 @@ struct ListedTransposedProduct {
     bool accumulate;
 };
 
+// Rows first_row to first_row + rows - 1 of c = a b, a being listed by groups of its `depth` columns, these rows alone.
+struct GroupedProduct {
+    ListedGroups a;
+    const float* b;
+    std::size_t b_panel_stride;
+    float* c;
+    std::size_t c_panel_stride;
+    std::size_t first_row;
+    std::size_t rows;
+    std::size_t panels;
+    std::size_t depth;
+};
+
 // The matrix products, on operands of one kind of words.
 struct Products {
     void (*multiply)(const Product& product);
@@ -138,6 +151,8 @@ struct Products {
     // The same results for finite b, up to the sign of zero, without the words of a that are 0.
     void (*multiply_listed)(const ListedProduct& product);
     void (*multiply_transposed_listed)(const ListedTransposedProduct& product);
+    // As multiply_listed. Null where that is faster, or where groups have other words than rows.
+    void (*multiply_grouped)(const GroupedProduct& product);
     // Lists rows, from word `first` on; words and places have room for kRowSlack more than they will hold.
     void (*list_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                       std::uint32_t first, ListedRows out);

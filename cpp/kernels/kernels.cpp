@@ -50,11 +50,16 @@ void leave(std::uint64_t state) { _mm_setcsr(static_cast<unsigned>(state)); }
 
 template <class Word>
 constexpr Products make_products() {
+    void (*grouped)(const GroupedProduct&) = nullptr;
+#if defined(FASTMLP_TARGET_AVX512)
+    if constexpr (Word::kNumbers == 1) grouped = multiply_grouped<Word>;
+#endif
     return {
         .multiply = multiply<Word>,
         .multiply_transposed = multiply_transposed<Word>,
         .multiply_listed = multiply_listed<Word>,
         .multiply_transposed_listed = multiply_transposed_listed<Word>,
+        .multiply_grouped = grouped,
         .list_rows = list_rows<Word>,
         .list_groups = list_groups<Word>,
 #if defined(FASTMLP_TARGET_AVX512)

@@ -1,6 +1,6 @@
-// Products that skip the zeros of the left operand. It comes as lists of its words that are not 0: row by row for
-// the forward pass; for the gradient, of which the rows are its columns, by groups of neighbouring columns, since a
-// line of deltas that is loaded from the L2 cache must serve several.
+// Products that skip the zeros of the left operand. It comes as lists of its words that are not 0: for the gradient, of
+// which the rows are its columns, by groups of neighbouring columns, since a line of deltas that is loaded from the L2
+// cache must serve several; for the forward pass row by row, or by the same groups.
 #pragma once
 
 #include "product.inl"
@@ -10,7 +10,8 @@ namespace {
 
 // The same address, which the compiler may not put together from others: Intel's processors take a multiply-add that
 // loads from an address with an index for two operations (Intel 64 Optimization Reference Manual, "Unlamination").
-FASTMLP_INLINE const float* in_one_register(const float* p) {
+template <class Element>
+FASTMLP_INLINE Element* in_one_register(Element* p) {
     asm("" : "+r"(p));
     return p;
 }
@@ -28,7 +29,7 @@ void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
 #pragma GCC unroll 8
             for (Line& sum : tile.sum[0]) {
                 right = in_one_register(right);
-                tile.add_to(sum, left, load_line(right));
+                add_product<Word>(sum, left, load_line(right));
                 right += p.b_panel_stride;
             }
         }
@@ -54,7 +55,8 @@ void multiply_listed(const ListedProduct& p) {
 }
 
 // Adds the words of an entry, one for each row, times a line of the right operand. Panel by panel, so that beside the
-// sums and words one line of it need be in registers; if there are still too many, one word comes from memory each time.
+// sums and words one line of it need be in registers; if there are still too many, one word comes from memory each
+// time.
 template <class Word, int kRows, int kPanels>
 FASTMLP_INLINE void add_entry(Tile<Word, kRows, kPanels>& tile, const float* words, const float* right,
                               std::size_t panel_stride) {
@@ -67,7 +69,8 @@ FASTMLP_INLINE void add_entry(Tile<Word, kRows, kPanels>& tile, const float* wor
         const Line line = load_line(right + static_cast<std::size_t>(j) * panel_stride);
         words = in_one_register(words);
 #pragma GCC unroll 4
-        for (int i = 0; i < kRows; ++i) tile.add_to(tile.sum[i][j], i < kInRegisters ? left[i] : splat(words[i]), line);
+        for (int i = 0; i < kRows; ++i)
+            add_product<Word>(tile.sum[i][j], i < kInRegisters ? left[i] : splat(words[i]), line);
     }
 }
 
@@ -110,6 +113,80 @@ void multiply_transposed_listed(const ListedTransposedProduct& p) {
         }
     });
 }
+
+#if defined(FASTMLP_TARGET_AVX512)
+
+// Of a forward product, what a group of kColumns columns adds: their rows of b stay in registers, and rows of c come
+// from the L1 cache and go back.
+template <class Word, int kColumns, int kPanels>
+FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const float* b, float* c) {
+    const ListedWords* entry = p.a.entries + group * p.a.capacity;
+    const ListedWords* const end = entry + p.a.counts[group];
+    const std::size_t c_panel_stride = p.c_panel_stride;  // which stores to c might change, for all the compiler knows
+    if (entry == end) return;
+    Line right[kColumns][kPanels];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < kColumns; ++i)
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < kPanels; ++j) right[i][j] = load_line(b + i * kPanel + j * p.b_panel_stride);
+    for (; entry < end; ++entry) {
+        Vec left[kColumns];
+#pragma GCC unroll 4
+        for (int i = 0; i < kColumns; ++i) left[i] = splat(entry->words[i]);
+        float* line = c + entry->place;
+#pragma GCC unroll 8
+        for (int j = 0; j < kPanels; ++j, line += c_panel_stride) {
+            line = in_one_register(line);
+            Line sum = load_line(line);
+#pragma GCC unroll 4
+            for (int i = 0; i < kColumns; ++i) add_product<Word>(sum, left[i], right[i][j]);
+            store_line(line, sum);
+        }
+    }
+}
+
+// The last group may have fewer columns.
+template <class Word, int kColumns>
+FASTMLP_INLINE void add_last_group(std::size_t columns, const GroupedProduct& p, std::size_t group, const float* b,
+                                   float* c) {
+    if (columns == kColumns)
+        add_group<Word, kColumns, 1>(p, group, b, c);
+    else if constexpr (kColumns > 1)
+        add_last_group<Word, kColumns - 1>(columns, p, group, b, c);
+}
+
+template <class Word, int kPanels>
+void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) {
+    constexpr int kColumns = static_cast<int>(kListedColumns);
+    for (std::size_t j = 0; j < kPanels; ++j)
+        for (std::size_t row = p.first_row; row < p.first_row + p.rows; ++row)
+            store_line(c + j * p.c_panel_stride + row * kPanel, splat_line(0.0f));
+    const std::size_t whole = p.depth / kListedColumns;
+    for (std::size_t group = 0; group < whole; ++group, b += kListedColumns * kPanel)
+        add_group<Word, kColumns, kPanels>(p, group, b, c);
+    if (p.depth % kListedColumns == 0) return;
+    for (std::size_t j = 0; j < kPanels; ++j)
+        add_last_group<Word, kColumns - 1>(p.depth % kListedColumns, p, whole, b + j * p.b_panel_stride,
+                                           c + j * p.c_panel_stride);
+}
+
+template <class Word, int kPanels>
+FASTMLP_INLINE void multiply_grouped_panels_of(std::size_t panels, const GroupedProduct& p, const float* b, float* c) {
+    if (panels == kPanels)
+        multiply_grouped_panels<Word, kPanels>(p, b, c);
+    else if constexpr (kPanels > 1)
+        multiply_grouped_panels_of<Word, kPanels - 1>(panels, p, b, c);
+}
+
+template <class Word>
+void multiply_grouped(const GroupedProduct& p) {
+    for_even_parts<kListedGroupPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+        multiply_grouped_panels_of<Word, kListedGroupPanels>(panels, p, p.b + panel * p.b_panel_stride,
+                                                             p.c + panel * p.c_panel_stride);
+    });
+}
+
+#endif
 
 }  // namespace
 }  // namespace fastmlp

@@ -12,14 +12,15 @@ namespace {
 // i is column i of one panel of a, k runs down its rows.
 enum class LeftOperand { kByRows, kTransposed };
 
+template <class Word>
+FASTMLP_INLINE void add_product(Line& sum, Vec left, const Line& right) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sum.part[v] = Word::multiply_add(left, right.part[v], sum.part[v]);
+}
+
 template <class Word, int kRows, int kPanels>
 struct Tile {
     Line sum[kRows][kPanels];
-
-    static FASTMLP_INLINE void add_to(Line& sum, Vec left, const Line& right) {
-#pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) sum.part[v] = Word::multiply_add(left, right.part[v], sum.part[v]);
-    }
 
     FASTMLP_INLINE void start(bool accumulate, const float* c, std::size_t c_panel_stride) {
 #pragma GCC unroll 16
@@ -38,7 +39,7 @@ struct Tile {
         for (int i = 0; i < kRows; ++i) {
             const Vec left = splat(a[i * stride]);
 #pragma GCC unroll 8
-            for (int j = 0; j < kPanels; ++j) add_to(sum[i][j], left, right[j]);
+            for (int j = 0; j < kPanels; ++j) add_product<Word>(sum[i][j], left, right[j]);
         }
     }
 

@@ -293,6 +293,16 @@ class kernels:
         """a @ b, without the words of a that are 0."""
 
     @staticmethod
+    def has_grouped_product(instruction_set: str) -> bool:
+        """Whether the set has multiply_grouped."""
+
+    @staticmethod
+    def multiply_grouped(
+        instruction_set: str, a: NDArray[np.float32], b: NDArray[np.float32], n_parts: int = 1
+    ) -> NDArray[np.float32]:
+        """a @ b, without the groups of words of a that are 0; listed in n_parts parts of its rows."""
+
+    @staticmethod
     def multiply_transposed_listed(
         instruction_set: str,
         a: NDArray[np.float32],

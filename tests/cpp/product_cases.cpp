@@ -171,6 +171,14 @@ class ProductCases : KernelCases {
             multiply_groups(products_of(words), extent, operands);
         else
             multiply_rows(item, products_of(words), extent, operands);
+        if (!transposed && !extent.accumulate && products_of(words).multiply_grouped != nullptr) {
+            const Matrix by_rows = operands.c;
+            operands.c = before;
+            multiply_grouped(products_of(words), extent, operands);
+            for (std::size_t i = 0; i < extent.rows; ++i)
+                for (std::size_t j = 0; j < extent.panels * kPanel; ++j)
+                    item.require(operands.c.at(i, j) == by_rows.at(i, j), "groups make another result than rows");
+        }
         expect_product(item, words, extent, operands, before);
         for (std::size_t i = 0; i < extent.rows; ++i)
             for (std::size_t j = 0; j < extent.panels * kPanel; ++j)
@@ -197,22 +205,43 @@ class ProductCases : KernelCases {
                                   extent.accumulate});
     }
 
-    // Lists in three parts, the first of which is empty where there are few rows; and a call per panel of a.
-    void multiply_groups(const Products& products, const Extent& extent, Operands& of) {
-        const std::size_t n_groups = (extent.rows + kListedColumns - 1) / kListedColumns;
+    // A matrix's columns in groups, listed in three parts of its rows, the first of which is empty where there are few.
+    struct Groups {
+        Groups(const Products& products, const Matrix& a) {
+            const std::size_t n_groups = (a.columns() + kListedColumns - 1) / kListedColumns;
+            for (std::size_t part = 0; part < 3; ++part) {
+                const std::size_t begin = a.rows() * part / 3, end = a.rows() * (part + 1) / 3;
+                first_rows.push_back(begin);
+                entries.emplace_back((end - begin + kGroupSlack) * n_groups);
+                counts.emplace_back(n_groups);
+                parts.push_back({entries.back().data(), counts.back().data(), end - begin + kGroupSlack});
+                for (std::size_t row = begin; row < end; row += kRowsListed)
+                    products.list_groups(a.data() + row * kPanel, a.stride(), std::min(kRowsListed, end - row),
+                                         a.columns(), row, parts.back());
+            }
+            first_rows.push_back(a.rows());
+        }
+
+        std::vector<std::size_t> first_rows;
         std::vector<std::vector<ListedWords>> entries;
         std::vector<std::vector<std::uint32_t>> counts;
         std::vector<ListedGroups> parts;
+    };
+
+    void multiply_grouped(const Products& products, const Extent& extent, Operands& of) {
         const FloatingPointScope scope(table_);
-        for (std::size_t part = 0; part < 3; ++part) {
-            const std::size_t begin = of.depth * part / 3, end = of.depth * (part + 1) / 3;
-            entries.emplace_back((end - begin + kGroupSlack) * n_groups);
-            counts.emplace_back(n_groups);
-            parts.push_back({entries.back().data(), counts.back().data(), end - begin + kGroupSlack});
-            for (std::size_t row = begin; row < end; row += kRowsListed)
-                products.list_groups(of.a.data() + row * kPanel, of.a.stride(), std::min(kRowsListed, end - row),
-                                     extent.rows, row, parts.back());
-        }
+        const Groups groups(products, of.a);
+        for (std::size_t part = 0; part < groups.parts.size(); ++part)
+            products.multiply_grouped({groups.parts[part], of.b.data(), of.b.stride(), of.c.data(), of.c.stride(),
+                                       groups.first_rows[part], groups.first_rows[part + 1] - groups.first_rows[part],
+                                       extent.panels, of.depth});
+    }
+
+    // A call per panel of a.
+    void multiply_groups(const Products& products, const Extent& extent, Operands& of) {
+        const FloatingPointScope scope(table_);
+        const Groups groups(products, of.a);
+        const std::vector<ListedGroups>& parts = groups.parts;
         for (std::size_t first = 0; first < extent.rows; first += kPanel)
             products.multiply_transposed_listed({parts.data(), parts.size(), first / kListedColumns, of.b.data(),
                                                  of.b.stride(), of.c.data() + first * kPanel, of.c.stride(),
