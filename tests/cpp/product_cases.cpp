@@ -172,12 +172,12 @@ class ProductCases : KernelCases {
         else
             multiply_rows(item, products_of(words), extent, operands);
         if (!transposed && !extent.accumulate && products_of(words).multiply_grouped != nullptr) {
-            const Matrix by_rows = operands.c;
-            operands.c = before;
-            multiply_grouped(products_of(words), extent, operands);
+            Matrix grouped = before;
+            multiply_grouped(products_of(words), extent, operands, grouped);
             for (std::size_t i = 0; i < extent.rows; ++i)
                 for (std::size_t j = 0; j < extent.panels * kPanel; ++j)
-                    item.require(operands.c.at(i, j) == by_rows.at(i, j), "groups make another result than rows");
+                    item.require(grouped.at(i, j) == operands.c.at(i, j), "groups give another result than rows");
+            item.require(grouped.frame_is_untouched(), "wrote outside the result");
         }
         expect_product(item, words, extent, operands, before);
         for (std::size_t i = 0; i < extent.rows; ++i)
@@ -228,11 +228,11 @@ class ProductCases : KernelCases {
         std::vector<ListedGroups> parts;
     };
 
-    void multiply_grouped(const Products& products, const Extent& extent, Operands& of) {
+    void multiply_grouped(const Products& products, const Extent& extent, const Operands& of, Matrix& c) {
         const FloatingPointScope scope(table_);
         const Groups groups(products, of.a);
         for (std::size_t part = 0; part < groups.parts.size(); ++part)
-            products.multiply_grouped({groups.parts[part], of.b.data(), of.b.stride(), of.c.data(), of.c.stride(),
+            products.multiply_grouped({groups.parts[part], of.b.data(), of.b.stride(), c.data(), c.stride(),
                                        groups.first_rows[part], groups.first_rows[part + 1] - groups.first_rows[part],
                                        extent.panels, of.depth});
     }
