@@ -89,9 +89,9 @@ def test_read_of_a_turned_photo_follows_its_exif_orientation() -> None:
 
 def photographed(image: Image.Image) -> Image.Image:
     """Put a digit off the middle of a larger sheet, blue on cream, with light from one side and noise."""
-    side, rng = 400, np.random.default_rng(0)
+    side, rng = 280, np.random.default_rng(0)
     sheet = Image.new("L", (side, side))
-    sheet.paste(image.resize((240, 240), Image.Resampling.BICUBIC), (110, 60))
+    sheet.paste(image.resize((168, 168), Image.Resampling.BICUBIC), (77, 42))
     ink = np.asarray(sheet)[:, :, np.newaxis] / 255
     colours = ink * (40, 45, 80) + (1 - ink) * (225, 215, 200)
     light = 1 - 0.5 * np.linspace(0, 1, side)[:, np.newaxis, np.newaxis]

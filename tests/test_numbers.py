@@ -321,7 +321,7 @@ def test_mean_of_ten_million_equal_losses_is_exact(weighted: bool) -> None:
         X[:1_000_000], y[:1_000_000], steps=1, batch_size=1_000_000, **{**settings, "sample_weight": None}
     )
     assert history.step_loss[0] == pytest.approx(exact, abs=1e-6)
-    history = net.fit(X, y, epochs=1, batch_size=100_000, **settings)
+    history = net.fit(X, y, epochs=1, batch_size=400_000, **settings)
     assert history.loss[0] == pytest.approx(exact, abs=1e-6)
 
 
