@@ -401,7 +401,10 @@ std::vector<Recipe> product_recipes(std::size_t n, Rounding rounding, const std:
         {joined("forward_dense" + suffix, n, kPixels, kHidden),
          [=](Table table) { return forward_product(table, rounding, n, kPixels, kHidden); }},
         {joined("forward_sparse" + suffix, n, kPixels, kHidden),
-         [=](Table table) { return first_layer_product(table, rounding, n, &FirstLayer::multiply, kOne); }},
+         [=](Table table) {
+             const bool grouped = table.float_products.multiply_grouped != nullptr;
+             return first_layer_product(table, rounding, n, &FirstLayer::multiply, grouped ? kListedColumns : kOne);
+         }},
         {joined("gradient_dense" + suffix, kPixels, n, kHidden),
          [=](Table table) { return gradient_product(table, rounding, kPixels, n, kHidden); }},
         {joined("gradient_sparse" + suffix, kPixels, n, kHidden),

@@ -29,7 +29,7 @@ inline constexpr std::size_t kPanel = 16;
     return n_panels(columns) * panel_stride(rows);
 }
 
-// Columns of a left operand that share a list in multiply_transposed_listed: neighbouring pixels.
+// Columns of a left operand that share a list in multiply_transposed_listed and multiply_grouped: neighbouring pixels.
 inline constexpr std::size_t kListedColumns = 4;
 // What lists must have room for beyond what they will hold, as kernels may write there: words (and places) of a row,
 // and rows of a group.
@@ -151,7 +151,8 @@ struct Products {
     // The same results for finite b, up to the sign of zero, without the words of a that are 0.
     void (*multiply_listed)(const ListedProduct& product);
     void (*multiply_transposed_listed)(const ListedTransposedProduct& product);
-    // As multiply_listed. Null where that is faster, or where groups have other words than rows.
+    // Without the groups of a's words that are all 0; c is overwritten. Null where multiply_listed is faster, or where
+    // groups have other words than rows.
     void (*multiply_grouped)(const GroupedProduct& product);
     // Lists rows, from word `first` on; words and places have room for kRowSlack more than they will hold.
     void (*list_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,

@@ -60,7 +60,8 @@ void multiply_listed(const ListedProduct& p) {
 template <class Word, int kRows, int kPanels>
 FASTMLP_INLINE void add_entry(Tile<Word, kRows, kPanels>& tile, const float* words, const float* right,
                               std::size_t panel_stride) {
-    constexpr int kInRegisters = kRows * kPanels * kVecs + kRows < 32 ? kRows : kRows - 1;
+    constexpr int kRegisters = 32;  // sets that have 16 have small tiles
+    constexpr int kInRegisters = kRows * kPanels * kVecs + kRows < kRegisters ? kRows : kRows - 1;
     Vec left[kInRegisters];
 #pragma GCC unroll 4
     for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
@@ -116,8 +117,8 @@ void multiply_transposed_listed(const ListedTransposedProduct& p) {
 
 #if defined(FASTMLP_TARGET_AVX512)
 
-// Of a forward product, what a group of kColumns columns adds: their rows of b stay in registers, and rows of c come
-// from the L1 cache and go back.
+// Of a forward product, what a group of kColumns columns adds: their rows of b stay in registers (at most one line of
+// them in memory), and rows of c come from the cache and go back.
 template <class Word, int kColumns, int kPanels>
 FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const float* b, float* c) {
     const ListedWords* entry = p.a.entries + group * p.a.capacity;

@@ -5,8 +5,9 @@
 // kTileRows * kTilePanels lines of accumulators, kTilePanels lines of the right operand and one broadcast element
 // of the left one. At least 8 fused multiply-adds must be independent (4 cycles of latency, 2 a cycle), and every
 // line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the
-// tiles of products with listed operands, which have one row and kListedColumns rows. A depth block of the right
-// operand, kTilePanels wide, should fit into the L1 cache.
+// tiles of products with listed operands, which have one row and kListedColumns rows; in a forward product by groups
+// kListedColumns rows of weights, kListedGroupPanels wide, stay in registers. A depth block of the right operand,
+// kTilePanels wide, should fit into the L1 cache.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ constexpr std::size_t kDepthBlock = 128;  // 256: 48 KB of the right operand, mo
 #if defined(FASTMLP_PAIR_PRODUCTS)        // on Zen 4, with one multiply-add of 512 bits a cycle
 constexpr int kListedRowPanels = 5;       // 7: the forward product takes 6 % of a step longer
 constexpr std::size_t kListedDepthBlock = 256;
-#else  // on Cascade Lake, with two, of 4 to 6 cycles: 5 sums are too few to fill them
+#else  // on Cascade Lake, with two, of 4 to 6 cycles: 5 sums are too few to fill them. By rows go predictions alone
 constexpr int kListedRowPanels = 7;
 constexpr std::size_t kListedDepthBlock = 128;
 #endif
