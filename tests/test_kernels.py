@@ -277,13 +277,20 @@ def test_write_operand_of_all_sizes_rounds_every_element(instruction_set):
 def test_count_of_nonzeros_leaves_out_both_zeros_and_denormals(instruction_set):
     rng = np.random.default_rng(17)
     kinds = np.array([0, -0.0, 2.0**-130, -(2.0**-149), 1, -3, 2.0**-126, np.inf, np.nan], np.float32)
-    for columns in COLUMNS:
-        pixels = (rng.integers(0, 256, (5, columns)) * rng.integers(0, 2, (5, columns))).astype(np.uint8)
-        expected = np.count_nonzero(pixels, axis=1)
-        np.testing.assert_array_equal(kernels.count_nonzeros(instruction_set, pixels), expected)
-        kind = rng.integers(0, len(kinds), (5, columns))
-        expected = np.count_nonzero(kind >= 4, axis=1)
-        np.testing.assert_array_equal(kernels.count_nonzeros(instruction_set, kinds[kind]), expected)
+
+    def check(a, is_nonzero):
+        np.testing.assert_array_equal(kernels.count_nonzeros(instruction_set, a), is_nonzero.sum(axis=1))
+        groups = np.add.reduceat(is_nonzero, range(0, is_nonzero.shape[1], 4), axis=1) > 0
+        np.testing.assert_array_equal(kernels.count_nonzeros(instruction_set, a, 4), groups.sum(axis=1))
+
+    for columns, density in itertools.product(COLUMNS, (0.1, 0.5)):
+        pixels = (rng.integers(0, 256, (5, columns)) * (rng.random((5, columns)) < density)).astype(np.uint8)
+        check(pixels, pixels != 0)
+        kind = rng.integers(0, len(kinds), (5, columns)) * (rng.random((5, columns)) < 2 * density)
+        check(kinds[kind], kind >= 4)
+    for together in (0, 2, 5):
+        with pytest.raises(ValueError, match="alone or in groups of 4"):
+            kernels.count_nonzeros(instruction_set, pixels, together)
 
 
 @every_instruction_set

@@ -322,16 +322,17 @@ std::pair<py::array_t<float>, py::array_t<float>> call_pair(const std::string& s
     return Operand(k.table, a, words_of(k.table, true)).pairs->to_arrays(k.table);
 }
 
-py::array_t<std::int64_t> call_count_nonzeros(const std::string& set, const py::array& a) {
+py::array_t<std::int64_t> call_count_nonzeros(const std::string& set, const py::array& a, std::size_t together) {
     const Kernels k(set);
     require(a.ndim() == 2, "a matrix has two dimensions");
+    require(together == 1 || together == kListedColumns, "columns count alone or in groups of 4");
     const std::size_t rows = extent(a, 0), columns = extent(a, 1);
     auto counts = new_array<std::int64_t>({rows});
     const bool pixels = py::isinstance<py::array_t<std::uint8_t>>(a);
     for (std::size_t row = 0; row < rows; ++row)
         counts.mutable_data()[row] = static_cast<std::int64_t>(
-            pixels ? k.table.count_nonzeros_uint8(in_place<std::uint8_t>(a, 2, "a") + row * columns, columns)
-                   : k.table.count_nonzeros_float(in_place<float>(a, 2, "a") + row * columns, columns));
+            pixels ? k.table.count_nonzeros_uint8(in_place<std::uint8_t>(a, 2, "a") + row * columns, columns, together)
+                   : k.table.count_nonzeros_float(in_place<float>(a, 2, "a") + row * columns, columns, together));
     return counts;
 }
 
@@ -555,7 +556,8 @@ void bind_kernels(py::module_& m) {
     kernels.def("pack_float_pairs", &call_pack_float_pairs, "instruction_set"_a, "a"_a, "index"_a,
                 "a[index] in pairs of columns and of rows, rounded, and whether all of it is finite.");
     kernels.def("pair", &call_pair, "instruction_set"_a, "a"_a, "a in pairs of columns and of rows, rounded.");
-    kernels.def("count_nonzeros", &call_count_nonzeros, "instruction_set"_a, "a"_a, "Non-zeros of each row.");
+    kernels.def("count_nonzeros", &call_count_nonzeros, "instruction_set"_a, "a"_a, "together"_a = 1,
+                "Non-zeros of each row, or with together=4 groups of columns that have any.");
     kernels.def("write_operand", &call_write_operand, "instruction_set"_a, "value"_a,
                 "value as products take it in mixed_bfloat16; in pairs, an odd last row is followed by zeros.");
     kernels.def("average", &call_average, "instruction_set"_a, "averages"_a, "value"_a, "part"_a,

@@ -1,6 +1,7 @@
 #include "input_batch.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "augment.h"
@@ -22,8 +23,10 @@ constexpr std::size_t kFetchedBytes = std::size_t{1} << 15;
 // Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
 constexpr std::size_t kRowsLookedAt = 8;
 
-// Lists pay below this fraction of non-zeros; see docs/performance.md.
-constexpr double kSparse = 0.4;
+// Lists pay below these fractions of elements that are not 0, where there are lists of rows, and of groups that have
+// any, where there are none; see docs/performance.md.
+constexpr double kSparseElements = 0.4;
+constexpr double kSparseGroups = 0.7;
 
 constexpr std::size_t kCacheLine = 64;
 
@@ -105,7 +108,7 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
         list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
         block_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_blocks_);
     }
-    if (!with_gradient) return;
+    if (!with_gradient_) return;
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
     const std::size_t most_entries = (n_words(words_, most_rows) + most_parts * kGroupSlack) * n_groups_;
@@ -164,17 +167,21 @@ bool InputBatch::lists_pixels(const Inputs& inputs) const {
 bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const {
     // Places are 16 times a row, and a part's words are counted, in 32 bits.
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
+    const std::size_t together = lists_rows_ ? 1 : kListedColumns;
     const std::size_t count = std::min(rows.size(), kRowsLookedAt);
     std::size_t nonzeros = 0;
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t row = rows.begin + rows.size() * i / count;
         const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
         nonzeros += inputs.pixels != nullptr
-                        ? kernels_.count_nonzeros_uint8(inputs.pixels + sample * n_features_, n_features_)
-                        : kernels_.count_nonzeros_float(inputs.values + sample * n_features_, n_features_);
+                        ? kernels_.count_nonzeros_uint8(inputs.pixels + sample * n_features_, n_features_, together)
+                        : kernels_.count_nonzeros_float(inputs.values + sample * n_features_, n_features_, together);
     }
-    return kept * static_cast<double>(nonzeros) <
-           kSparse * static_cast<double>(count) * static_cast<double>(n_features_);
+    const std::size_t most = count * (lists_rows_ ? n_features_ : n_groups_);
+    // Of a group something is left unless all of it is dropped.
+    const double left = 1.0 - std::pow(1.0 - kept, static_cast<double>(together));
+    return left * static_cast<double>(nonzeros) <
+           (lists_rows_ ? kSparseElements : kSparseGroups) * static_cast<double>(most);
 }
 
 bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, Range rows) {

@@ -413,9 +413,9 @@ struct KernelTable {
     // Pairs of a panel matrix. Null where the set has no products of pairs.
     void (*pair)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
                  const PairedMatrix& out);
-    // Elements of these rows that are not 0.
-    std::size_t (*count_nonzeros_uint8)(const std::uint8_t* row, std::size_t columns);
-    std::size_t (*count_nonzeros_float)(const float* row, std::size_t columns);
+    // Elements of this row that are not 0 (together: 1), or groups of columns that have any (kListedColumns).
+    std::size_t (*count_nonzeros_uint8)(const std::uint8_t* row, std::size_t columns, std::size_t together);
+    std::size_t (*count_nonzeros_float)(const float* row, std::size_t columns, std::size_t together);
     // The reverse: panel matrix to row-major, unaligned.
     void (*unpack)(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
                    std::size_t row_stride);

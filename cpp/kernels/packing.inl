@@ -70,15 +70,25 @@ bool pack_float(const float* data, std::size_t row_stride, const std::int64_t* i
 }
 
 template <class Element>
-FASTMLP_INLINE std::size_t count_nonzeros(const Element* row, std::size_t columns) {
+FASTMLP_INLINE std::size_t count_nonzeros(const Element* row, std::size_t columns, std::size_t together) {
+    static_assert(kListedColumns == 4);
     std::size_t count = 0;
     for_each_line(row, columns, [&](std::size_t, const Line& x) {
-        count += static_cast<unsigned>(__builtin_popcount(nonzero_mask(x)));
+        unsigned mask = nonzero_mask(x);
+        if (together == kListedColumns) {
+            mask |= mask >> 1;
+            mask = (mask | mask >> 2) & 0x1111;  // the lowest of each four tells of them all
+        }
+        count += static_cast<unsigned>(__builtin_popcount(mask));
     });
     return count;
 }
-std::size_t count_nonzeros_uint8(const std::uint8_t* row, std::size_t columns) { return count_nonzeros(row, columns); }
-std::size_t count_nonzeros_float(const float* row, std::size_t columns) { return count_nonzeros(row, columns); }
+std::size_t count_nonzeros_uint8(const std::uint8_t* row, std::size_t columns, std::size_t together) {
+    return count_nonzeros(row, columns, together);
+}
+std::size_t count_nonzeros_float(const float* row, std::size_t columns, std::size_t together) {
+    return count_nonzeros(row, columns, together);
+}
 
 void unpack(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
             std::size_t row_stride) {

@@ -345,8 +345,10 @@ class kernels:
         """a in pairs of columns and of rows, rounded; an odd last one is paired with zeros."""
 
     @staticmethod
-    def count_nonzeros(instruction_set: str, a: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.int64]:
-        """Non-zeros of each row."""
+    def count_nonzeros(
+        instruction_set: str, a: NDArray[np.uint8] | NDArray[np.float32], together: int = 1
+    ) -> NDArray[np.int64]:
+        """Non-zeros of each row, or with together=4 groups of columns that have any."""
 
     @staticmethod
     def write_operand(instruction_set: str, value: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -98,17 +99,28 @@ class PackingCases : KernelCases {
         std::vector<std::uint8_t> pixels(columns);
         std::vector<float> values(columns);
         std::size_t n_pixels = 0, n_values = 0;
+        std::set<std::size_t> pixel_groups, value_groups;
         for (std::size_t j = 0; j < columns; ++j) {
             pixels[j] = static_cast<std::uint8_t>(random_.below(2) * random_.below(256));
-            n_pixels += pixels[j] != 0 ? 1 : 0;
+            if (pixels[j] != 0) {
+                ++n_pixels;
+                pixel_groups.insert(j / kListedColumns);
+            }
             constexpr float kinds[] = {0.0f, -0.0f, 1.0f, 0x1p-126f, -0x1p-149f, kInfinity};  // denormals are 0
             const std::size_t kind = random_.below(std::size(kinds));
             values[j] = kinds[kind];
-            n_values += kind == 2 || kind == 3 || kind == 5 ? 1 : 0;
+            if (kind == 2 || kind == 3 || kind == 5) {
+                ++n_values;
+                value_groups.insert(j / kListedColumns);
+            }
         }
         const FloatingPointScope scope(table_);
-        item.require(table_.count_nonzeros_uint8(pixels.data(), columns) == n_pixels, "miscounted pixels");
-        item.require(table_.count_nonzeros_float(values.data(), columns) == n_values, "miscounted numbers");
+        item.require(table_.count_nonzeros_uint8(pixels.data(), columns, 1) == n_pixels, "miscounted pixels");
+        item.require(table_.count_nonzeros_float(values.data(), columns, 1) == n_values, "miscounted numbers");
+        item.require(table_.count_nonzeros_uint8(pixels.data(), columns, kListedColumns) == pixel_groups.size(),
+                     "miscounted groups of pixels");
+        item.require(table_.count_nonzeros_float(values.data(), columns, kListedColumns) == value_groups.size(),
+                     "miscounted groups of numbers");
     }
 
     // Numbers in pairs, both ways, and all around them untouched.
