@@ -240,6 +240,28 @@ def test_run_with_an_index_out_of_range_is_refused_before_any_step(what: str, va
     assert np.array_equal(net.weights(0), before)
 
 
+def test_run_looks_at_the_labels_of_its_samples_alone() -> None:
+    given = arrays() | {"order": np.array([0, 2, 2, 0]), "offsets": np.array([0, 1, 4])}
+    weights = []
+    for label in (0, 2**62):
+        given["targets"][-1] = label
+        net = network()
+        _core.Trainer(net).run(
+            *(given[name] for name in ("X", "targets", "order", "offsets", "learning_rates")), 1, False
+        )
+        weights.append(net.weights(0))
+    assert np.array_equal(*weights)
+
+
+@pytest.mark.parametrize("n", [0, 1, N - 1, N + 1])
+def test_run_with_another_number_of_labels_than_samples_is_refused(n: int) -> None:
+    given = arrays() | {"targets": np.zeros(n, np.int64)}
+    with pytest.raises(ValueError, match="differ in length"):
+        _core.Trainer(network()).run(
+            *(given[name] for name in ("X", "targets", "order", "offsets", "learning_rates")), 1, False
+        )
+
+
 @pytest.mark.parametrize("threads", [-1, 1025, 10**6, 2**62])
 @pytest.mark.parametrize("required", [False, True])
 def test_run_with_a_bad_number_of_threads_is_refused_before_memory_is_taken(

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -49,11 +50,13 @@ Inputs inputs_of(const py::array& X, std::size_t n_features);
 std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name);
 
 // targets: int64 labels (n_samples,), every one a class, if the loss is softmax cross-entropy; or float32 (n_samples,
-// n_outputs). sample_weights: float32 (n_samples,).
+// n_outputs). sample_weights: float32 (n_samples,). samples: those that will be looked at, each less than n_samples, if
+// not all: of many labels, to copy the few of some steps is quick.
 struct CheckedTargets {
     CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
-                   const std::optional<py::array>& sample_weights = {}, float label_smoothing = 0.0f);
-    std::vector<std::int64_t> labels;
+                   const std::optional<py::array>& sample_weights = {}, float label_smoothing = 0.0f,
+                   const std::vector<std::int64_t>* samples = nullptr);
+    std::unique_ptr<std::int64_t[]> labels;
     Targets view;
 };
 

@@ -21,26 +21,46 @@ Inputs inputs_of(const py::array& X, std::size_t n_features) {
     return inputs;
 }
 
+namespace {
+
+void require_index(std::int64_t index, std::size_t end, const char* name) {
+    if (index < 0 || static_cast<std::size_t>(index) >= end)
+        throw py::value_error(std::string(name) + " must hold numbers from 0 to " + std::to_string(end) + ", excluded");
+}
+
+}  // namespace
+
 std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name) {
     const auto* data = in_place<std::int64_t>(indices, 1, name);
     std::vector<std::int64_t> copy(data, data + indices.size());
-    for (const std::int64_t index : copy)
-        if (index < 0 || static_cast<std::size_t>(index) >= end)
-            throw py::value_error(std::string(name) + " must hold numbers from 0 to " + std::to_string(end) +
-                                  ", excluded");
+    for (const std::int64_t index : copy) require_index(index, end, name);
     return copy;
 }
 
 CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
-                               const std::optional<py::array>& sample_weights, float label_smoothing) {
+                               const std::optional<py::array>& sample_weights, float label_smoothing,
+                               const std::vector<std::int64_t>* samples) {
+    const auto require_one_each = [&] {
+        if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");
+    };
     if (targets.ndim() == 2 || loss != Loss::kSoftmaxCrossEntropy) {
         view.values = in_place<float>(targets, 2, "targets");
         if (extent(targets, 1) != n_outputs) throw py::value_error("targets have the wrong number of columns");
+        require_one_each();
     } else {
-        labels = checked_indices(targets, n_outputs, "targets");
-        view.labels = labels.data();
+        const auto* data = in_place<std::int64_t>(targets, 1, "targets");
+        require_one_each();
+        labels = std::make_unique_for_overwrite<std::int64_t[]>(n_samples);
+        const auto copy = [&](std::size_t i) {
+            labels[i] = data[i];
+            require_index(labels[i], n_outputs, "targets");
+        };
+        if (samples == nullptr)
+            for (std::size_t i = 0; i < n_samples; ++i) copy(i);
+        else
+            for (const std::int64_t i : *samples) copy(static_cast<std::size_t>(i));
+        view.labels = labels.get();
     }
-    if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");
     if (sample_weights) {
         view.weights = in_place<float>(*sample_weights, 1, "sample_weights");
         if (extent(*sample_weights, 0) != n_samples) throw py::value_error("X and sample_weights differ in length");

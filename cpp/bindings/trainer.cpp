@@ -82,9 +82,9 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
               std::uint32_t epoch, const std::optional<py::array>& ids, std::uint64_t first_sample,
               std::uint64_t samples_per_epoch) {
     Inputs inputs = inputs_of(X, bound.network->n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss(),
-                                 sample_weights, label_smoothing);
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
+    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss(),
+                                 sample_weights, label_smoothing, &batches.order);
     const std::size_t limit = thread_limit(threads);
     inputs.augmented = augmented_epoch(inputs, augmentation, epoch, ids);
     const ReleasedGil released;
