@@ -48,27 +48,44 @@ class OperandWriter {
     FASTMLP_INLINE bool all_finite() const { return check_.all_finite(); }
 };
 
-template <bool kStreamsValues, bool kStreamsOperand, class NewValue>
-FASTMLP_INLINE bool update_lines(const Parameters& p, std::size_t count, NewValue new_value) {
+// Whether a line is begun before the one ahead of it is finished, so that the square root of one and the division of
+// the other, which take long, do not wait for one another. Where a line is many vectors, these do not either.
+constexpr bool kBeginsAhead = kVecs == 1;
+
+template <bool kStreamsValues, bool kStreamsOperand, class Begin, class Finish>
+FASTMLP_INLINE bool update_lines(const Parameters& p, std::size_t count, Begin begin, Finish finish) {
+    if (count == 0) return true;
     FiniteCheck check;
     OperandWriter<kStreamsOperand> operand(p.operand);
-    for (std::size_t at = 0; at < count; at += kPanel) {
-        const Line value = new_value(at, check);
+    const auto end = [&](std::size_t at, const auto& begun) __attribute__((always_inline)) {
+        const Line value = finish(at, begun, check);
         store_line<kStreamsValues>(p.value + at, value);
         operand.put(value);
+    };
+    if constexpr (kBeginsAhead) {
+        auto begun = begin(0);
+        for (std::size_t next = kPanel; next < count; next += kPanel) {
+            const auto ahead = begin(next);
+            end(next - kPanel, begun);
+            begun = ahead;
+        }
+        end(count - kPanel, begun);
+    } else {
+        for (std::size_t at = 0; at < count; at += kPanel) end(at, begin(at));
     }
     operand.finish();
     if (kStreamsValues || kStreamsOperand) finish_streams();
     return check.all_finite() && operand.all_finite();
 }
 
-// new_value(at, check) updates the moments of the line at this offset and returns its parameters, having shown to check
-// what must be finite.
-template <class NewValue>
-FASTMLP_INLINE bool update_parameters(const Update& u, const Parameters& p, std::size_t count, NewValue new_value) {
-    if (!u.streams) return update_lines<false, false>(p, count, new_value);
-    return p.operand == nullptr ? update_lines<true, false>(p, count, new_value)
-                                : update_lines<false, true>(p, count, new_value);
+// begin(at) updates the moments of the line at this offset; finish(at, what begin returned, check) returns its
+// parameters, having shown to check what must be finite.
+template <class Begin, class Finish>
+FASTMLP_INLINE bool update_parameters(const Update& u, const Parameters& p, std::size_t count, Begin begin,
+                                      Finish finish) {
+    if (!u.streams) return update_lines<false, false>(p, count, begin, finish);
+    return p.operand == nullptr ? update_lines<true, false>(p, count, begin, finish)
+                                : update_lines<false, true>(p, count, begin, finish);
 }
 
 // Each variant is compiled on its own, so that the plain updates carry nothing of the others.
@@ -82,24 +99,30 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
     const Line beta_2 = splat_line(u.beta_2), one_minus_beta_2 = splat_line(u.one_minus_beta_2);
     const Line correction = splat_line(u.second_correction), epsilon = splat_line(u.epsilon);
     [[maybe_unused]] const Line decay = splat_line(kDecay == Decay::kIntoGradient ? u.l2 : -u.decoupled_decay);
-    return update_parameters(u, p, count, [&](std::size_t at, FiniteCheck& check) __attribute__((always_inline)) {
+    struct Begun {
+        Line moment, root;
+    };
+    const auto begin = [&](std::size_t at) __attribute__((always_inline)) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         prefetch_to_write(p.second_moment + at, u.prefetch);
-        const Line w = load_line(p.value + at);
         Line g = scale * load_line(gradient + at);
-        if constexpr (kDecay == Decay::kIntoGradient) g = fma(decay, w, g);
+        if constexpr (kDecay == Decay::kIntoGradient) g = fma(decay, load_line(p.value + at), g);
         const Line m = fma(beta_1, load_line(p.first_moment + at), one_minus_beta_1 * g);
         const Line v = fma(beta_2, load_line(p.second_moment + at), one_minus_beta_2 * g * g);
-        const Line root = map([](Vec x) { return square_root(x); }, correction * v);
         store_line(p.first_moment + at, m);
         store_line(p.second_moment + at, v);
-        const Line direction = m / (root + epsilon);
+        return Begun{m, map([](Vec x) { return square_root(x); }, correction * v)};
+    };
+    const auto finish = [&](std::size_t at, const Begun& begun, FiniteCheck& check) __attribute__((always_inline)) {
+        const Line w = load_line(p.value + at);
+        const Line direction = begun.moment / (begun.root + epsilon);
         const Line value =
             kDecay == Decay::kDecoupled ? w + fma(minus_rate, direction, decay * w) : fma(minus_rate, direction, w);
-        check.see(value + root);  // an infinite root would make steps of 0 for ever, unnoticed
+        check.see(value + begun.root);  // an infinite root would make steps of 0 for ever, unnoticed
         return value;
-    });
+    };
+    return update_parameters(u, p, count, begin, finish);
 }
 
 bool adam(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
@@ -114,7 +137,10 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
     const Line rate = splat_line(u.rate);
     const Line momentum = splat_line(u.beta_1);
     [[maybe_unused]] const Line l2 = splat_line(u.l2);
-    return update_parameters(u, p, count, [&](std::size_t at, FiniteCheck& check) __attribute__((always_inline)) {
+    struct Begun {
+        Line value, step;
+    };
+    const auto begin = [&](std::size_t at) __attribute__((always_inline)) {
         prefetch_to_write(p.value + at, u.prefetch);
         prefetch_to_write(p.first_moment + at, u.prefetch);
         const Line w = load_line(p.value + at);
@@ -122,11 +148,14 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
         if constexpr (kDecays) g = fma(l2, w, g);
         const Line v = fma(momentum, load_line(p.first_moment + at), g);
         store_line(p.first_moment + at, v);
-        const Line step = kNesterov ? fma(momentum, v, g) : v;
-        const Line value = w - rate * step;
+        return Begun{w, kNesterov ? fma(momentum, v, g) : v};
+    };
+    const auto finish = [&](std::size_t, const Begun& begun, FiniteCheck& check) __attribute__((always_inline)) {
+        const Line value = begun.value - rate * begun.step;
         check.see(value);
         return value;
-    });
+    };
+    return update_parameters(u, p, count, begin, finish);
 }
 
 bool sgd(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
