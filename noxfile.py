@@ -13,9 +13,9 @@ import nox
 nox.options.sessions = ["asan"]
 nox.options.error_on_missing_interpreters = True
 
-# A sanitizer changes what these judge: speed, memory, and what an import loads. Those of accuracy and of many
-# steps do what others do, for a quarter of an hour. The last ones limit address space, of which sanitizers take
-# terabytes.
+# A sanitizer changes what these judge: speed, memory, and what an import loads. Those of accuracy, and of a
+# hundred steps, do what others do, for a quarter of an hour. The last ones limit address space, of which
+# sanitizers take terabytes.
 NOT_SANITIZED = (
     "test_benchmarks.py",
     "test_import.py",

@@ -107,7 +107,10 @@ CALLS: dict[str, Callable[..., object]] = {
     "kernels.sum_rows": lambda matrix: K.sum_rows(SET, matrix),
     "kernels.pack_uint8": lambda pixels, order: K.pack_uint8(SET, pixels, order),
     "kernels.pack_float": lambda matrix: K.pack_float(SET, matrix, True),
-    "kernels.count_nonzeros": lambda matrix: K.count_nonzeros(SET, matrix),
+    "kernels.count_nonzeros": lambda matrix: (
+        K.count_nonzeros(SET, matrix),
+        K.count_nonzeros(SET, matrix, 4),
+    ),
     "kernels.write_operand": lambda matrix: K.write_operand(SET, matrix),
     "kernels.bias_activation": lambda matrix, line: K.bias_activation(SET, "gelu", matrix, line, 1.0, False),
     "kernels.activation_backward": lambda matrix, X: K.activation_backward(SET, "relu", matrix, X, False),

@@ -49,9 +49,9 @@ Inputs inputs_of(const py::array& X, std::size_t n_features);
 // have been checked: each must be at least 0 and less than end.
 std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name);
 
-// targets: int64 labels (n_samples,), every one a class, if the loss is softmax cross-entropy; or float32 (n_samples,
-// n_outputs). sample_weights: float32 (n_samples,). samples: those that will be looked at, each less than n_samples, if
-// not all: of many labels, to copy the few of some steps is quick.
+// targets: int64 labels (n_samples,) if the loss is softmax cross-entropy; or float32 (n_samples, n_outputs).
+// sample_weights: float32 (n_samples,). Every label must be a class; or if there are samples, each less than n_samples,
+// theirs, and none else is copied: of many labels, to copy the few of some steps is quick.
 struct CheckedTargets {
     CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
                    const std::optional<py::array>& sample_weights = {}, float label_smoothing = 0.0f,

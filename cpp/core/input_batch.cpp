@@ -167,21 +167,25 @@ bool InputBatch::lists_pixels(const Inputs& inputs) const {
 bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const {
     // Places are 16 times a row, and a part's words are counted, in 32 bits.
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
-    const std::size_t together = lists_rows_ ? 1 : kListedColumns;
-    const std::size_t count = std::min(rows.size(), kRowsLookedAt);
-    std::size_t nonzeros = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t row = rows.begin + rows.size() * i / count;
-        const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
-        nonzeros += inputs.pixels != nullptr
-                        ? kernels_.count_nonzeros_uint8(inputs.pixels + sample * n_features_, n_features_, together)
-                        : kernels_.count_nonzeros_float(inputs.values + sample * n_features_, n_features_, together);
-    }
-    const std::size_t most = count * (lists_rows_ ? n_features_ : n_groups_);
-    // Of a group something is left unless all of it is dropped.
-    const double left = 1.0 - std::pow(1.0 - kept, static_cast<double>(together));
-    return left * static_cast<double>(nonzeros) <
-           (lists_rows_ ? kSparseElements : kSparseGroups) * static_cast<double>(most);
+    const std::size_t n_rows = std::min(rows.size(), kRowsLookedAt);
+    const auto count = [&](std::size_t together) {
+        std::size_t nonzeros = 0;
+        for (std::size_t i = 0; i < n_rows; ++i) {
+            const std::size_t row = rows.begin + rows.size() * i / n_rows;
+            const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
+            nonzeros +=
+                inputs.pixels != nullptr
+                    ? kernels_.count_nonzeros_uint8(inputs.pixels + sample * n_features_, n_features_, together)
+                    : kernels_.count_nonzeros_float(inputs.values + sample * n_features_, n_features_, together);
+        }
+        return static_cast<double>(nonzeros);
+    };
+    const auto all = [&](std::size_t n) { return static_cast<double>(n_rows) * static_cast<double>(n); };
+    if (lists_rows_) return kept * count(1) < kSparseElements * all(n_features_);
+    double groups = count(kListedColumns);
+    // A group is gone when all that it has is dropped.
+    if (kept < 1.0 && groups > 0.0) groups *= 1.0 - std::pow(1.0 - kept, count(1) / groups);
+    return groups < kSparseGroups * all(n_groups_);
 }
 
 bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, Range rows) {

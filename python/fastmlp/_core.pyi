@@ -237,7 +237,8 @@ class Trainer:
         The loss of a batch is the mean of its samples' losses, weighted by sample_weights (n_samples,), at
         least 0; a batch whose weights are all 0 has loss and gradient 0. label_smoothing is in [0, 1).
         The GIL is released. threads is the number to use if threads_are_required, else an upper limit.
-        All is checked before any work: indices in order and targets; offsets rise from 0 to len(order).
+        All is checked before any work: indices in order, and these samples' targets; offsets rise from 0 to
+        len(order).
         Stops before the update of a step whose loss or input is not finite.
         augmentation distorts the images on their way; X must be uint8. How depends on epoch and on a sample's
         number: its index in X, or the element of ids there.
