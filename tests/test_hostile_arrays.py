@@ -229,6 +229,11 @@ def test_core_with_overlapping_arrays_takes_or_refuses_them(name: str) -> None:
             continue
 
 
+def run(net: _core.Network, given: dict[str, Array], threads: int = 1, required: bool = False) -> None:
+    names = ("X", "targets", "order", "offsets", "learning_rates")
+    _core.Trainer(net).run(*(given[name] for name in names), threads, required)
+
+
 @pytest.mark.parametrize("value", [-1, CLASSES, 2**62, -(2**63)])
 @pytest.mark.parametrize("what", ["targets", "order", "offsets"])
 def test_run_with_an_index_out_of_range_is_refused_before_any_step(what: str, value: int) -> None:
@@ -237,9 +242,7 @@ def test_run_with_an_index_out_of_range_is_refused_before_any_step(what: str, va
     net = network()
     before = net.weights(0)
     with pytest.raises(ValueError):
-        _core.Trainer(net).run(
-            *(given[name] for name in ("X", "targets", "order", "offsets", "learning_rates")), 1, False
-        )
+        run(net, given)
     assert np.array_equal(net.weights(0), before)
 
 
@@ -249,9 +252,7 @@ def test_run_looks_at_the_labels_of_its_samples_alone() -> None:
     for label in (0, 2**62):
         given["targets"][-1] = label
         net = network()
-        _core.Trainer(net).run(
-            *(given[name] for name in ("X", "targets", "order", "offsets", "learning_rates")), 1, False
-        )
+        run(net, given)
         weights.append(net.weights(0))
     assert np.array_equal(*weights)
 
@@ -260,9 +261,7 @@ def test_run_looks_at_the_labels_of_its_samples_alone() -> None:
 def test_run_with_another_number_of_labels_than_samples_is_refused(n: int) -> None:
     given = arrays() | {"targets": np.zeros(n, np.int64)}
     with pytest.raises(ValueError, match="differ in length"):
-        _core.Trainer(network()).run(
-            *(given[name] for name in ("X", "targets", "order", "offsets", "learning_rates")), 1, False
-        )
+        run(network(), given)
 
 
 @pytest.mark.parametrize("threads", [-1, 1025, 10**6, 2**62])
@@ -272,11 +271,7 @@ def test_run_with_a_bad_number_of_threads_is_refused_before_memory_is_taken(
 ) -> None:
     given = arrays()
     with pytest.raises(ValueError, match="threads must be 0 to 1024"):
-        _core.Trainer(network()).run(
-            *(given[name] for name in ("X", "targets", "order", "offsets", "learning_rates")),
-            threads,
-            required,
-        )
+        run(network(), given, threads, required)
 
 
 @pytest.mark.parametrize(

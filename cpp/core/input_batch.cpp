@@ -108,7 +108,7 @@ InputBatch::InputBatch(const Network& network, std::size_t most_rows, std::size_
         list_ends_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_rows * n_blocks_);
         block_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(most_parts * n_blocks_);
     }
-    if (!with_gradient_) return;
+    if (!with_gradient) return;
     if (words_ == Words::kBfloat16Pairs)
         by_rows_ = AlignedBuffer(n_panels(n_features_) * by_rows_stride_, AlignedBuffer::kUninitialized);
     const std::size_t most_entries = (n_words(words_, most_rows) + most_parts * kGroupSlack) * n_groups_;
