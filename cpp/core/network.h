@@ -20,6 +20,10 @@ namespace fastmlp {
 // first two.
 inline constexpr std::size_t kShift = 0, kScale = 1, kMean = 2, kVariance = 3, kBiasRowsOfBatchNorm = 4;
 
+// Parameters and what the optimiser keeps of each lie in arenas that are walked side by side: see AlignedBuffer.
+inline constexpr std::size_t kLineOfParameters = AlignedBuffer::kLinesOfPage / 4,
+                             kLineOfFirstMoment = 2 * kLineOfParameters, kLineOfSecondMoment = 3 * kLineOfParameters;
+
 // Where a layer lies in an arena. Weights are an (n_inputs x n_outputs) panel matrix. Their rounded copy has as many
 // rows as n_inputs make words.
 struct Layer {

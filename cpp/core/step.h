@@ -82,12 +82,8 @@ class Step {
         for_each_gradient_tile([&](std::size_t l, std::size_t, Range in, Range out) {
             const Panels gradient{scratch(), kGradientStride};
             weights_gradient(l, in, out, gradient);
-            const Range rows = rows_of_weights(l, in);
-            bool finite = true;
-            for (std::size_t panel = out.begin; panel < out.end; ++panel)
-                finite &=
-                    update.update_weights(layer(l), rows.begin, rows.size(), panel, gradient.at(0, panel - out.begin),
-                                          input_scale(l), team_.is_far() && !weights_stay(l));
+            bool finite = update.update_weights(layer(l), rows_of_weights(l, in), out, {gradient.data, gradient.stride},
+                                                input_scale(l), team_.is_far() && !weights_stay(l));
             if (in.begin == 0) {
                 for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row) {
                     biases_gradient(l, row, out, scratch());
@@ -311,27 +307,42 @@ class Step {
         delta(l).refresh(kernels_, {0, rows_}, panels);
     }
 
-    // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient. Of each
-    // layer's tasks every thread owns a range. Parts of the inputs do not depend on the team.
+    // A layer's tiles among an owner's tasks.
+    struct LayerTiles {
+        std::size_t layer;
+        std::size_t owner;
+        Range tasks;        // of the owner's
+        std::size_t first;  // of them among all of the layer's tiles
+        std::size_t in_parts, out_parts;
+    };
+
+    // Of the layer with an owner's task i; each thread owns a range of each layer's tiles.
+    LayerTiles tiles_with(std::size_t owner, std::size_t i) const {
+        LayerTiles tiles{0, owner, {0, 0}, 0, 0, 0};
+        for (;; ++tiles.layer) {
+            tiles.in_parts = input_parts(layer(tiles.layer));
+            tiles.out_parts = output_parts(tiles.layer);
+            const std::size_t n_tiles = tiles.in_parts * tiles.out_parts;
+            tiles.first = team_.first_task(n_tiles, owner);
+            tiles.tasks = {tiles.tasks.end, tiles.tasks.end + team_.first_task(n_tiles, owner + 1) - tiles.first};
+            if (i < tiles.tasks.end || tiles.layer + 1 == n_layers()) return tiles;
+        }
+    }
+
+    // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient. Parts of the
+    // inputs do not depend on the team.
     template <class Body>
     void for_each_gradient_tile(const Body& body) {
-        const auto first_of = [&](std::size_t l, std::size_t owner) {
-            return team_.first_task(input_parts(layer(l)) * output_parts(l), owner);
-        };
-        const auto n_tasks_of = [&](std::size_t owner) {
-            std::size_t n_tasks = 0;
-            for (std::size_t l = 0; l < n_layers(); ++l) n_tasks += first_of(l, owner + 1) - first_of(l, owner);
-            return n_tasks;
-        };
+        LayerTiles tiles = tiles_with(rank_, 0);
+        const auto n_tasks_of = [&](std::size_t owner) { return tiles_with(owner, SIZE_MAX).tasks.end; };
         const auto run = [&](std::size_t owner, std::size_t i) {
-            std::size_t l = 0;
-            for (; i >= first_of(l, owner + 1) - first_of(l, owner); ++l)
-                i -= first_of(l, owner + 1) - first_of(l, owner);
+            // An owner's tasks are taken in rising order. To divide takes long enough not to do so for each tile.
+            if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(owner, i);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
-            const std::size_t task = first_of(l, owner) + i;
-            const std::size_t in_part = task % input_parts(layer(l)), out_part = task / input_parts(layer(l));
-            body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, input_parts(layer(l))),
-                 even_part(layer(l).panels(), out_part, output_parts(l), kPanelUnit));
+            const std::size_t l = tiles.layer, task = tiles.first + i - tiles.tasks.begin;
+            const std::size_t in_part = task % tiles.in_parts, out_part = task / tiles.in_parts;
+            body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, tiles.in_parts),
+                 even_part(layer(l).panels(), out_part, tiles.out_parts, kPanelUnit));
         };
         team_.for_each_owned(rank_, n_tasks_of, run, rows_ < kRowsToBind);
     }

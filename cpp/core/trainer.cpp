@@ -27,8 +27,9 @@ void Trainer::set_optimizer(const OptimizerSettings& settings) {
     Network::Values aside;
     if (settings.averages() && !settings_.averages()) aside = network_.copy_of_values();
     if (first_moment_.size() == 0 || settings.kind != settings_.kind) {
-        AlignedBuffer first(network_.arena_size());
-        AlignedBuffer second(settings.kind == OptimizerSettings::Kind::kAdam ? network_.arena_size() : 0);
+        AlignedBuffer first(network_.arena_size(), kLineOfFirstMoment), second;
+        if (settings.kind == OptimizerSettings::Kind::kAdam)
+            second = AlignedBuffer(network_.arena_size(), kLineOfSecondMoment);
         first_moment_ = std::move(first);
         second_moment_ = std::move(second);
         count_.beta_1_power = count_.beta_2_power = 1.0;

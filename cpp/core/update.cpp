@@ -55,19 +55,27 @@ ParameterUpdate::ParameterUpdate(Network& network, const OptimizerSettings& sett
                         ? static_cast<float>((1.0 - settings.average_decay) / (1.0 - count.average_power))
                         : 0.0f) {}
 
-bool ParameterUpdate::update_weights(const Layer& layer, std::size_t first_row, std::size_t n_rows, std::size_t panel,
-                                     const float* gradient, float scale, bool far) {
-    const std::size_t offset = layer.weights + panel * layer.weights_stride() + first_row * kPanel;
-    const bool finite =
-        optimize(offset, gradient, n_rows * kPanel, scale, network_.updated_operand(layer, first_row, panel),
-                 far && arenas_.average == nullptr);  // averaging reads them at once
-    return average(offset, n_rows * kPanel) && finite;
+bool ParameterUpdate::update_weights(const Layer& layer, Range rows, Range panels, ConstPanels gradient, float scale,
+                                     bool far) {
+    const std::size_t count = rows.size() * kPanel;
+    const auto stride = static_cast<std::ptrdiff_t>(layer.weights_stride());
+    const auto next_rows = static_cast<std::ptrdiff_t>(count) - static_cast<std::ptrdiff_t>(panels.size() - 1) * stride;
+    bool finite = true;
+    for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
+        const std::size_t offset = layer.weights + panel * layer.weights_stride() + rows.begin * kPanel;
+        finite &=
+            optimize(offset, gradient.at(0, panel - panels.begin), count, scale,
+                     network_.updated_operand(layer, rows.begin, panel), panel + 1 < panels.end ? stride : next_rows,
+                     far && arenas_.average == nullptr);  // averaging reads them at once
+        finite &= average(offset, count);
+    }
+    return finite;
 }
 
 bool ParameterUpdate::update_biases(const Layer& layer, std::size_t row, std::size_t panel, std::size_t n_panels,
                                     const float* gradient, float scale) {
     const std::size_t offset = layer.bias_row(row) + panel * kPanel;
-    const bool finite = optimize(offset, gradient, n_panels * kPanel, scale, nullptr);
+    const bool finite = optimize(offset, gradient, n_panels * kPanel, scale, nullptr, 0);
     return average(offset, n_panels * kPanel) && finite;
 }
 
@@ -94,8 +102,8 @@ float ParameterUpdate::clip_scale(const WholeGradient& gradient) const {
 bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const WholeGradient& gradient,
                                    float weights_scale, float biases_scale) {
     const std::size_t weights = layer.weights + panel * layer.weights_stride(), count = layer.n_inputs * kPanel;
-    bool finite =
-        optimize(weights, gradient.data() + weights, count, weights_scale, network_.updated_operand(layer, 0, panel));
+    bool finite = optimize(weights, gradient.data() + weights, count, weights_scale,
+                           network_.updated_operand(layer, 0, panel), kPanel * kPanel);
     if (settings_.limits_units()) limit_units(layer, panel);
     finite = average(weights, count) && finite;
     for (std::size_t row = 0; row < layer.n_trained_bias_rows(); ++row)
@@ -105,10 +113,10 @@ bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const 
 }
 
 bool ParameterUpdate::optimize(std::size_t offset, const float* gradient, std::size_t count, float scale,
-                               float* operand, bool streams) {
+                               float* operand, std::ptrdiff_t next, bool streams) {
     Update scaled = update_;
     scaled.gradient_scale = scale;
-    scaled.prefetch = count;
+    scaled.prefetch = next;
     scaled.streams = streams;
     const auto apply = settings_.kind == OptimizerSettings::Kind::kAdam ? kernels_.adam : kernels_.sgd;
     return apply(scaled, gradient,

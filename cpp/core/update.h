@@ -51,10 +51,10 @@ class ParameterUpdate {
     ParameterUpdate(Network& network, const OptimizerSettings& settings, const StepCount& count, double learning_rate,
                     const UpdatedArenas& arenas);
 
-    // Of one panel of weights, from first_row on; and of a row of the biases of n_panels panels. The gradient is
-    // multiplied by scale first. far: whether far threads will read the weights; see Team::is_far.
-    bool update_weights(const Layer& layer, std::size_t first_row, std::size_t n_rows, std::size_t panel,
-                        const float* gradient, float scale, bool far);
+    // Of these rows and panels of the weights, of which gradient holds the first at its beginning; and of a row of the
+    // biases of n_panels panels. The gradient is multiplied by scale first. far: whether far threads will read the
+    // weights; see Team::is_far.
+    bool update_weights(const Layer& layer, Range rows, Range panels, ConstPanels gradient, float scale, bool far);
     bool update_biases(const Layer& layer, std::size_t row, std::size_t panel, std::size_t n_panels,
                        const float* gradient, float scale);
     // Of the running statistics of n_panels panels of a layer with batch normalisation, by those of a batch.
@@ -70,8 +70,9 @@ class ParameterUpdate {
                       float biases_scale);
 
  private:
+    // next: the distance to what will be updated next.
     bool optimize(std::size_t offset, const float* gradient, std::size_t count, float scale, float* operand,
-                  bool streams = false);
+                  std::ptrdiff_t next, bool streams = false);
     bool average(std::size_t offset, std::size_t count);
     void limit_units(const Layer& layer, std::size_t panel);
 

@@ -190,11 +190,11 @@ struct Update {
     float one_minus_beta_2;
     float second_correction;  // 1 / (1 - beta_2^t)
     float epsilon;
-    float l2;               // added to the gradient, times the parameter
-    float decoupled_decay;  // Adam: subtracted from the parameter, times itself; excludes l2
-    bool nesterov;          // SGD: the step looks ahead
-    std::size_t prefetch;   // distance from parameters to those that will be updated soon
-    bool streams = false;   // past the caches: what products take, operand if there is one
+    float l2;                 // added to the gradient, times the parameter
+    float decoupled_decay;    // Adam: subtracted from the parameter, times itself; excludes l2
+    bool nesterov;            // SGD: the step looks ahead
+    std::ptrdiff_t prefetch;  // distance from parameters to those that will be updated soon
+    bool streams = false;     // past the caches: what products take, operand if there is one
 };
 
 struct Parameters {
