@@ -1,5 +1,6 @@
 // An array of floats on a cache line boundary, zero at first unless that is not wanted. Throws std::bad_alloc when
-// memory is short.
+// memory is short. Each page of a large array costs the thread that first writes to it about a microsecond, or two if
+// it was read before.
 //
 // Large arrays that a loop walks side by side should begin at different lines of a page: a load seems to depend on a
 // store that is at the same place of another page, and all would need the same sets of the L1 cache.
@@ -7,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -18,18 +20,16 @@ namespace fastmlp {
 class AlignedBuffer {
  public:
     AlignedBuffer() = default;
-    enum Uninitialized { kUninitialized };
-    AlignedBuffer(std::size_t size, Uninitialized) : size_(size) {
-        allocate(0);
-        data_ = static_cast<float*>(memory_.get());
-    }
-    explicit AlignedBuffer(std::size_t size) : AlignedBuffer(size, kUninitialized) { std::memset(data_, 0, bytes()); }
-    // At this line of a page, from 0 to kLinesOfPage - 1.
-    AlignedBuffer(std::size_t size, std::size_t line) : size_(size) {
-        allocate(kPage);
-        const std::size_t from_line = reinterpret_cast<std::uintptr_t>(memory_.get()) - line * kLine;
-        data_ = reinterpret_cast<float*>(static_cast<char*>(memory_.get()) + (kPage - from_line % kPage) % kPage);
-        std::memset(data_, 0, bytes());
+    enum Contents { kZero, kUninitialized };
+    // It begins at this line of a page, from 0 to kLinesOfPage - 1, or at any.
+    explicit AlignedBuffer(std::size_t size, Contents contents = kZero, std::size_t line = kAnyLine) : size_(size) {
+        const std::size_t unit = line == kAnyLine ? kLine : kPage, offset = line == kAnyLine ? 0 : line * kLine;
+        if (size > (std::numeric_limits<std::size_t>::max() - unit) / sizeof(float)) throw std::bad_alloc();
+        const std::size_t bytes_to_place = bytes() + unit;
+        memory_.reset(contents == kZero ? std::calloc(bytes_to_place, 1) : std::malloc(bytes_to_place));
+        if (memory_ == nullptr) throw std::bad_alloc();
+        char* const memory = static_cast<char*>(memory_.get());
+        data_ = reinterpret_cast<float*>(memory + (offset - reinterpret_cast<std::uintptr_t>(memory)) % unit);
     }
     AlignedBuffer(const AlignedBuffer& other) : AlignedBuffer(other.size_, kUninitialized) { copy_from(other); }
     AlignedBuffer(AlignedBuffer&& other) noexcept { swap(other); }
@@ -47,18 +47,14 @@ class AlignedBuffer {
         if (size_ > 0) std::memcpy(data_, other.data_, bytes());
     }
 
-    static constexpr std::size_t kLine = 64, kPage = 4096, kLinesOfPage = kPage / kLine;
+    static constexpr std::size_t kLine = 64, kPage = 4096, kLinesOfPage = kPage / kLine, kAnyLine = kLinesOfPage;
 
  private:
     struct Deleter {
-        void operator()(void* p) const { ::operator delete(p, std::align_val_t{kLine}); }
+        void operator()(void* p) const { std::free(p); }
     };
 
     std::size_t bytes() const { return size_ * sizeof(float); }
-    void allocate(std::size_t more_bytes) {
-        if (size_ > (std::numeric_limits<std::size_t>::max() - kPage) / sizeof(float)) throw std::bad_alloc();
-        memory_.reset(::operator new(bytes() + more_bytes, std::align_val_t{kLine}));
-    }
     void swap(AlignedBuffer& other) noexcept {
         std::swap(memory_, other.memory_);
         std::swap(data_, other.data_);

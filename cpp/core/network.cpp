@@ -48,7 +48,7 @@ Network::Network(const std::vector<std::size_t>& layer_sizes, const std::vector<
         operands_size = checked(layer.panels(), panel_stride(layer.operand_rows), operands_size);
         layers_.push_back(layer);
     }
-    parameters_ = AlignedBuffer(size, kLineOfParameters);
+    parameters_ = AlignedBuffer(size, AlignedBuffer::kZero, kLineOfParameters);
     if (rounding != Rounding::kNone) operands_ = AlignedBuffer(operands_size);
 }
 

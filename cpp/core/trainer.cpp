@@ -27,9 +27,12 @@ void Trainer::set_optimizer(const OptimizerSettings& settings) {
     Network::Values aside;
     if (settings.averages() && !settings_.averages()) aside = network_.copy_of_values();
     if (first_moment_.size() == 0 || settings.kind != settings_.kind) {
-        AlignedBuffer first(network_.arena_size(), kLineOfFirstMoment), second;
-        if (settings.kind == OptimizerSettings::Kind::kAdam)
-            second = AlignedBuffer(network_.arena_size(), kLineOfSecondMoment);
+        const auto arena = [&](std::size_t line) {
+            return AlignedBuffer(network_.arena_size(), AlignedBuffer::kUninitialized, line);
+        };
+        AlignedBuffer first = arena(kLineOfFirstMoment), second;
+        if (settings.kind == OptimizerSettings::Kind::kAdam) second = arena(kLineOfSecondMoment);
+        moments_are_written_ = false;
         first_moment_ = std::move(first);
         second_moment_ = std::move(second);
         count_.beta_1_power = count_.beta_2_power = 1.0;
@@ -62,6 +65,17 @@ void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, 
         workspace_ = std::make_unique<Workspace>(network_, augmentation, dropout_, batch_size, threads);
 }
 
+// By all threads, since the system has yet to find their memory.
+void Trainer::write_moments(Team& team, std::size_t rank) {
+    constexpr std::size_t kFloatsOfTask = std::size_t{1} << 16;
+    const std::size_t n_tasks = (network_.arena_size() + kFloatsOfTask - 1) / kFloatsOfTask;
+    team.for_each(rank, n_tasks, [&](std::size_t task) {
+        const Range part = even_part(network_.arena_size(), task, n_tasks, kPanel);
+        for (AlignedBuffer* moment : {&first_moment_, &second_moment_})
+            if (moment->size() > 0) std::fill(moment->data() + part.begin, moment->data() + part.end, 0.0f);
+    });
+}
+
 RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
                        bool threads_are_required) {
     std::size_t largest_batch = 0;
@@ -83,6 +97,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         if (threads_are_required && team.size() < threads) return;
         team.find_distance(rank, network_.kernels().far_from);
         const FloatingPointScope scope(network_.kernels());
+        if (!moments_are_written_) write_moments(team, rank);
         StepCount count = count_;
         const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };
         if (settings_.averages()) exchange();  // the network has the live weights, aside_ the averages
@@ -120,6 +135,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     if (threads_are_required && team.size() < threads)
         throw std::runtime_error("OpenMP gives only " + std::to_string(team.size()) + " of the " +
                                  std::to_string(threads) + " threads asked for; is OMP_THREAD_LIMIT set?");
+    moments_are_written_ = true;
 
     {
         const FloatingPointScope scope(network_.kernels());  // as above, to the last bit
@@ -146,9 +162,12 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 Trainer::State Trainer::snapshot() const {
     const auto lock = network_.lock_for_reading();
     const bool averages = settings_.averages();
+    const auto copied = [&](const AlignedBuffer& moment) {
+        return moments_are_written_ ? moment : AlignedBuffer(moment.size());  // of zeros
+    };
     return {averages ? aside_.parameters : network_.parameters(),
-            first_moment_,
-            second_moment_,
+            copied(first_moment_),
+            copied(second_moment_),
             averages ? network_.parameters() : AlignedBuffer(),
             settings_.kind,
             count_,
@@ -169,6 +188,7 @@ void Trainer::restore(const State& state) {
         network_.exchange(aside_);
         assign(state.average);
     }
+    moments_are_written_ = true;
     first_moment_.copy_from(state.first_moment);
     second_moment_.copy_from(state.second_moment);
     count_ = state.count;

@@ -36,6 +36,7 @@ struct RunResult {
     std::vector<std::size_t> tasks_per_thread;
 };
 
+class Team;
 class Workspace;
 class WholeGradient;
 
@@ -82,14 +83,16 @@ class Trainer {
 
  private:
     void prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads);
+    void write_moments(Team& team, std::size_t rank);
 
     Network& network_;
     OptimizerSettings settings_;
     Dropout dropout_;
     StepCount count_;
-    AlignedBuffer first_moment_;   // in the layout of the network's parameters
-    AlignedBuffer second_moment_;  // empty for SGD
-    Network::Values aside_;        // the live weights, during run the averages; empty if weights are not averaged
+    AlignedBuffer first_moment_;        // in the layout of the network's parameters
+    AlignedBuffer second_moment_;       // empty for SGD
+    bool moments_are_written_ = false;  // until then they count as zero
+    Network::Values aside_;             // the live weights, during run the averages; empty if weights are not averaged
     std::unique_ptr<WholeGradient> whole_gradient_;  // null if it is not needed
     std::unique_ptr<Workspace> workspace_;
 };
