@@ -60,7 +60,9 @@ FASTMLP_INLINE void with_activation(Activation activation, F f) {
     }
 }
 
-void bias_activation(const BiasActivation& args) {
+// Both copy their arguments, which stores might change, for all that the compiler knows.
+void bias_activation(const BiasActivation& given) {
+    const BiasActivation args = given;
     with_activation(args.activation, [&](auto function) {
         for (std::size_t panel = 0; panel < args.panels; ++panel) {
             Line scale = splat_line(args.scale);
@@ -77,7 +79,8 @@ void bias_activation(const BiasActivation& args) {
     });
 }
 
-void activation_backward(const ActivationBackward& args) {
+void activation_backward(const ActivationBackward& given) {
+    const ActivationBackward args = given;
     with_activation(args.activation, [&](auto function) {
         for (std::size_t panel = 0; panel < args.panels; ++panel) {
             const std::size_t first = panel * args.panel_stride;

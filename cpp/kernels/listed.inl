@@ -8,14 +8,6 @@
 namespace fastmlp {
 namespace {
 
-// The same address, which the compiler may not put together from others: Intel's processors take a multiply-add that
-// loads from an address with an index for two operations (Intel 64 Optimization Reference Manual, "Unlamination").
-template <class Element>
-FASTMLP_INLINE Element* in_one_register(Element* p) {
-    asm("" : "+r"(p));
-    return p;
-}
-
 template <class Word, int kPanels>
 void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     const float* word = p.a.words;
@@ -126,10 +118,12 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
     const std::size_t c_panel_stride = p.c_panel_stride;  // which stores to c might change, for all the compiler knows
     if (entry == end) return;
     Line right[kColumns][kPanels];
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < kColumns; ++i)
 #pragma GCC unroll 8
-        for (std::size_t j = 0; j < kPanels; ++j) right[i][j] = load_line(b + i * kPanel + j * p.b_panel_stride);
+    for (int j = 0; j < kPanels; ++j, b += p.b_panel_stride) {
+        b = in_one_register(b);
+#pragma GCC unroll 4
+        for (int i = 0; i < kColumns; ++i) right[i][j] = load_line(b + i * kPanel);
+    }
     for (; entry < end; ++entry) {
         Vec left[kColumns];
 #pragma GCC unroll 4

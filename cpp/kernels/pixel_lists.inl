@@ -30,23 +30,25 @@ struct PanelGroups {
     __m512i group[kPanel / kListedColumns];
 };
 
-FASTMLP_INLINE PanelGroups load_groups(const PixelRows& from, std::size_t column) {
+// Of up to 16 rows, which begin at `rows`, the pixels from this column on, of which there are `count`. kWhole: there
+// are 16 rows of 16 pixels and more.
+template <bool kWhole>
+FASTMLP_INLINE PanelGroups load_groups(const std::uint8_t* const* rows, std::size_t n_rows, std::size_t column,
+                                       std::size_t count) {
     static_assert(kListedColumns == 4);
     const __m512i by_columns = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const std::size_t count = from.columns - column;
+    const auto load = [&](std::size_t row) __attribute__((always_inline)) {
+        if (kWhole) return load_pixels(rows[row] + column, kPanel);
+        return row < n_rows ? load_pixels(rows[row] + column, count) : _mm_setzero_si128();
+    };
     __m512i four_rows[4];
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) {
-        __m128i row[4];
-#pragma GCC unroll 4
-        for (std::size_t j = 0; j < 4; ++j)
-            row[j] =
-                4 * i + j < from.rows ? load_pixels(pixels_of(from, 4 * i + j) + column, count) : _mm_setzero_si128();
-        __m512i rows = _mm512_castsi128_si512(row[0]);
-        rows = _mm512_inserti32x4(rows, row[1], 1);
-        rows = _mm512_inserti32x4(rows, row[2], 2);
-        rows = _mm512_inserti32x4(rows, row[3], 3);
-        four_rows[i] = _mm512_permutexvar_epi32(by_columns, rows);
+        __m512i four = _mm512_castsi128_si512(load(4 * i));
+        four = _mm512_inserti32x4(four, load(4 * i + 1), 1);
+        four = _mm512_inserti32x4(four, load(4 * i + 2), 2);
+        four = _mm512_inserti32x4(four, load(4 * i + 3), 3);
+        four_rows[i] = _mm512_permutexvar_epi32(by_columns, four);
     }
     // four_rows[i] now has in its quarter g the rows 4 i to 4 i + 3 of group g.
     const __m512i even_low = _mm512_shuffle_i32x4(four_rows[0], four_rows[1], 0x88);
@@ -176,9 +178,14 @@ void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_
 template <class Word>
 void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroups out) {
     const __m512i places = places_from(first_row * kPanel);
-    const std::size_t n_groups = (from.columns + kListedColumns - 1) / kListedColumns;
+    const std::size_t n_columns = from.columns, n_rows = from.rows;
+    const std::size_t n_groups = (n_columns + kListedColumns - 1) / kListedColumns;
+    const std::uint8_t* rows[kPanel];
+    for (std::size_t row = 0; row < n_rows; ++row) rows[row] = pixels_of(from, row);
     for (std::size_t first = 0; first < n_groups; first += kPanel / kListedColumns) {
-        const PanelGroups panel = load_groups(from, first * kListedColumns);
+        const std::size_t column = first * kListedColumns, count = n_columns - column;
+        const PanelGroups panel = n_rows == kPanel && count >= kPanel ? load_groups<true>(rows, n_rows, column, count)
+                                                                      : load_groups<false>(rows, n_rows, column, count);
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < kPanel / kListedColumns; ++i) {
             if (first + i == n_groups) break;
