@@ -160,6 +160,41 @@ def test_training_with_all_three_agrees_with_the_oracle(kind, loss, dtype, mixed
         np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
+@every_instruction_set
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("going_back", [False, True])
+def test_moments_of_another_optimizer_leave_nothing_to_the_next(instruction_set, threads, going_back):
+    """Moments are not written before the first run, and their memory may be that of moments before."""
+    rng = np.random.default_rng(2)
+    net = random_net(rng, [70, 50, 3], ["relu"])
+    X, labels = random_inputs(rng, "float32", 60, 70), random_targets(rng, "labels", 60, 3)
+    batches = np.split(rng.permutation(60), 3)
+    fresh = adam_trainer(network_like(net, instruction_set))
+    run_batches(fresh, X, labels, batches, 0.01, threads=threads)
+
+    network = network_like(net, instruction_set)
+    used = adam_trainer(network)
+    start = used.snapshot()
+    run_batches(used, X, labels, batches, 0.01, threads=threads)
+    used.set_sgd(momentum=0.9, nesterov=False)
+    run_batches(used, X, labels, batches, 0.01, threads=threads)
+    used.set_adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    unwritten = used.snapshot()
+    for moment in ("first_moment", "second_moment"):
+        assert all(not array.any() for state in (start, unwritten) for array in state.arrays[moment])
+    if going_back:
+        used.restore(start)
+    else:
+        network.set_parameters(net.weights, net.biases)
+    run_batches(used, X, labels, batches, 0.01, threads=threads)
+
+    actual, expected = used.snapshot(), fresh.snapshot()
+    assert actual.beta_powers == expected.beta_powers
+    for name, arrays in expected.arrays.items():
+        for one, other in zip(actual.arrays[name], arrays, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_averages_are_what_the_network_computes_with_in_mixed_precision():
     """The rounded copies of weights are those of the averages after a run, of the live ones within it."""
     X, y = some_data()

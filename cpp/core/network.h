@@ -20,7 +20,7 @@ namespace fastmlp {
 // first two.
 inline constexpr std::size_t kShift = 0, kScale = 1, kMean = 2, kVariance = 3, kBiasRowsOfBatchNorm = 4;
 
-// Parameters and what the optimiser keeps of each lie in arenas that are walked side by side: see AlignedBuffer.
+// Parameters and moments lie in arenas that each update walks side by side: see AlignedBuffer.
 inline constexpr std::size_t kLineOfParameters = AlignedBuffer::kLinesOfPage / 4,
                              kLineOfFirstMoment = 2 * kLineOfParameters, kLineOfSecondMoment = 3 * kLineOfParameters;
 

@@ -21,8 +21,8 @@ class Team {
     // Whether a line takes so long from one thread's cache to another's, on average, that threads should hand over what
     // is more than a few lines through memory; see evict.h. Nothing but speed may depend on it.
     bool is_far() const { return far_; }
-    // Finds that out, in a microsecond or two for each thread; called by all of them. False until then. far_from: see
-    // KernelTable.
+    // Finds that out, in a microsecond or two for each thread; called by all of them, and ends in a barrier. False
+    // until then. far_from: see KernelTable.
     void find_distance(std::size_t rank, double far_from);
     // What was found: nanoseconds.
     double distance() const { return distance_; }
@@ -32,7 +32,7 @@ class Team {
     // for all threads. Called by every thread of the team with its rank and the same n_tasks_of. Each thread starts
     // with the tasks it owns, the same every time, so that data stay in its cache; whoever finishes early takes over
     // from others, at most half of each one's tasks if they are `bound` to it. The first task of an owner is never
-    // taken over: who owns tasks has work.
+    // taken over: who owns tasks has work. Each thread runs an owner's tasks in rising order.
     template <class Count, class Body>
     void for_each_owned(std::size_t rank, Count&& n_tasks_of, Body&& body, bool bound = false) {
         for (std::size_t offset = 0; offset < size_; ++offset) {

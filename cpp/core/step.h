@@ -336,7 +336,7 @@ class Step {
         LayerTiles tiles = tiles_with(rank_, 0);
         const auto n_tasks_of = [&](std::size_t owner) { return tiles_with(owner, SIZE_MAX).tasks.end; };
         const auto run = [&](std::size_t owner, std::size_t i) {
-            // An owner's tasks are taken in rising order. To divide takes long enough not to do so for each tile.
+            // An owner's tasks come in rising order. To find the layer takes ten divisions, too long for each tile.
             if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(owner, i);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
             const std::size_t l = tiles.layer, task = tiles.first + i - tiles.tasks.begin;

@@ -65,15 +65,11 @@ void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, 
         workspace_ = std::make_unique<Workspace>(network_, augmentation, dropout_, batch_size, threads);
 }
 
-// By all threads, since the system has yet to find their memory.
-void Trainer::write_moments(Team& team, std::size_t rank) {
-    constexpr std::size_t kFloatsOfTask = std::size_t{1} << 16;
-    const std::size_t n_tasks = (network_.arena_size() + kFloatsOfTask - 1) / kFloatsOfTask;
-    team.for_each(rank, n_tasks, [&](std::size_t task) {
-        const Range part = even_part(network_.arena_size(), task, n_tasks, kPanel);
-        for (AlignedBuffer* moment : {&first_moment_, &second_moment_})
-            if (moment->size() > 0) std::fill(moment->data() + part.begin, moment->data() + part.end, 0.0f);
-    });
+// By all threads, since the system has yet to find their memory: this one's part.
+void Trainer::write_moments(std::size_t rank, std::size_t n_threads) {
+    const Range part = even_part(network_.arena_size(), rank, n_threads, kPanel);
+    for (AlignedBuffer* moment : {&first_moment_, &second_moment_})
+        if (moment->size() > 0) std::fill(moment->data() + part.begin, moment->data() + part.end, 0.0f);
 }
 
 RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batches& batches, std::size_t threads,
@@ -95,9 +91,9 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
 
     run_team(team, threads, [&](std::size_t rank) {
         if (threads_are_required && team.size() < threads) return;
-        team.find_distance(rank, network_.kernels().far_from);
+        if (!moments_are_written_) write_moments(rank, team.size());
+        team.find_distance(rank, network_.kernels().far_from);  // where all wait for one another
         const FloatingPointScope scope(network_.kernels());
-        if (!moments_are_written_) write_moments(team, rank);
         StepCount count = count_;
         const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };
         if (settings_.averages()) exchange();  // the network has the live weights, aside_ the averages

@@ -36,7 +36,6 @@ struct RunResult {
     std::vector<std::size_t> tasks_per_thread;
 };
 
-class Team;
 class Workspace;
 class WholeGradient;
 
@@ -83,7 +82,7 @@ class Trainer {
 
  private:
     void prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads);
-    void write_moments(Team& team, std::size_t rank);
+    void write_moments(std::size_t rank, std::size_t n_threads);
 
     Network& network_;
     OptimizerSettings settings_;

@@ -70,7 +70,7 @@ class ParameterUpdate {
                       float biases_scale);
 
  private:
-    // next: the distance to what will be updated next.
+    // next: the distance to what will be updated soon.
     bool optimize(std::size_t offset, const float* gradient, std::size_t count, float scale, float* operand,
                   std::ptrdiff_t next, bool streams = false);
     bool average(std::size_t offset, std::size_t count);

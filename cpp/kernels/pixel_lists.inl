@@ -38,7 +38,7 @@ FASTMLP_INLINE PanelGroups load_groups(const std::uint8_t* const* rows, std::siz
     static_assert(kListedColumns == 4);
     const __m512i by_columns = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const auto load = [&](std::size_t row) __attribute__((always_inline)) {
-        if (kWhole) return load_pixels(rows[row] + column, kPanel);
+        if constexpr (kWhole) return load_pixels(rows[row] + column, kPanel);
         return row < n_rows ? load_pixels(rows[row] + column, count) : _mm_setzero_si128();
     };
     __m512i four_rows[4];
@@ -183,9 +183,10 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
     const std::uint8_t* rows[kPanel];
     for (std::size_t row = 0; row < n_rows; ++row) rows[row] = pixels_of(from, row);
     for (std::size_t first = 0; first < n_groups; first += kPanel / kListedColumns) {
-        const std::size_t column = first * kListedColumns, count = n_columns - column;
-        const PanelGroups panel = n_rows == kPanel && count >= kPanel ? load_groups<true>(rows, n_rows, column, count)
-                                                                      : load_groups<false>(rows, n_rows, column, count);
+        const std::size_t column = first * kListedColumns, n_left = n_columns - column;
+        const PanelGroups panel = n_rows == kPanel && n_left >= kPanel
+                                      ? load_groups<true>(rows, n_rows, column, n_left)
+                                      : load_groups<false>(rows, n_rows, column, n_left);
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < kPanel / kListedColumns; ++i) {
             if (first + i == n_groups) break;

@@ -18,15 +18,16 @@ FASTMLP_INLINE void add_product(Line& sum, Vec left, const Line& right) {
     for (int v = 0; v < kVecs; ++v) sum.part[v] = Word::multiply_add(left, right.part[v], sum.part[v]);
 }
 
-// The same address, which the compiler may not put together from others: Intel's processors take a multiply-add that
-// loads from an address with an index for two operations (Intel 64 Optimization Reference Manual, "Unlamination").
+// The same address, which the compiler may neither put together from others nor work out ahead: Intel's processors take
+// a multiply-add that loads from an address with an index for two operations (Intel 64 Optimization Reference Manual,
+// "Unlamination"), and more addresses than there are registers for go to the stack.
 template <class Element>
 FASTMLP_INLINE Element* in_one_register(Element* p) {
     asm("" : "+r"(p));
     return p;
 }
 
-// Loads and stores go panel by panel: the addresses of all lines at once would not find room in registers.
+// Loads and stores go panel by panel, with one address.
 template <class Word, int kRows, int kPanels>
 struct Tile {
     Line sum[kRows][kPanels];

@@ -388,8 +388,8 @@ struct Line {
     Vec part[kVecs];
 };
 
-// Brings the line that lies this many floats further into the L2 cache, and takes it away from other cores' caches,
-// which would otherwise hold up the store. The address need not be one of this process.
+// Brings the line that lies this many floats further into the L1 or L2 cache, and takes it away from other cores'
+// caches, which would otherwise hold up the store. The address need not be one of this process.
 FASTMLP_INLINE void prefetch_to_write(const float* p, std::ptrdiff_t distance) {
     const auto address = reinterpret_cast<std::uintptr_t>(p) + distance * sizeof(float);
     __builtin_prefetch(reinterpret_cast<const void*>(address), 1, 2);
