@@ -161,23 +161,21 @@ bool sgd_with(const Update& u, const float* gradient, const Parameters& p, std::
     const Line rate = splat_line(u.rate);
     const Line momentum = splat_line(u.beta_1);
     [[maybe_unused]] const Line l2 = splat_line(u.l2);
-    const auto begin = [&](std::size_t at, Line& value, Line& step) __attribute__((always_inline)) {
+    const auto begin = [&](std::size_t at, Line& w, Line& step) __attribute__((always_inline)) {
         prefetch_to_write(values + at, ahead);
         prefetch_to_write(moments + at, ahead);
-        const Line w = load_line(values + at);
+        w = load_line(values + at);
         Line g = scale * load_line(gradient + at);
         if constexpr (kDecays) g = fma(l2, w, g);
         const Line v = fma(momentum, load_line(moments + at), g);
         store_line(moments + at, v);
-        value = w;
         step = kNesterov ? fma(momentum, v, g) : v;
     };
-    const auto finish = [&](std::size_t, const Line& value, const Line& step, FiniteCheck& check)
-                            __attribute__((always_inline)) {
-                                const Line updated = value - rate * step;
-                                check.see(updated);
-                                return updated;
-                            };
+    auto finish = [&](std::size_t, const Line& w, const Line& step, FiniteCheck& check) __attribute__((always_inline)) {
+        const Line value = w - rate * step;
+        check.see(value);
+        return value;
+    };
     return update_parameters(u, p, count, begin, finish);
 }
 
