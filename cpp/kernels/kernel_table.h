@@ -5,9 +5,9 @@
 // One layout serves every matrix, be it a batch of inputs, weights, activations or gradients: the *panel
 // matrix*. Its columns are cut into panels of kPanel = 16; a panel stores its rows one after the other, 16 floats
 // (one cache line) each. Element (i, j) is at  panel_stride * (j / 16) + 16 * i + j % 16.  Panels start on a cache
-// line. panel_stride(rows) makes the distance between panels an odd number of cache lines, so that equal rows of
-// neighbouring panels fall into different cache sets. Columns beyond the last one ("padding") may be read as
-// vector lanes but never enter the sum of another element; padding of weights, moments and deltas is zero.
+// line. panel_stride(rows) keeps neighbouring panels' rows of about the same number apart within a page: see below.
+// Columns beyond the last one ("padding") may be read as vector lanes but never enter the sum of another element;
+// padding of weights, moments and deltas is zero.
 //
 // All kernels: pointers to float are 64-byte aligned and do not alias unless said otherwise; an empty sum is 0;
 // no kernel allocates, throws or keeps state. Each output element is one chain of multiply-adds over the summed
@@ -24,7 +24,31 @@ inline constexpr std::size_t kPanel = 16;
 
 // Always inlined: a copy compiled for one instruction set must not serve another.
 [[gnu::always_inline]] constexpr std::size_t n_panels(std::size_t columns) { return (columns + kPanel - 1) / kPanel; }
-[[gnu::always_inline]] constexpr std::size_t panel_stride(std::size_t rows) { return (rows | 1) * kPanel; }
+
+// A load waits for a store before it, to the same place in another page, as if it were to the same address ("4-KByte
+// aliasing", Intel 64 Optimization Reference Manual), and lines that far apart have one cache set. So in any 7 panels,
+// the widest tile, equal rows lie at least 7 lines apart in a page of 64; odd strides spread more panels than that. Bit
+// s: those s lines from panel to panel do, modulo 64.
+inline constexpr std::uint64_t kSpreadStrides = [] {
+    constexpr unsigned kPageLines = 64, kPanels = 7, kApart = 7;
+    std::uint64_t strides = 0;
+    for (unsigned stride = 1; stride < kPageLines; stride += 2) {
+        bool apart = true;
+        for (unsigned panel = 1; panel < kPanels; ++panel) {
+            const unsigned lines = panel * stride % kPageLines;
+            apart = apart && lines >= kApart && lines <= kPageLines - kApart;
+        }
+        strides |= std::uint64_t{apart} << stride;
+    }
+    return strides;
+}();
+// The next such stride; of matrices with fewer rows than lie apart the next odd one.
+[[gnu::always_inline]] constexpr std::size_t panel_stride(std::size_t rows) {
+    if (rows < 7) return (rows | 1) * kPanel;
+    const std::size_t turn = rows % 64;
+    const std::uint64_t from_rows = kSpreadStrides >> turn | kSpreadStrides << (-turn & 63);
+    return (rows + static_cast<std::size_t>(__builtin_ctzll(from_rows))) * kPanel;
+}
 [[gnu::always_inline]] constexpr std::size_t panel_matrix_size(std::size_t rows, std::size_t columns) {
     return n_panels(columns) * panel_stride(rows);
 }
