@@ -168,10 +168,12 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
     // Places are 16 times a row, and a part's words are counted, in 32 bits.
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
     const std::size_t n_rows = std::min(rows.size(), kRowsLookedAt);
+    const auto looked_at = [&](std::size_t i) { return rows.begin + rows.size() * i / n_rows; };
+    for (std::size_t i = 0; i < n_rows; ++i) prefetch(inputs, samples, {looked_at(i), looked_at(i) + 1});
     const auto count = [&](std::size_t together) {
         std::size_t nonzeros = 0;
         for (std::size_t i = 0; i < n_rows; ++i) {
-            const std::size_t row = rows.begin + rows.size() * i / n_rows;
+            const std::size_t row = looked_at(i);
             const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
             nonzeros +=
                 inputs.pixels != nullptr
