@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kRowsAtATime = 8;
 constexpr std::size_t kPixelRowsAtATime = kPanel;
 
-// Of the next batch, what is fetched ahead: more would push out what the update is about to read.
+// What is fetched ahead of the next batch, and of rows looked at: more would push out what is about to be read.
 constexpr std::size_t kFetchedBytes = std::size_t{1} << 15;
 
 // Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
@@ -169,7 +169,8 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
     const std::size_t n_rows = std::min(rows.size(), kRowsLookedAt);
     const auto looked_at = [&](std::size_t i) { return rows.begin + rows.size() * i / n_rows; };
-    for (std::size_t i = 0; i < n_rows; ++i) prefetch(inputs, samples, {looked_at(i), looked_at(i) + 1});
+    const std::size_t n_fetched = std::min(n_rows, kFetchedBytes / row_bytes(inputs));  // wider ones come one by one
+    for (std::size_t i = 0; i < n_fetched; ++i) prefetch(inputs, samples, {looked_at(i), looked_at(i) + 1});
     const auto count = [&](std::size_t together) {
         std::size_t nonzeros = 0;
         for (std::size_t i = 0; i < n_rows; ++i) {

@@ -5,7 +5,7 @@
 // One layout serves every matrix, be it a batch of inputs, weights, activations or gradients: the *panel
 // matrix*. Its columns are cut into panels of kPanel = 16; a panel stores its rows one after the other, 16 floats
 // (one cache line) each. Element (i, j) is at  panel_stride * (j / 16) + 16 * i + j % 16.  Panels start on a cache
-// line. panel_stride(rows) keeps neighbouring panels' rows of about the same number apart within a page: see below.
+// line. panel_stride(rows) sees to it that a row and its neighbours lie at other lines of a page in the next panels.
 // Columns beyond the last one ("padding") may be read as vector lanes but never enter the sum of another element;
 // padding of weights, moments and deltas is zero.
 //
@@ -25,30 +25,33 @@ inline constexpr std::size_t kPanel = 16;
 // Always inlined: a copy compiled for one instruction set must not serve another.
 [[gnu::always_inline]] constexpr std::size_t n_panels(std::size_t columns) { return (columns + kPanel - 1) / kPanel; }
 
-// A load waits for a store before it, to the same place in another page, as if it were to the same address ("4-KByte
-// aliasing", Intel 64 Optimization Reference Manual), and lines that far apart have one cache set. So in any 7 panels,
-// the widest tile, equal rows lie at least 7 lines apart in a page of 64; odd strides spread more panels than that. Bit
-// s: those s lines from panel to panel do, modulo 64.
+// A load waits for an earlier store to the same place of another page as if both had one address ("4-KByte aliasing",
+// Intel 64 Optimization Reference Manual), and such lines share a set of the L1 cache. So equal rows of any kWidestTile
+// panels lie at least kLinesApart of a page's 64 lines apart (8 would cost a panel up to 45 lines, not 13; docs/
+// performance.md), and strides are odd, so that 64 panels begin at 64 different lines.
+inline constexpr unsigned kWidestTile = 7, kLinesApart = 7;
+// Bit s is set if panels s lines apart, modulo 64, lie so.
 inline constexpr std::uint64_t kSpreadStrides = [] {
-    constexpr unsigned kPageLines = 64, kPanels = 7, kApart = 7;
     std::uint64_t strides = 0;
-    for (unsigned stride = 1; stride < kPageLines; stride += 2) {
+    for (unsigned stride = 1; stride < 64; stride += 2) {
         bool apart = true;
-        for (unsigned panel = 1; panel < kPanels; ++panel) {
-            const unsigned lines = panel * stride % kPageLines;
-            apart = apart && lines >= kApart && lines <= kPageLines - kApart;
+        for (unsigned panel = 1; panel < kWidestTile; ++panel) {
+            const unsigned lines = panel * stride % 64;
+            apart = apart && lines >= kLinesApart && lines <= 64 - kLinesApart;
         }
         strides |= std::uint64_t{apart} << stride;
     }
     return strides;
 }();
-// The next such stride; of matrices with fewer rows than lie apart the next odd one.
+// In floats. In lines, the first such stride that holds the rows; matrices of very few rows take the next odd number.
 [[gnu::always_inline]] constexpr std::size_t panel_stride(std::size_t rows) {
-    if (rows < 7) return (rows | 1) * kPanel;
+    if (rows < kLinesApart) return (rows | 1) * kPanel;
     const std::size_t turn = rows % 64;
     const std::uint64_t from_rows = kSpreadStrides >> turn | kSpreadStrides << (-turn & 63);
     return (rows + static_cast<std::size_t>(__builtin_ctzll(from_rows))) * kPanel;
 }
+static_assert(panel_stride(1) == kPanel);  // the panels of a row lie side by side
+static_assert(panel_stride(58) == (58 + 13) * kPanel && panel_stride(64) == 71 * kPanel);
 [[gnu::always_inline]] constexpr std::size_t panel_matrix_size(std::size_t rows, std::size_t columns) {
     return n_panels(columns) * panel_stride(rows);
 }

@@ -67,13 +67,14 @@ FASTMLP_INLINE void add_entry(Tile<Word, kRows, kPanels>& tile, const float* wor
     }
 }
 
-// What is read of a part's list first. It lies somewhere else than the part's before it, and is over before the
-// processor has noticed that it is being read.
+// Fetches what is read first of a part's list. Parts' lists lie far apart, and each is so short that it ends before the
+// processor's own prefetcher has noticed that it is being read.
 FASTMLP_INLINE void prefetch_list(const ListedGroups& lists, std::size_t group) {
-    constexpr std::size_t kEntries = 3;  // of a cache line
+    constexpr std::uintptr_t kLineBytes = 64, kLines = 4;
     __builtin_prefetch(lists.counts + group);
-    const ListedWords* entry = lists.entries + group * lists.capacity;
-    for (std::size_t line = 0; line < 4; ++line) __builtin_prefetch(entry + line * kEntries);
+    const auto first = reinterpret_cast<std::uintptr_t>(lists.entries + group * lists.capacity);
+    for (std::uintptr_t line = 0; line < kLines; ++line)
+        __builtin_prefetch(reinterpret_cast<const void*>(first + line * kLineBytes));
 }
 
 // One group of columns: kRows of them, kListedColumns but for the last group.

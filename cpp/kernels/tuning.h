@@ -12,6 +12,8 @@
 
 #include <cstddef>
 
+#include "kernel_table.h"
+
 namespace fastmlp {
 namespace {
 
@@ -49,6 +51,7 @@ constexpr int kListedGroupPanels = 1;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
 #endif
+static_assert(kListedRowPanels <= int{kWidestTile} && kListedGroupPanels <= int{kWidestTile});
 
 }  // namespace
 }  // namespace fastmlp
