@@ -331,3 +331,21 @@ def test_fit_beside_threads_that_predict_without_end_is_not_starved() -> None:
         timer.cancel()
         for reader in readers:
             reader.join()
+
+
+def test_fit_beside_busy_processes_has_the_same_weights() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (2000, 300), dtype=np.uint8)
+    y = rng.integers(0, 10, len(X))
+    alone, beside = (Net([300, 100, 10], seed=0) for _ in range(2))
+    alone.fit(X, y, epochs=4, batch_size=20, threads=1)
+
+    n_busy = 2 * len(os.sched_getaffinity(0))  # so that a thread's waiting is theirs to run in
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_busy)]
+    try:
+        beside.fit(X, y, epochs=4, batch_size=20, threads=2)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert all(np.array_equal(a, b) for a, b in zip(alone.weights, beside.weights, strict=True))

@@ -31,6 +31,13 @@ std::atomic<int> assumed_far{-1};
 // About 20 microseconds: longer than the tail of a phase, shorter than a time slice.
 constexpr unsigned kSpins = 1000;
 
+// To yield takes less than a microsecond, or as long as another thread of the team works; but beside busy threads of
+// other programs, a time slice of theirs. Then waiting threads sleep, so many times as long as that took. (Whoever
+// sleeps runs soon after it is woken, but to be woken takes some microseconds.)
+constexpr std::chrono::milliseconds kLongYield{1};
+constexpr int kSleepFor = 50;
+std::atomic<std::chrono::steady_clock::rep> busy_until{0};
+
 #if defined(_OPENMP)
 // The size of this thread's latest team, whose threads stay until a smaller one follows.
 thread_local std::size_t latest_size = 1;
@@ -161,14 +168,37 @@ void Team::barrier() {
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
         for (std::size_t rank = 0; rank < size_; ++rank) slots_[rank].taken.store(1, std::memory_order_relaxed);
         arrived_.store(0, std::memory_order_relaxed);
-        generation_.store(generation + 1, std::memory_order_release);
+        generation_.store(generation + 1);
+        if (n_asleep_.load() > 0) {
+            std::unique_lock(sleep_mutex_).unlock();  // whoever may have missed it sleeps by then
+            awake_.notify_all();
+        }
         return;
     }
-    for (unsigned spin = 0; generation_.load(std::memory_order_acquire) == generation; ++spin) {
-        if (spin < spins_)
-            pause_briefly();
-        else
-            std::this_thread::yield();
+    for (unsigned spin = 0; spin < spins_; ++spin) {
+        if (has_passed(generation)) return;
+        pause_briefly();
+    }
+    wait_patiently(generation);
+}
+
+void Team::wait_patiently(unsigned generation) {
+    using Clock = std::chrono::steady_clock;
+    for (auto start = Clock::now(); !has_passed(generation);) {
+        if (start.time_since_epoch().count() < busy_until.load(std::memory_order_relaxed)) {
+            std::unique_lock lock(sleep_mutex_);
+            n_asleep_.fetch_add(1);
+            awake_.wait(lock, [&] { return has_passed(generation); });
+            n_asleep_.fetch_sub(1);
+            return;
+        }
+        std::this_thread::yield();
+        const auto end = Clock::now();
+        if (end - start > kLongYield) {
+            const auto until = end + kSleepFor * (end - start);
+            busy_until.store(until.time_since_epoch().count(), std::memory_order_relaxed);
+        }
+        start = end;
     }
 }
 

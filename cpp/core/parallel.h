@@ -6,8 +6,10 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -78,6 +80,8 @@ class Team {
     void set_size(std::size_t size);
     void measure_distance(std::size_t rank);
     void barrier();
+    bool has_passed(unsigned generation) const { return generation_.load() != generation; }
+    void wait_patiently(unsigned generation);
 
     std::size_t size_ = 1;
     std::size_t most_threads_;
@@ -87,6 +91,9 @@ class Team {
     bool far_ = false;
     alignas(64) std::atomic<std::size_t> arrived_{0};
     alignas(64) std::atomic<unsigned> generation_{0};
+    std::atomic<unsigned> n_asleep_{0};  // seen by the last to arrive, or they see its generation_
+    std::mutex sleep_mutex_;
+    std::condition_variable awake_;
 };
 
 void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
