@@ -7,8 +7,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -37,13 +39,15 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Examples
     --------
-    >>> import tempfile
-    >>> name = Path(tempfile.mkdtemp()) / "greeting"
+    >>> import pathlib, tempfile
+    >>> name = pathlib.Path(tempfile.mkdtemp()) / "greeting"
     >>> with atomic_writer(name) as file:
     ...     _ = file.write(b"hello")
     >>> name.read_bytes()
     b'hello'
     """
+    from pathlib import Path
+
     target = Path(os.path.realpath(path))  # a link's target is replaced, not the link
     mode = _mode_of(target)
     if mode is not None and stat.S_ISDIR(mode):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -19,8 +18,7 @@ from fastmlp.losses import Loss, Weights
 from fastmlp.progress import Progress
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
+class Data(NamedTuple):
     """What to train on and to validate with."""
 
     samples: Samples
@@ -30,8 +28,7 @@ class Data:
     image_shape: tuple[int, ...] | None
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
+class Job(NamedTuple):
     """A fit's arguments besides its settings, checked."""
 
     data: Data

@@ -6,19 +6,19 @@ import dataclasses
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final
+from functools import cache, cached_property
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _core, _validation, optimizers, schedules
+from fastmlp import _core, _validation, optimizers
 from fastmlp._random import PURPOSE_SHUFFLE
 from fastmlp._safetensors import code_of
+from fastmlp._schedule import Constant, Schedule, Span, checked_schedule
 from fastmlp.augment import Augmentation, Elastic
 from fastmlp.history import History
 from fastmlp.optimizers import Adam, Optimizer
-from fastmlp.schedules import Constant, Schedule, Span, checked_schedule
 
 MAX_EPOCHS: Final = 2**31
 """Of a net's life: the number of a shuffle has 32 bits."""
@@ -77,8 +77,7 @@ class Settings:
                 )
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What a callback needs to go on.
 
     Attributes
@@ -248,11 +247,17 @@ class Run:
 
 # As JSON and arrays.
 
-_KINDS: Final[dict[str, type]] = {
-    kind.__name__: kind
-    for kind in (*vars(optimizers).values(), *schedules.KINDS)
-    if isinstance(kind, type) and issubclass(kind, Optimizer | Schedule) and kind is not Optimizer
-} | {kind.__name__: kind for kind in (Settings, Augmentation, Elastic)}
+
+@cache
+def _kinds() -> dict[str, type]:
+    """Return the classes that settings may be of, by name."""
+    from fastmlp import schedules
+
+    kinds: list[type] = [Settings, Augmentation, Elastic]
+    for kind in (*vars(optimizers).values(), *schedules.KINDS):
+        if isinstance(kind, type) and issubclass(kind, Optimizer | Schedule) and kind is not Optimizer:
+            kinds.append(kind)
+    return {kind.__name__: kind for kind in kinds}
 
 
 def encoded_settings(settings: object) -> object:
@@ -266,7 +271,7 @@ def encoded_settings(settings: object) -> object:
     if settings is None or isinstance(settings, bool | int | float | str | tuple):
         return settings
     kind = type(settings)
-    if _KINDS.get(kind.__name__) is not kind:
+    if _kinds().get(kind.__name__) is not kind:
         raise TypeError(_validation.not_storable(kind))
     values = {name: encoded_settings(value) for name, value in vars(settings).items()}
     return {"kind": kind.__name__, **values}
@@ -280,9 +285,9 @@ def decoded_settings(stored: object) -> Any:
         return stored
     values = {name: decoded_settings(value) for name, value in stored.items()}
     kind = values.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _kinds():
         raise ValueError(f"{_validation.shortened(repr(kind))} is no kind of settings.")
-    return _KINDS[kind](**values)
+    return _kinds()[kind](**values)
 
 
 def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -14,8 +14,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +32,7 @@ _MAX_DIMENSIONS: Final = 64  # NumPy's; of these and of sizes up to 2**63 a prod
 _METADATA: Final = "__metadata__"
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """What a header says of a tensor.
 
     Attributes

@@ -6,10 +6,12 @@ import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastmlp import _core
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_THREADS: Final = 1024
 
@@ -94,6 +96,8 @@ def _n_processors() -> int:
 
 @functools.cache  # some ten files; a quota changed in mid-process is not worth reading them at every call
 def _quota_of_this_process() -> int | None:
+    from pathlib import Path
+
     return cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold
 _SNAPSHOT_PAUSE: Final = 50  # times what the last snapshot cost: at most 2 % of the time goes into them
 
 
-@dataclass(frozen=True)
-class CallDone:
+class CallDone(NamedTuple):
     """What one call did: samples trained on, seconds, and the mean of its steps' losses in nats."""
 
     n_samples: int

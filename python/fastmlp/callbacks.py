@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -329,6 +328,8 @@ class Checkpoint(Callback):
     def __init__(
         self, path: str | os.PathLike[str], *, steps: int | None = None, seconds: float | None = None
     ) -> None:
+        from pathlib import Path
+
         self.path = Path(path)
         self.every = None if steps is None else _validation.whole_number(steps, "steps")
         self.seconds = None if seconds is None else _validation.positive(seconds, "seconds")
@@ -391,6 +392,8 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        from pathlib import Path
+
         self.path = Path(path)
         self._n_lines = 0
 
@@ -428,6 +431,8 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        from pathlib import Path
+
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:

@@ -34,7 +34,6 @@ import stat
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -160,10 +159,10 @@ def load(path: str | os.PathLike[str]) -> StoredModel:
     OSError
         If the file cannot be read.
     """
-    mode = Path(path).stat().st_mode
+    mode = os.stat(path).st_mode  # noqa: PTH116 - str or PathLike alike
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a pipe could take forever
         raise ModelFileError(f"{os.fspath(path)} is not a regular file.")
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123
         return _read(file, os.fstat(file.fileno()).st_size, os.fspath(path))
 
 

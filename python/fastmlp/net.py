@@ -22,6 +22,7 @@ from fastmlp._random import draw_seed
 from fastmlp._run import Run, Settings, Steps
 from fastmlp._sample_weights import ClassWeight, combined_weights
 from fastmlp._samples import CoreSamples, Samples
+from fastmlp._schedule import Schedule
 from fastmlp._shared_network import Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, thread_count
 from fastmlp._training import Training
@@ -33,7 +34,6 @@ from fastmlp.initializers import Initializer, checked_initializer, initial_param
 from fastmlp.losses import Loss, loss_named
 from fastmlp.metrics import Evaluation
 from fastmlp.optimizers import Optimizer
-from fastmlp.schedules import Schedule
 
 _DEFAULTS = Settings()
 _BATCH_NORM_EPSILON = float(np.float32(1e-5))  # the core's kBatchNormEpsilon

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _validation
+from fastmlp._schedule import Schedule, Span, checked_schedule
 from fastmlp.augment import Augmentation
 from fastmlp.history import History
 from fastmlp.metrics import Evaluation, classes_of
-from fastmlp.schedules import Schedule, Span, checked_schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

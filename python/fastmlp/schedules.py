@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from itertools import pairwise
 from typing import ClassVar, Final
@@ -21,87 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _validation
-from fastmlp.history import MONITORS, History, is_better
+from fastmlp._schedule import Constant, Factors, Schedule, Span, StepNumbers, checked_schedule
+from fastmlp.history import MONITORS, is_better
+
+__all__ = [
+    "KINDS",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "OneCycle",
+    "ReduceOnPlateau",
+    "Schedule",
+    "Span",
+    "Step",
+    "Warmup",
+]
+
+_CONSTANT: Final = Constant()
 
 # Decimal arithmetic is the same everywhere, if nothing of its context is the caller's.
 _DECIMAL: Final = Context(
     prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[]
 )
-
-Factors = NDArray[np.float64]
-StepNumbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Span:
-    """The fit that a schedule is for.
-
-    Attributes
-    ----------
-    n_steps : int
-        Steps of the whole fit.
-    steps_per_epoch : int
-        Steps of a whole epoch.
-    history : History
-        With an entry for each epoch that is finished.
-    """
-
-    n_steps: int
-    steps_per_epoch: int
-    history: History = field(default_factory=History)
-
-
-class Schedule:
-    """What all schedules have: a factor of the learning rate for each step.
-
-    Derive from it for one of your own. A file holds no classes, so a fit with it can be resumed in the same
-    process only, and `Checkpoint` refuses it.
-
-    Attributes
-    ----------
-    needs_history : bool
-        Whether factors depend on the entries of earlier epochs in the history: yes, unless a class says no.
-    """
-
-    needs_history: ClassVar[bool] = True
-
-    def factors(self, steps: StepNumbers, span: Span) -> Factors:
-        """Return what the learning rate is multiplied by.
-
-        Parameters
-        ----------
-        steps : numpy.ndarray
-            int64 (n,), numbers of steps counted from 0, all of the same epoch; or of several, for a schedule
-            whose `needs_history` is False.
-        span : Span
-            The fit that they belong to.
-
-        Returns
-        -------
-        numpy.ndarray
-            float64 (n,), at least 0.
-        """
-        raise NotImplementedError
-
-    def _check_validation(self, has_validation: bool, has_accuracy: bool) -> None:
-        """Raise ValueError if the schedule watches a number of validation that there is not."""
-
-
-@dataclass(frozen=True)
-class Constant(Schedule):
-    """The optimiser's learning rate throughout.
-
-    Examples
-    --------
-    >>> Constant().factors(np.arange(3), Span(n_steps=3, steps_per_epoch=3))
-    array([1., 1., 1.])
-    """
-
-    needs_history: ClassVar[bool] = False
-
-    def factors(self, steps: StepNumbers, span: Span) -> Factors:
-        """Return 1 for each step."""
-        return np.ones(len(steps))
 
 
 @dataclass(frozen=True)
@@ -307,6 +248,7 @@ class ReduceOnPlateau(Schedule):
 
     Examples
     --------
+    >>> from fastmlp import History
     >>> history = History(validation_loss=[3.0, 2.0, 2.5, 2.1])
     >>> ReduceOnPlateau(patience=2).factors(np.arange(4, 5), Span(5, 1, history))
     array([0.1])
@@ -370,7 +312,7 @@ class Warmup(Schedule):
     """
 
     steps: int
-    then: Schedule = Constant()
+    then: Schedule = _CONSTANT
 
     def __post_init__(self) -> None:
         _validation.set_checked(self, "steps", _count)
@@ -398,11 +340,6 @@ class Warmup(Schedule):
 
 KINDS: Final = (Constant, Step, Exponential, Cosine, OneCycle, ReduceOnPlateau, Warmup)
 """All schedules. A checkpoint names one of these."""
-
-
-def checked_schedule(value: object, name: str = "schedule") -> Schedule:
-    """Return `value` if it is a schedule."""
-    return _validation.instance(value, Schedule, name, "schedules.Cosine()")
 
 
 def _count(value: object, name: str) -> int:
