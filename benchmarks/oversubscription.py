@@ -57,8 +57,10 @@ def main() -> int:
     parser.add_argument("--busy", action="store_true", help="beside as many busy processes as CPUs")
     if not parser.parse_args().busy:
         return compare(n_cpus(), 2 * n_cpus(), ALLOWED)
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n_cpus())]
+    busy: list[subprocess.Popen[bytes]] = []
     try:
+        for _ in range(n_cpus()):
+            busy.append(subprocess.Popen([sys.executable, "-c", BUSY]))
         return compare(1, n_cpus(), ALLOWED_BUSY)
     finally:
         for process in busy:

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastmlp import Net, _core
+from fastmlp import Net, _core, _threads
 
 # Enough work for seconds of training, in which other threads get their turn.
 DATA = """
@@ -340,9 +340,10 @@ def test_fit_beside_busy_processes_has_the_same_weights() -> None:
     alone, beside = (Net([300, 100, 10], seed=0) for _ in range(2))
     alone.fit(X, y, epochs=4, batch_size=20, threads=1)
 
-    n_busy = 2 * len(os.sched_getaffinity(0))  # so that a thread's waiting is theirs to run in
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_busy)]
+    busy: list[subprocess.Popen[bytes]] = []
     try:
+        for _ in range(2 * _threads._n_processors()):  # so that there is one to run whenever a thread yields
+            busy.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
         beside.fit(X, y, epochs=4, batch_size=20, threads=2)
     finally:
         for process in busy:

@@ -35,6 +35,11 @@ def test_import_loads_none_of_the_heavy_packages(tmp_path: Path) -> None:
     assert run_python(code, tmp_path).strip() == "[]"
 
 
+def test_import_loads_schedules_with_the_first_one_only(tmp_path: Path) -> None:
+    code = "import sys, fastmlp; print({'fastmlp.schedules', 'decimal'} & sys.modules.keys())"
+    assert run_python(code, tmp_path).strip() == "set()"
+
+
 def test_import_starts_no_thread(tmp_path: Path) -> None:
     code = """
 import os, numpy

@@ -460,6 +460,18 @@ def test_load_of_what_is_no_file_is_an_os_error(tmp_path: Path) -> None:
         Net.load(tmp_path)
 
 
+def test_load_of_a_number_leaves_the_file_that_it_stands_for_open(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        with pytest.raises(TypeError):
+            Net.load(file.fileno())  # type: ignore[arg-type]
+        os.fstat(file.fileno())
+
+
+def test_load_of_bytes_is_refused() -> None:
+    with pytest.raises(TypeError, match="path must be a str"):
+        Net.load(b"net.safetensors")  # type: ignore[arg-type]
+
+
 def test_load_of_a_device_is_refused() -> None:
     if not Path("/dev/zero").exists():
         pytest.skip("there is no /dev/zero here")

@@ -104,7 +104,7 @@ def test_cgroup_quota_version_2_is_quota_over_period_rounded_up(
 ) -> None:
     write(tmp_path, cgroup="0::/a/b\n")
     write(tmp_path / "fs" / "a" / "b", cpu__max=quota)
-    assert cgroup_quota(tmp_path / "cgroup", tmp_path / "fs") == expected
+    assert cgroup_quota(f"{tmp_path}/cgroup", f"{tmp_path}/fs") == expected
 
 
 def test_cgroup_quota_version_2_is_the_smallest_on_the_way_to_the_root(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_cgroup_quota_version_2_is_the_smallest_on_the_way_to_the_root(tmp_path:
     write(tmp_path / "fs" / "a" / "b", cpu__max="800000 100000")
     write(tmp_path / "fs" / "a", cpu__max="300000 100000")
     write(tmp_path / "fs", cpu__max="max 100000")
-    assert cgroup_quota(tmp_path / "cgroup", tmp_path / "fs") == 3
+    assert cgroup_quota(f"{tmp_path}/cgroup", f"{tmp_path}/fs") == 3
 
 
 @pytest.mark.parametrize("mount", ["cpu,cpuacct", "cpu"])
@@ -121,20 +121,20 @@ def test_cgroup_quota_version_1_is_read_from_the_cpu_controller(tmp_path: Path, 
     write(tmp_path / "fs" / "memory" / "a", cpu__cfs_quota_us="100000", cpu__cfs_period_us="100000")
     # As seen from inside of a container: its own group is the root of the mount.
     write(tmp_path / "fs" / mount, cpu__cfs_quota_us="250000", cpu__cfs_period_us="100000")
-    assert cgroup_quota(tmp_path / "cgroup", tmp_path / "fs") == 3
+    assert cgroup_quota(f"{tmp_path}/cgroup", f"{tmp_path}/fs") == 3
 
 
 def test_cgroup_quota_version_1_without_a_limit_is_none(tmp_path: Path) -> None:
     write(tmp_path, cgroup="4:cpu:/\n")
     write(tmp_path / "fs" / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
-    assert cgroup_quota(tmp_path / "cgroup", tmp_path / "fs") is None
+    assert cgroup_quota(f"{tmp_path}/cgroup", f"{tmp_path}/fs") is None
 
 
 def test_cgroup_quota_path_outside_of_what_is_seen_falls_back_to_the_root(tmp_path: Path) -> None:
     write(tmp_path, cgroup="0::/../secret\n")
     write(tmp_path / "secret", cpu__max="100000 100000")
     write(tmp_path / "fs", cpu__max="400000 100000")
-    assert cgroup_quota(tmp_path / "cgroup", tmp_path / "fs") == 4
+    assert cgroup_quota(f"{tmp_path}/cgroup", f"{tmp_path}/fs") == 4
 
 
 def test_cgroup_quota_without_control_groups_is_none(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ std::atomic<int> assumed_far{-1};
 constexpr unsigned kSpins = 1000;
 
 // To yield takes less than a microsecond, or as long as another thread of the team works; but beside busy threads of
-// other programs, a time slice of theirs. Then waiting threads sleep, so many times as long as that took. (Whoever
-// sleeps runs soon after it is woken, but to be woken takes some microseconds.)
+// others, a time slice of theirs. From then on whoever waits sleeps instead, for so many times as long as that took.
+// (Whoever sleeps runs soon after it is woken, but to be woken takes some microseconds.)
 constexpr std::chrono::milliseconds kLongYield{1};
+constexpr std::chrono::milliseconds kLongestYield{20};  // what takes longer is a process that was stopped
 constexpr int kSleepFor = 50;
 std::atomic<std::chrono::steady_clock::rep> busy_until{0};
 
@@ -195,7 +196,7 @@ void Team::wait_patiently(unsigned generation) {
         std::this_thread::yield();
         const auto end = Clock::now();
         if (end - start > kLongYield) {
-            const auto until = end + kSleepFor * (end - start);
+            const auto until = end + kSleepFor * std::min<Clock::duration>(end - start, kLongestYield);
             busy_until.store(until.time_since_epoch().count(), std::memory_order_relaxed);
         }
         start = end;

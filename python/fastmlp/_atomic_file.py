@@ -7,10 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -46,15 +43,13 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> name.read_bytes()
     b'hello'
     """
-    from pathlib import Path
-
-    target = Path(os.path.realpath(path))  # a link's target is replaced, not the link
+    target = os.path.realpath(os.fspath(path))  # a link's target is replaced, not the link
     mode = _mode_of(target)
     if mode is not None and stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if mode is not None and not stat.S_ISREG(mode):
         try:
-            with target.open("wb") as special_file:
+            with open(target, "wb") as special_file:
                 yield special_file
         except OSError as error:
             raise _naming(path, error) from error
@@ -62,25 +57,26 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     # Not named after the target, whose name may already be as long as the file system allows. A file without
     # a name, of which a killed process leaves nothing behind, could not replace another one (linkat).
-    temporary = target.with_name(f".fastmlp-{os.urandom(8).hex()}.tmp")
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".fastmlp-{os.urandom(8).hex()}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb") as file:
             if mode is not None:
-                temporary.chmod(stat.S_IMODE(mode))
+                os.chmod(temporary, stat.S_IMODE(mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        os.replace(temporary, target)
     except OSError as error:
         _remove(temporary)
         # A full disk names no file and a failed rename names the temporary one; the user knows `path`.
-        if error.filename in (None, str(temporary)):
+        if error.filename in (None, temporary):
             raise _naming(path, error) from error
         raise
     except BaseException:
         _remove(temporary)
         raise
-    _flush_folder(target.parent)
+    _flush_folder(folder)
 
 
 def append_whole(path: str | os.PathLike[str], contents: bytes) -> None:
@@ -91,7 +87,7 @@ def append_whole(path: str | os.PathLike[str], contents: bytes) -> None:
     OSError
         If that cannot be done; the error names `path`, and the file is as it was.
     """
-    with open(path, "ab", buffering=0) as file:  # noqa: PTH123 - str or PathLike alike
+    with open(path, "ab", buffering=0) as file:
         length = os.fstat(file.fileno()).st_size
         rest = memoryview(contents)
         try:
@@ -109,19 +105,19 @@ def _naming(path: str | os.PathLike[str], error: OSError) -> OSError:
     return OSError(error.errno, error.strerror, os.fspath(path))
 
 
-def _mode_of(path: Path) -> int | None:
+def _mode_of(path: str) -> int | None:
     try:
-        return path.stat().st_mode
+        return os.stat(path).st_mode
     except FileNotFoundError:
         return None
 
 
-def _remove(path: Path) -> None:
+def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        os.unlink(path)
 
 
-def _flush_folder(folder: Path) -> None:
+def _flush_folder(folder: str) -> None:
     """Make the rename survive a power cut; not every file system can, and the file is whole in any case."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -87,6 +87,10 @@ class Constant(Schedule):
         return np.ones(len(steps))
 
 
+for _kind in (Constant, Schedule, Span):  # a name that pickles can keep
+    _kind.__module__ = "fastmlp.schedules"
+
+
 def checked_schedule(value: object, name: str = "schedule") -> Schedule:
     """Return `value` if it is a schedule."""
     return _validation.instance(value, Schedule, name, "schedules.Cosine()")

@@ -6,12 +6,9 @@ import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastmlp import _core
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAX_THREADS: Final = 1024
 
@@ -96,12 +93,10 @@ def _n_processors() -> int:
 
 @functools.cache  # some ten files; a quota changed in mid-process is not worth reading them at every call
 def _quota_of_this_process() -> int | None:
-    from pathlib import Path
-
-    return cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return cgroup_quota("/proc/self/cgroup", "/sys/fs/cgroup")
 
 
-def cgroup_quota(membership: Path, root: Path) -> int | None:
+def cgroup_quota(membership: str, root: str) -> int | None:
     """Read how many processors' worth of time the control groups of a process allow it, versions 1 and 2.
 
     Every group on the way from the process's own to the root of the hierarchy may set a quota; the smallest
@@ -109,9 +104,9 @@ def cgroup_quota(membership: Path, root: Path) -> int | None:
 
     Parameters
     ----------
-    membership : pathlib.Path
+    membership : str
         The process's list of groups, ``/proc/self/cgroup``.
-    root : pathlib.Path
+    root : str
         Where the hierarchies are mounted, ``/sys/fs/cgroup``.
 
     Returns
@@ -121,12 +116,12 @@ def cgroup_quota(membership: Path, root: Path) -> int | None:
     """
     quotas = []
     for folder in _group_folders(membership, root):
-        unified = _read_numbers(folder / "cpu.max")
+        unified = _read_numbers(folder, "cpu.max")
         if len(unified) == 2:
             quotas.append((unified[0], unified[1]))
         quota, period = (
-            _read_numbers(folder / "cpu.cfs_quota_us"),
-            _read_numbers(folder / "cpu.cfs_period_us"),
+            _read_numbers(folder, "cpu.cfs_quota_us"),
+            _read_numbers(folder, "cpu.cfs_period_us"),
         )
         if len(quota) == len(period) == 1:
             quotas.append((quota[0], period[0]))
@@ -134,10 +129,11 @@ def cgroup_quota(membership: Path, root: Path) -> int | None:
     return min(limits, default=None)
 
 
-def _group_folders(membership: Path, root: Path) -> Iterator[Path]:
+def _group_folders(membership: str, root: str) -> Iterator[str]:
     """Folders that may hold a quota: of the process's groups and of all groups that contain them."""
     try:
-        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+        with open(membership, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
     except OSError:
         return
     for line in lines:
@@ -148,14 +144,15 @@ def _group_folders(membership: Path, root: Path) -> Iterator[Path]:
         parts = [part for part in path.split("/") if part]
         if ".." in parts:  # a group outside of what this process sees
             parts = []
-        for mount in (root / controllers, root / "cpu") if controllers else (root, root / "unified"):
+        for mount in (controllers, "cpu") if controllers else ("", "unified"):
             for depth in range(len(parts), -1, -1):
-                yield mount.joinpath(*parts[:depth])
+                yield os.path.join(root, mount, *parts[:depth])
 
 
-def _read_numbers(path: Path) -> list[int]:
+def _read_numbers(folder: str, file_name: str) -> list[int]:
     """Whole numbers in a file, none if it cannot be read or holds anything else, such as "max"."""
     try:
-        return [int(word) for word in path.read_text(encoding="ascii").split()]
+        with open(os.path.join(folder, file_name), encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
     except (OSError, ValueError):
         return []

@@ -159,11 +159,14 @@ def load(path: str | os.PathLike[str]) -> StoredModel:
     OSError
         If the file cannot be read.
     """
-    mode = os.stat(path).st_mode  # noqa: PTH116 - str or PathLike alike
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"path must be a str or an os.PathLike of one, not {_validation.shortened(name)}.")
+    mode = os.stat(name).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a pipe could take forever
-        raise ModelFileError(f"{os.fspath(path)} is not a regular file.")
-    with open(path, "rb") as file:  # noqa: PTH123
-        return _read(file, os.fstat(file.fileno()).st_size, os.fspath(path))
+        raise ModelFileError(f"{name} is not a regular file.")
+    with open(name, "rb") as file:
+        return _read(file, os.fstat(file.fileno()).st_size, name)
 
 
 def to_bytes(model: StoredModel) -> bytes:
