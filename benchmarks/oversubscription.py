@@ -1,8 +1,8 @@
 """Whether too many threads slow it: training with twice as many as CPUs, beside as many as CPUs.
 
-    python benchmarks/oversubscription.py        ten seconds; exits with 1 if anything takes 1.5 times as long
-    python benchmarks/oversubscription.py --busy     as many threads as CPUs, beside one, while as many other
-                                                     processes are busy; exits with 1 from 3 times on
+    python benchmarks/oversubscription.py           ten seconds; exits with 1 from 1.5 times as long on
+    python benchmarks/oversubscription.py --busy    as many threads as CPUs, beside one, while as many other
+                                                    processes are busy; exits with 1 from 3 times on
 
 A thread that is not running keeps others waiting at the next barrier, so how they wait is what counts. Both
 train the same net on the same batches, turn and turn about; each turn's team must have had the threads asked
@@ -15,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
@@ -57,15 +58,11 @@ def main() -> int:
     parser.add_argument("--busy", action="store_true", help="beside as many busy processes as CPUs")
     if not parser.parse_args().busy:
         return compare(n_cpus(), 2 * n_cpus(), ALLOWED)
-    busy: list[subprocess.Popen[bytes]] = []
-    try:
+    with ExitStack() as busy:
         for _ in range(n_cpus()):
-            busy.append(subprocess.Popen([sys.executable, "-c", BUSY]))
+            process = busy.enter_context(subprocess.Popen([sys.executable, "-c", BUSY]))
+            busy.callback(process.kill)
         return compare(1, n_cpus(), ALLOWED_BUSY)
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
 
 
 def compare(few_threads: int, many_threads: int, allowed: float) -> int:

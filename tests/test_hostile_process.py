@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -340,13 +341,9 @@ def test_fit_beside_busy_processes_has_the_same_weights() -> None:
     alone, beside = (Net([300, 100, 10], seed=0) for _ in range(2))
     alone.fit(X, y, epochs=4, batch_size=20, threads=1)
 
-    busy: list[subprocess.Popen[bytes]] = []
-    try:
+    with ExitStack() as busy:
         for _ in range(2 * _threads._n_processors()):  # so that there is one to run whenever a thread yields
-            busy.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            process = busy.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            busy.callback(process.kill)
         beside.fit(X, y, epochs=4, batch_size=20, threads=2)
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
     assert all(np.array_equal(a, b) for a, b in zip(alone.weights, beside.weights, strict=True))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, AdamW, Net
+from fastmlp import SGD, Adam, AdamW, Net, optimizers
 
 # A net of one input and two classes, all zero, learns the sample x = 1 of class 0. Its logits are (w0 + b0,
 # w1 + b1). The gradient for w0 and b0 is p0 - 1, for w1 and b1 it is 1 - p0, with p0 = 1 / (1 + exp(-(z0 -
@@ -184,3 +184,9 @@ def test_optimizers_are_frozen_and_compare_by_value() -> None:
     assert SGD(0.1, 0.9) != SGD(0.1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         Adam().learning_rate = 1.0
+
+
+def test_every_optimizer_is_one_that_files_may_name() -> None:
+    classes = {kind for kind in vars(optimizers).values() if isinstance(kind, type)}
+    concrete = {kind for kind in classes if issubclass(kind, optimizers.Optimizer)} - {optimizers.Optimizer}
+    assert concrete == set(optimizers.KINDS)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastmlp import _core, _validation, optimizers
 from fastmlp._random import PURPOSE_SHUFFLE
 from fastmlp._safetensors import code_of
-from fastmlp._schedule import Constant, Schedule, Span, checked_schedule
+from fastmlp._schedule import CONSTANT, Schedule, Span, checked_schedule
 from fastmlp.augment import Augmentation, Elastic
 from fastmlp.history import History
 from fastmlp.optimizers import Adam, Optimizer
@@ -25,7 +25,6 @@ MAX_EPOCHS: Final = 2**31
 
 _DEFAULT_EPOCHS: Final = 10
 _ADAM: Final = Adam()
-_CONSTANT: Final = Constant()
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Settings:
     steps: int | None = None
     batch_size: int = 128
     optimizer: Optimizer = _ADAM
-    schedule: Schedule = _CONSTANT
+    schedule: Schedule = CONSTANT
     validation_split: float = 0.0
     shuffle: bool = True
     label_smoothing: float = 0.0
@@ -253,10 +252,7 @@ def _kinds() -> dict[str, type]:
     """Return the classes that settings may be of, by name."""
     from fastmlp import schedules
 
-    kinds: list[type] = [Settings, Augmentation, Elastic]
-    for kind in (*vars(optimizers).values(), *schedules.KINDS):
-        if isinstance(kind, type) and issubclass(kind, Optimizer | Schedule) and kind is not Optimizer:
-            kinds.append(kind)
+    kinds: tuple[type, ...] = (Settings, Augmentation, Elastic, *optimizers.KINDS, *schedules.KINDS)
     return {kind.__name__: kind for kind in kinds}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,8 @@ class Constant(Schedule):
         """Return 1 for each step."""
         return np.ones(len(steps))
 
+
+CONSTANT: Final = Constant()
 
 for _kind in (Constant, Schedule, Span):  # a name that pickles can keep
     _kind.__module__ = "fastmlp.schedules"

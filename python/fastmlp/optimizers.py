@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from fastmlp import _core, _validation
 
@@ -331,3 +331,7 @@ class SGD(Optimizer):
             weight_decay=self.weight_decay,
             **self._around(),
         )
+
+
+KINDS: Final = (Adam, AdamW, SGD)
+"""All optimisers. A checkpoint names one of these."""

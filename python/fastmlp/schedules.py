@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _validation
-from fastmlp._schedule import Constant, Factors, Schedule, Span, StepNumbers, checked_schedule
+from fastmlp._schedule import CONSTANT, Constant, Factors, Schedule, Span, StepNumbers, checked_schedule
 from fastmlp.history import MONITORS, is_better
 
 __all__ = [
@@ -36,8 +36,6 @@ __all__ = [
     "Step",
     "Warmup",
 ]
-
-_CONSTANT: Final = Constant()
 
 # Decimal arithmetic is the same everywhere, if nothing of its context is the caller's.
 _DECIMAL: Final = Context(
@@ -312,7 +310,7 @@ class Warmup(Schedule):
     """
 
     steps: int
-    then: Schedule = _CONSTANT
+    then: Schedule = CONSTANT
 
     def __post_init__(self) -> None:
         _validation.set_checked(self, "steps", _count)
