@@ -26,7 +26,7 @@ int main() {
     try {
         // valgrind knows no AVX-512, and says so to whoever asks the processor.
         KernelTable kernels = instruction_set_named("avx2", "The instruction counter");
-        kernels.row_block = row_block_for(std::size_t{1} << 20);  // on every machine
+        kernels.row_block = row_block_for(kernels, std::size_t{1} << 20);  // on every machine
         std::printf("compiler %s\n", FASTMLP_COMPILER);
         for (const benchmark::Recipe& recipe : benchmark::lesson_recipes(kBatch)) {
             const benchmark::Workload workload = recipe.prepare(kernels);

@@ -62,7 +62,7 @@ std::vector<InstructionSet> detect() {
     const std::size_t cache_size = l2_cache_size();
     const double far_from = far_from_here();
     for (InstructionSet& set : sets) {
-        set.kernels.row_block = row_block_for(cache_size);
+        set.kernels.row_block = row_block_for(set.kernels, cache_size);
         set.kernels.far_from = far_from;
     }
     return sets;
@@ -122,10 +122,10 @@ std::size_t l2_cache_size() {
     return (kilobytes == 0 ? 1024 : kilobytes) * 1024;
 }
 
-std::size_t row_block_for(std::size_t cache_size) {
+std::size_t row_block_for(const KernelTable& kernels, std::size_t cache_size) {
     constexpr std::size_t kUnit = 24, kMost = 192, kColumns = 256;
-    const std::size_t rows = cache_size / 10 / (kColumns * sizeof(float));
-    return std::clamp(rows / kUnit * kUnit, kUnit, kMost);
+    const double rows = kernels.row_block_share * static_cast<double>(cache_size) / (kColumns * sizeof(float));
+    return std::clamp(static_cast<std::size_t>(rows) / kUnit * kUnit, kUnit, kMost);
 }
 
 double far_from_here() {

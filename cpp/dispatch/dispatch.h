@@ -29,10 +29,10 @@ Selection select_instruction_set();
 // Bytes of a core's L2 cache; 1 MB if the processor does not say.
 std::size_t l2_cache_size();
 
-// A table's row_block for an L2 cache of so many bytes: 256 columns of the rows fill at most a tenth of it, since the
-// right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger ones divide
-// a batch too coarsely. The tenth was found with a cache of 1 MB, where it is 96 rows; no other size was measured.
-std::size_t row_block_for(std::size_t cache_size);
+// A table's row_block for an L2 cache of so many bytes: 256 columns of the rows fill at most the table's share of it,
+// since the right operand and the result pass through too. A multiple of all sets' tile rows, from 24 to 192: larger
+// ones divide a batch too coarsely.
+std::size_t row_block_for(const KernelTable& kernels, std::size_t cache_size);
 
 // A table's far_from on this processor. AMD's cores are in complexes with a last cache each: on the machine that it was
 // measured on, a line takes 26 ns within one and 110 ns between two. Intel's share one, through which lines come as

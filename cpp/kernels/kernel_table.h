@@ -133,7 +133,7 @@ struct ListedGroups {
     std::size_t capacity;
 };
 
-// Up to kPanel rows of pixels: row i is row index[i] (i if index is null) of a row-major matrix. Unaligned.
+// One to kPanel rows of pixels: row i is row index[i] (i if index is null) of a row-major matrix. Unaligned.
 struct PixelRows {
     const std::uint8_t* data;
     std::size_t row_stride;
@@ -415,8 +415,10 @@ struct KernelTable {
     // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t listed_depth_block;
-    // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache: row_block_for.
+    // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache, as they fill no more
+    // than this share of it: row_block_for.
     std::size_t row_block;
+    double row_block_share;
     // Nanoseconds: where a line takes as long from one core's cache to another's, threads hand data over through
     // memory. Infinity where that does not pay at any distance: see far_from_here.
     double far_from;

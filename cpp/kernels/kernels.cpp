@@ -62,7 +62,7 @@ constexpr Products make_products() {
         .multiply_grouped = grouped,
         .list_rows = list_rows<Word>,
         .list_groups = list_groups<Word>,
-#if defined(FASTMLP_TARGET_AVX512)
+#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
         .list_pixel_rows = list_pixel_rows<Word>,
         .list_pixel_groups = list_pixel_groups<Word>,
 #else
@@ -84,7 +84,8 @@ constexpr KernelTable make_table(const char* name) {
 #endif
         .depth_block = kDepthBlock,
         .listed_depth_block = kListedDepthBlock,
-        .row_block = 24,  // of the smallest cache; dispatch asks for this machine's, here and in the next line
+        .row_block = 24,  // of the smallest cache; dispatch asks for this machine's, as for far_from
+        .row_block_share = kRowBlockShare,
         .far_from = __builtin_inf(),
         .enter = enter,
         .leave = leave,

@@ -104,16 +104,30 @@ FASTMLP_INLINE void multiply_listed_group_of(std::size_t rows, std::size_t panel
     }
 }
 
+// How many of these parts the sums of a group's rows are made over at a time: their lines of deltas, a tile wide,
+// should stay in the L1 cache while all groups go by.
+FASTMLP_INLINE std::size_t parts_at_a_time(const ListedGroups* parts, std::size_t n_parts) {
+    std::size_t n = 0;
+    for (std::size_t rows = 0; n < n_parts && rows < kListedRows; ++n) rows += parts[n].capacity;
+    return n;
+}
+
 template <class Word>
 void multiply_transposed_listed(const ListedTransposedProduct& p) {
     constexpr int kRows = static_cast<int>(kListedColumns);
     for_even_parts<kListedGroupPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
         const float* b = p.b + panel * p.b_panel_stride;
         float* c = p.c + panel * p.c_panel_stride;
-        for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
-            const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
-            multiply_listed_group_of<Word, kRows, kListedGroupPanels>(
-                rows, panels, p, p.first_group + row / kListedColumns, b, c + row * kPanel);
+        ListedTransposedProduct some = p;
+        for (std::size_t part = 0; part < p.n_parts; part += some.n_parts) {
+            some.parts = p.parts + part;
+            some.n_parts = parts_at_a_time(some.parts, p.n_parts - part);
+            some.accumulate = p.accumulate || part > 0;
+            for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
+                const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
+                multiply_listed_group_of<Word, kRows, kListedGroupPanels>(
+                    rows, panels, some, p.first_group + row / kListedColumns, b, c + row * kPanel);
+            }
         }
     });
 }

@@ -34,6 +34,18 @@ FASTMLP_INLINE void store_chosen(__m512i line, std::size_t first_place, unsigned
 }
 #endif
 
+#if defined(FASTMLP_TARGET_AVX2)
+// The same of 8 lanes, and 8 places.
+FASTMLP_INLINE void store_chosen(__m256 half, std::uint32_t first_place, unsigned lanes, float* words,
+                                 std::uint32_t* places) {
+    const __m256i lane =
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenLanes[lanes].data())));
+    const __m256i first = _mm256_set1_epi32(static_cast<std::int32_t>(first_place));
+    _mm256_storeu_ps(words, _mm256_permutevar8x32_ps(half, lane));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(places), _mm256_add_epi32(first, _mm256_slli_epi32(lane, 4)));
+}
+#endif
+
 // Of the line at `line`, the lanes whose bits are set, one after the other to `words`; to `places`, first_place plus
 // 16 times their numbers. What follows these, up to 16, may be overwritten.
 FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, unsigned lanes, float* words,
@@ -41,16 +53,10 @@ FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, u
 #if defined(FASTMLP_TARGET_AVX512)
     store_chosen(_mm512_load_si512(line), first_place, lanes, words, places);
 #elif defined(FASTMLP_TARGET_AVX2)
-    for (unsigned half = 0; half < 2; ++half) {
-        const unsigned chosen = lanes >> (8 * half) & 0xff;
-        const __m256i lane =
-            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kChosenLanes[chosen].data())));
-        const __m256i first = _mm256_set1_epi32(static_cast<std::int32_t>(first_place + 128 * half));
-        _mm256_storeu_ps(words, _mm256_permutevar8x32_ps(_mm256_load_ps(line + 8 * half), lane));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(places), _mm256_add_epi32(first, _mm256_slli_epi32(lane, 4)));
-        words += __builtin_popcount(chosen);
-        places += __builtin_popcount(chosen);
-    }
+    const unsigned low = lanes & 0xff, high = lanes >> 8;
+    const int n_low = __builtin_popcount(low);
+    store_chosen(_mm256_load_ps(line), first_place, low, words, places);
+    store_chosen(_mm256_load_ps(line + 8), first_place + 8 * kPanel, high, words + n_low, places + n_low);
 #else
     for (; lanes != 0; lanes &= lanes - 1) {
         const auto lane = static_cast<unsigned>(__builtin_ctz(lanes));

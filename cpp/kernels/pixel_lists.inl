@@ -11,11 +11,15 @@
 namespace fastmlp {
 namespace {
 
-#if defined(FASTMLP_TARGET_AVX512)
+#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
 
 FASTMLP_INLINE const std::uint8_t* pixels_of(const PixelRows& from, std::size_t row) {
     return from.data + source_row(from.index, row) * from.row_stride;
 }
+
+#endif
+
+#if defined(FASTMLP_TARGET_AVX512)
 
 // Up to 16 pixels; beyond these zeros.
 FASTMLP_INLINE __m128i load_pixels(const std::uint8_t* pixels, std::size_t count) {
@@ -194,6 +198,105 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
             count = append_to_group<Word>(panel.group[i], places, out.entries + (first + i) * out.capacity, count);
         }
     }
+}
+
+#elif defined(FASTMLP_TARGET_AVX2)
+
+// Appends those of 16 pixels that are not 0 to a row's list; returns where it ends then.
+FASTMLP_INLINE std::uint32_t append_to_row(const std::uint8_t* pixels, std::uint32_t first_place, std::uint32_t end,
+                                           ListedRows out) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels));
+    const auto zeros = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128())));
+    const unsigned low = ~zeros & 0xff, high = ~zeros >> 8 & 0xff;
+    const auto floats = [](__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)); };
+    store_chosen(floats(x), first_place, low, out.words + end, out.places + end);
+    end += static_cast<std::uint32_t>(__builtin_popcount(low));
+    store_chosen(floats(_mm_unpackhi_epi64(x, x)), first_place + 8 * kPanel, high, out.words + end, out.places + end);
+    return end + static_cast<std::uint32_t>(__builtin_popcount(high));
+}
+
+template <class Word>
+void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_t columns, std::uint32_t first,
+                     ListedRows out) {
+    const Columns split = split_columns(columns);
+    std::uint32_t end = first;
+    for (std::size_t row = 0; row < from.rows; ++row) {
+        const std::uint8_t* pixels = pixels_of(from, row) + first_column;
+        std::uint32_t place = 0;
+        for (std::size_t column = 0; column < split.whole; column += kPanel, place += kPanel * kPanel)
+            end = append_to_row(pixels + column, place, end, out);
+        if (split.rest > 0) {
+            std::uint8_t padded[kPanel] = {};
+            __builtin_memcpy(padded, pixels + split.whole, split.rest);
+            end = append_to_row(padded, place, end, out);
+        }
+        out.ends[row] = end;
+    }
+}
+
+// Which rows of which groups of a panel have pixels: bit 4 i + g tells of group g of the row whose 16 pixels are at
+// rows[i] + column.
+FASTMLP_INLINE std::uint64_t listed_groups(const std::uint8_t* const* rows, std::size_t column) {
+    const auto empty = [&](std::size_t row) __attribute__((always_inline)) {
+        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[row] + column));
+        return _mm_cmpeq_epi32(x, _mm_setzero_si128());
+    };
+    std::uint64_t listed = 0;
+#pragma GCC unroll 4
+    for (std::size_t row = 0; row < kPanel; row += 4) {
+        const __m128i first = _mm_packs_epi32(empty(row), empty(row + 1));
+        const __m128i second = _mm_packs_epi32(empty(row + 2), empty(row + 3));
+        const auto four = static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(first, second)));
+        listed |= static_cast<std::uint64_t>(four ^ 0xffffu) << 4 * row;
+    }
+    return listed;
+}
+
+// Appends the rows that these bits tell of to the lists of a panel's groups.
+FASTMLP_INLINE void append_to_groups(std::uint64_t listed, const std::uint8_t* const* rows, std::size_t column,
+                                     std::uint32_t first_place, std::size_t n_groups, ListedWords* entries,
+                                     std::size_t capacity, std::uint32_t* counts) {
+    if (listed == 0) return;
+    for (std::size_t group = 0; group < n_groups; ++group, listed >>= 1, column += kListedColumns) {
+        const std::uint64_t of_group = listed & 0x1111111111111111u;
+        ListedWords* entry = entries + group * capacity + counts[group];
+        counts[group] += static_cast<std::uint32_t>(__builtin_popcountll(of_group));
+        for (std::uint64_t left = of_group; left != 0; left &= left - 1, ++entry) {
+            const auto row = static_cast<std::uint32_t>(__builtin_ctzll(left)) / 4;
+            entry->place = first_place + row * static_cast<std::uint32_t>(kPanel);
+            std::int32_t pixels;
+            __builtin_memcpy(&pixels, rows[row] + column, sizeof(pixels));
+            const __m128i x = _mm_cvtsi32_si128(pixels);
+            _mm_storeu_ps(entry->words, _mm_cvtepi32_ps(_mm_cvtepu8_epi32(x)));
+        }
+    }
+}
+
+template <class Word>
+void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroups out) {
+    static_assert(kListedColumns == 4);
+    constexpr std::size_t kGroups = kPanel / kListedColumns;
+    const auto first_place = static_cast<std::uint32_t>(first_row * kPanel);
+    const std::uint8_t* rows[kPanel];
+    for (std::size_t row = 0; row < kPanel; ++row) rows[row] = pixels_of(from, row < from.rows ? row : 0);
+    const std::uint64_t present = ~std::uint64_t{0} >> 4 * (kPanel - from.rows);
+    const Columns split = split_columns(from.columns);
+    ListedWords* entries = out.entries;
+    std::uint32_t* counts = out.counts;
+    for (std::size_t column = 0; column < split.whole; column += kPanel) {
+        append_to_groups(listed_groups(rows, column) & present, rows, column, first_place, kGroups, entries,
+                         out.capacity, counts);
+        entries += kGroups * out.capacity;
+        counts += kGroups;
+    }
+    if (split.rest == 0) return;
+    std::uint8_t padded[kPanel][kPanel] = {};
+    for (std::size_t row = 0; row < kPanel; ++row) {
+        __builtin_memcpy(padded[row], rows[row] + split.whole, split.rest);
+        rows[row] = padded[row];
+    }
+    append_to_groups(listed_groups(rows, 0) & present, rows, 0, first_place,
+                     (split.rest + kListedColumns - 1) / kListedColumns, entries, out.capacity, counts);
 }
 
 #endif

@@ -7,10 +7,13 @@
 // line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the
 // tiles of products with listed operands, which have one row and kListedColumns rows; in a forward product by groups
 // kListedColumns rows of weights, kListedGroupPanels wide, stay in registers. A depth block of the right operand,
-// kTilePanels wide, should fit into the L1 cache.
+// kTilePanels wide, should fit into the L1 cache, and so should as many of its lines as the kListedRows that a
+// gradient's sums by groups are made over at a time. kRowBlockShare is what a row block may fill of the L2 cache, see
+// row_block_for: what is done with it should find it there, but lists of its rows should be long.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernel_table.h"
 
@@ -21,9 +24,11 @@ namespace {
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
 constexpr int kListedGroupPanels = 7;
-constexpr std::size_t kDepthBlock = 128;  // 256: 48 KB of the right operand, more than the L1 cache has
-#if defined(FASTMLP_PAIR_PRODUCTS)        // on Zen 4, with one multiply-add of 512 bits a cycle
-constexpr int kListedRowPanels = 5;       // 7: the forward product takes 6 % of a step longer
+constexpr std::size_t kListedRows = SIZE_MAX;  // a tile's lines of as many rows as would pay do not fit
+constexpr std::size_t kDepthBlock = 128;       // 256: 48 KB of the right operand, more than the L1 cache has
+constexpr double kRowBlockShare = 0.1;         // measured with 1 MB alone
+#if defined(FASTMLP_PAIR_PRODUCTS)             // on Zen 4, with one multiply-add of 512 bits a cycle
+constexpr int kListedRowPanels = 5;            // 7: the forward product takes 6 % of a step longer
 constexpr std::size_t kListedDepthBlock = 256;
 #else  // on Cascade Lake, with two, of 4 to 6 cycles: 5 sums are too few to fill them. By rows go predictions alone
 constexpr int kListedRowPanels = 7;
@@ -34,22 +39,28 @@ constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 1;
+constexpr std::size_t kListedRows = 180;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
+constexpr double kRowBlockShare = 0.3;  // measured with 512 KB alone, on Zen 3
 #elif defined(FASTMLP_TARGET_NEON)
 constexpr int kTileRows = 6;  // 24 of 32 registers accumulate; not measured
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
 constexpr int kListedGroupPanels = 1;
+constexpr std::size_t kListedRows = SIZE_MAX;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
+constexpr double kRowBlockShare = 0.1;
 #else
 constexpr int kTileRows = 2;  // 8 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 2;
 constexpr int kListedGroupPanels = 1;
+constexpr std::size_t kListedRows = SIZE_MAX;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
+constexpr double kRowBlockShare = 0.1;
 #endif
 static_assert(kListedRowPanels <= int{kWidestTile} && kListedGroupPanels <= int{kWidestTile});
 

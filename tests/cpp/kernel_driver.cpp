@@ -37,7 +37,7 @@ int main() {
     for (KernelTable table : {kAvx512Kernels, kAvx512Bf16Kernels}) {
         // The bits of pairs' products are a processor's own: one that has them may come to others.
         if (table.pair_products.multiply != nullptr) table.name = "avx512_bf16_emulated";
-        table.row_block = row_block_for(l2_cache_size());
+        table.row_block = row_block_for(table, l2_cache_size());
         test::check(table);
     }
 #else
