@@ -110,6 +110,19 @@ def caches_taken_for_far(far):
         _core.assume_far(None)
 
 
+def test_one_thread_does_a_small_step_where_the_others_are_far(monkeypatch):
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "2")  # at most
+    X, y = np.ones((200, 30), np.float32), np.arange(200) % 2
+    results = []
+    for far, threads, team_size in ((False, None, 2), (True, None, 1), (True, 2, 2)):
+        net = Net([30, 100, 2], seed=0)
+        with caches_taken_for_far(far):
+            net.fit(X, y, steps=5, batch_size=200, threads=threads)
+        assert net._last_run.team_size == team_size
+        results.append(bits(net.weights))
+    assert results == results[:1] * len(results)
+
+
 @every_instruction_set
 @every_precision
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "partly sparse"])

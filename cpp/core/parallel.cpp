@@ -232,6 +232,11 @@ std::size_t threads_worth(double work, std::size_t limit) {
     return std::max<std::size_t>(static_cast<std::size_t>(worth), 1);
 }
 
+bool worth_far_threads(double work) {
+    constexpr double kWorkOfOneThread = 8e6;  // some 200 microseconds: for less than that, what wanders takes longer
+    return work >= kWorkOfOneThread;
+}
+
 std::size_t most_threads() {
 #if defined(_OPENMP)
     return std::numeric_limits<int>::max();

@@ -28,6 +28,11 @@ class Team {
     void find_distance(std::size_t rank, double far_from);
     // What was found: nanoseconds.
     double distance() const { return distance_; }
+    // Called by rank 0 when all others have left: the team has its thread alone.
+    void go_on_alone() {
+        size_ = 1;
+        far_ = false;
+    }
     std::vector<std::size_t> tasks_per_thread() const;
 
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
@@ -113,6 +118,8 @@ int at_fork(void (*prepare)(), void (*parent)(), void (*child)());
 
 // Threads that `work` multiply-adds are worth, at least 1 and at most `limit`.
 std::size_t threads_worth(double work, std::size_t limit);
+// Whether it is worth threads that are far from one another: see Team::is_far.
+bool worth_far_threads(double work);
 
 // The most threads that a team can have: 1 in a serial build.
 std::size_t most_threads();

@@ -76,8 +76,9 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
                        bool threads_are_required) {
     std::size_t largest_batch = 0;
     for (std::size_t s = 0; s < batches.n_steps; ++s) largest_batch = std::max(largest_batch, batches.size(s));
-    if (!threads_are_required)  // forward, and backward twice as much
-        threads = threads_worth(3.0 * network_.forward_work() * static_cast<double>(largest_batch), threads);
+    // Forward, and backward twice as much.
+    const double work = 3.0 * network_.forward_work() * static_cast<double>(largest_batch);
+    if (!threads_are_required) threads = threads_worth(work, threads);
     threads = std::clamp<std::size_t>(threads, 1, most_threads());
 
     const auto lock = network_.lock_for_writing();
@@ -93,6 +94,10 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
         if (threads_are_required && team.size() < threads) return;
         if (!moments_are_written_) write_moments(rank, team.size());
         team.find_distance(rank, network_.kernels().far_from);  // where all wait for one another
+        if (team.is_far() && !threads_are_required && !worth_far_threads(work)) {
+            if (rank != 0) return;
+            team.go_on_alone();
+        }
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
         const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };
