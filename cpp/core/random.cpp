@@ -2,18 +2,49 @@
 
 #include <bit>
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 namespace fastmlp {
 
 namespace {
 
-std::uint64_t bits64(const RandomSequence& sequence, std::uint64_t i) {
-    const Philox4x32 counter{
-        {static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), sequence.stream, sequence.purpose}};
-    const Philox4x32 random = philox4x32_10(counter, static_cast<std::uint32_t>(sequence.seed),
-                                            static_cast<std::uint32_t>(sequence.seed >> 32));
-    return std::uint64_t{random.word[1]} << 32 | random.word[0];
+// Several counters, each word's side by side, so that compilers make vectors of them.
+template <std::size_t kCount>
+struct Counters {
+    std::uint32_t word[4][kCount];
+};
+
+template <std::size_t kCount>
+void philox(Counters<kCount>& counters, std::uint32_t key_0, std::uint32_t key_1) {
+    auto& c = counters.word;
+    for (int round = 0; round < 10; ++round) {
+        for (std::size_t i = 0; i < kCount; ++i) {
+            const std::uint64_t product_0 = std::uint64_t{0xD2511F53} * c[0][i];
+            const std::uint64_t product_1 = std::uint64_t{0xCD9E8D57} * c[2][i];
+            c[0][i] = static_cast<std::uint32_t>(product_1 >> 32) ^ c[1][i] ^ key_0;
+            c[1][i] = static_cast<std::uint32_t>(product_1);
+            c[2][i] = static_cast<std::uint32_t>(product_0 >> 32) ^ c[3][i] ^ key_1;
+            c[3][i] = static_cast<std::uint32_t>(product_0);
+        }
+        key_0 += 0x9E3779B9;
+        key_1 += 0xBB67AE85;
+    }
+}
+
+// Of the elements first, first + 1, ...
+template <std::size_t kCount>
+void bits64(const RandomSequence& sequence, std::uint64_t first, std::uint64_t (&out)[kCount]) {
+    Counters<kCount> counters;
+    auto& c = counters.word;
+    for (std::size_t i = 0; i < kCount; ++i) {
+        c[0][i] = static_cast<std::uint32_t>(first + i);
+        c[1][i] = static_cast<std::uint32_t>((first + i) >> 32);
+        c[2][i] = sequence.stream;
+        c[3][i] = sequence.purpose;
+    }
+    philox(counters, static_cast<std::uint32_t>(sequence.seed), static_cast<std::uint32_t>(sequence.seed >> 32));
+    for (std::size_t i = 0; i < kCount; ++i) out[i] = std::uint64_t{c[1][i]} << 32 | c[0][i];
 }
 
 // log of a positive normal number: 2^n m with m around 1, log(m) = 2 atanh((m - 1) / (m + 1)) by its Taylor series.
@@ -42,34 +73,33 @@ double polynomial(const double (&coefficients)[kCount], double x) {  // highest 
 }  // namespace
 
 Philox4x32 philox4x32_10(Philox4x32 counter, std::uint32_t key_0, std::uint32_t key_1) {
-    auto& c = counter.word;
-    for (int round = 0; round < 10; ++round) {
-        const std::uint64_t product_0 = std::uint64_t{0xD2511F53} * c[0];
-        const std::uint64_t product_1 = std::uint64_t{0xCD9E8D57} * c[2];
-        counter = {{static_cast<std::uint32_t>(product_1 >> 32) ^ c[1] ^ key_0, static_cast<std::uint32_t>(product_1),
-                    static_cast<std::uint32_t>(product_0 >> 32) ^ c[3] ^ key_1, static_cast<std::uint32_t>(product_0)}};
-        key_0 += 0x9E3779B9;
-        key_1 += 0xBB67AE85;
-    }
-    return counter;
+    const auto [x, y, z, w] = counter.word;
+    Counters<1> counters{{{x}, {y}, {z}, {w}}};
+    philox(counters, key_0, key_1);
+    const auto& c = counters.word;
+    return {{c[0][0], c[1][0], c[2][0], c[3][0]}};
 }
 
 double uniform(const RandomSequence& sequence, std::uint64_t i) {
     constexpr double kCell = 1.0 / 9007199254740992.0;  // 2^-53
     // The last cell's centre is not a double and would round to 1: it is lowered to the largest double below.
-    const double u = (static_cast<double>(bits64(sequence, i) >> 11) + 0.5) * kCell;
+    std::uint64_t bits[1];
+    bits64(sequence, i, bits);
+    const double u = (static_cast<double>(bits[0] >> 11) + 0.5) * kCell;
     return u < 1.0 ? u : 1.0 - kCell;
 }
 
 double normal(const RandomSequence& sequence, std::uint64_t i) { return normal_quantile(uniform(sequence, i)); }
 
 void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* out) {
+    std::uint64_t random[64];
     for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t place = i % std::size(random);
+        if (place == 0) bits64(sequence, i, random);
         // The high half of 64 random bits times i + 1 is uniform in [0, i] up to a bias of (i + 1) / 2^64.
-        const std::uint64_t random = bits64(sequence, i);
         const std::uint64_t bound = static_cast<std::uint64_t>(i) + 1;
-        const std::uint64_t low = (random & 0xffffffffULL) * bound;
-        const std::uint64_t high = (random >> 32) * bound;
+        const std::uint64_t low = (random[place] & 0xffffffffULL) * bound;
+        const std::uint64_t high = (random[place] >> 32) * bound;
         const auto j = static_cast<std::size_t>((high + (low >> 32)) >> 32);
         out[i] = static_cast<std::int64_t>(i);
         std::swap(out[i], out[j]);
