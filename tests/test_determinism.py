@@ -111,16 +111,21 @@ def caches_taken_for_far(far):
 
 
 def test_one_thread_does_a_small_step_where_the_others_are_far(monkeypatch):
-    monkeypatch.setenv("FASTMLP_NUM_THREADS", "2")  # at most
-    X, y = np.ones((200, 30), np.float32), np.arange(200) % 2
-    results = []
-    for far, threads, team_size in ((False, None, 2), (True, None, 1), (True, 2, 2)):
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "4")  # at most
+    rng = np.random.default_rng(1)
+    X, y = rng.random((800, 30), np.float32), np.arange(800) % 2
+
+    def trained(far, threads=None):
         net = Net([30, 100, 2], seed=0)
         with caches_taken_for_far(far):
-            net.fit(X, y, steps=5, batch_size=200, threads=threads)
-        assert net._last_run.team_size == team_size
-        results.append(bits(net.weights))
-    assert results == results[:1] * len(results)
+            for _ in range(50):  # each time the others leave
+                net.fit(X, y, steps=1, batch_size=800, threads=threads)
+        return net._last_run.team_size, bits(net.weights)
+
+    team_size, expected = trained(far=False)
+    assert team_size == 4
+    assert trained(far=True) == (1, expected)
+    assert trained(far=True, threads=4) == (4, expected)
 
 
 @every_instruction_set

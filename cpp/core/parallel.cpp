@@ -118,13 +118,19 @@ void Team::set_size(std::size_t size) {
 
 void assume_far(std::optional<bool> far) { assumed_far.store(far.has_value() ? static_cast<int>(*far) : -1); }
 
-void Team::find_distance(std::size_t rank, double far_from) {
-    if (size_ == 1) return;
+bool Team::find_distance(std::size_t rank, double far_from, bool nearby_only) {
+    if (size_ == 1) return true;
     const int assumed = assumed_far.load(std::memory_order_relaxed);
     if (assumed < 0 && spins_ > 0) measure_distance(rank);
     if (assumed == 1 && rank == 0) distance_ = std::numeric_limits<double>::infinity();
-    if (rank == 0) far_ = distance_ >= far_from;
+    if (rank == 0) {
+        far_ = distance_ >= far_from && !nearby_only;
+        left_alone_ = distance_ >= far_from && nearby_only;
+    }
     barrier();
+    if (!left_alone_) return true;
+    if (rank == 0) size_ = 1;  // which nobody else will look at
+    return rank == 0;
 }
 
 // Each other thread throws a ball back to the first, some times; the shortest of its flights counts.

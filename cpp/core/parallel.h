@@ -23,16 +23,12 @@ class Team {
     // Whether a line takes so long from one thread's cache to another's, on average, that threads should hand over what
     // is more than a few lines through memory; see evict.h. Nothing but speed may depend on it.
     bool is_far() const { return far_; }
-    // Finds that out, in a microsecond or two for each thread; called by all of them, and ends in a barrier. False
-    // until then. far_from: see KernelTable.
-    void find_distance(std::size_t rank, double far_from);
+    // Finds that out, in a microsecond or two for each thread; called by all of them, with a barrier at its end. False
+    // until then. far_from: see KernelTable. If the threads are far and nearby_only says so, rank 0 becomes the team's
+    // only thread. Returns whether the calling thread is still one of the team.
+    bool find_distance(std::size_t rank, double far_from, bool nearby_only);
     // What was found: nanoseconds.
     double distance() const { return distance_; }
-    // Called by rank 0 when all others have left: the team has its thread alone.
-    void go_on_alone() {
-        size_ = 1;
-        far_ = false;
-    }
     std::vector<std::size_t> tasks_per_thread() const;
 
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
@@ -94,6 +90,7 @@ class Team {
     unsigned spins_ = 0;
     double distance_ = 0.0;
     bool far_ = false;
+    bool left_alone_ = false;
     alignas(64) std::atomic<std::size_t> arrived_{0};
     alignas(64) std::atomic<unsigned> generation_{0};
     std::atomic<unsigned> n_asleep_{0};  // seen by the last to arrive, or they see its generation_

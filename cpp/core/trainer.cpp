@@ -93,11 +93,9 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     run_team(team, threads, [&](std::size_t rank) {
         if (threads_are_required && team.size() < threads) return;
         if (!moments_are_written_) write_moments(rank, team.size());
-        team.find_distance(rank, network_.kernels().far_from);  // where all wait for one another
-        if (team.is_far() && !threads_are_required && !worth_far_threads(work)) {
-            if (rank != 0) return;
-            team.go_on_alone();
-        }
+        const bool nearby_only = !threads_are_required && !worth_far_threads(work);
+        // Where all wait for one another.
+        if (!team.find_distance(rank, network_.kernels().far_from, nearby_only)) return;
         const FloatingPointScope scope(network_.kernels());
         StepCount count = count_;
         const auto exchange = [&] { team.for_each(rank, 1, [&](std::size_t) { network_.exchange(aside_); }); };
