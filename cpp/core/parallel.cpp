@@ -129,7 +129,7 @@ bool Team::find_distance(std::size_t rank, double far_from, bool nearby_only) {
     }
     barrier();
     if (!left_alone_) return true;
-    if (rank == 0) size_ = 1;  // which nobody else will look at
+    if (rank == 0) size_ = 1;  // the others looked at it before they arrived
     return rank == 0;
 }
 
@@ -172,8 +172,9 @@ std::vector<std::size_t> Team::tasks_per_thread() const {
 
 void Team::barrier() {
     const unsigned generation = generation_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-        for (std::size_t rank = 0; rank < size_; ++rank) slots_[rank].taken.store(1, std::memory_order_relaxed);
+    const std::size_t size = size_;  // before arriving: behind find_distance's barrier it may change
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
+        for (std::size_t rank = 0; rank < size; ++rank) slots_[rank].taken.store(1, std::memory_order_relaxed);
         arrived_.store(0, std::memory_order_relaxed);
         generation_.store(generation + 1);
         if (n_asleep_.load() > 0) {
@@ -239,8 +240,8 @@ std::size_t threads_worth(double work, std::size_t limit) {
 }
 
 bool worth_far_threads(double work) {
-    constexpr double kWorkOfOneThread = 8e6;  // some 200 microseconds: for less than that, what wanders takes longer
-    return work >= kWorkOfOneThread;
+    constexpr double kLeastWork = 8e6;  // some 200 microseconds: for less than that, what wanders takes longer
+    return work >= kLeastWork;
 }
 
 std::size_t most_threads() {

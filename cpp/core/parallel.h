@@ -21,10 +21,11 @@ class Team {
 
     std::size_t size() const { return size_; }
     // Whether a line takes so long from one thread's cache to another's, on average, that threads should hand over what
-    // is more than a few lines through memory; see evict.h. Nothing but speed may depend on it.
+    // is more than a few lines through memory; see evict.h. False until find_distance. Nothing but speed may depend on
+    // it.
     bool is_far() const { return far_; }
-    // Finds that out, in a microsecond or two for each thread; called by all of them, with a barrier at its end. False
-    // until then. far_from: see KernelTable. If the threads are far and nearby_only says so, rank 0 becomes the team's
+    // Finds that out, in a microsecond or two for each thread; called by all of them, with a barrier at its
+    // end. far_from: see KernelTable. If the threads are far and nearby_only says so, rank 0 becomes the team's
     // only thread. Returns whether the calling thread is still one of the team.
     bool find_distance(std::size_t rank, double far_from, bool nearby_only);
     // What was found: nanoseconds.

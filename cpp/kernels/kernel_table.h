@@ -415,8 +415,8 @@ struct KernelTable {
     // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t listed_depth_block;
-    // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache, as they fill no more
-    // than this share of it: row_block_for.
+    // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache; and the share of that
+    // which it may fill: row_block_for.
     std::size_t row_block;
     double row_block_share;
     // Nanoseconds: where a line takes as long from one core's cache to another's, threads hand data over through

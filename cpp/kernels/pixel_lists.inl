@@ -1,5 +1,5 @@
 // Lists straight from pixels, without a matrix of them in between: a pixel is a byte until it is known not to be 0. On
-// sets that move chosen lanes together.
+// AVX-512, which moves chosen lanes together, and on AVX2.
 #pragma once
 
 #include <cstddef>
