@@ -104,8 +104,8 @@ FASTMLP_INLINE void multiply_listed_group_of(std::size_t rows, std::size_t panel
     }
 }
 
-// How many of these parts the sums of a group's rows are made over at a time, as few as have kListedRows: their lines of
-// deltas, a tile wide, should stay in the L1 cache while all groups go by.
+// How many of these parts the sums of a group's rows are made over at a time, as few as have kListedRows: their lines
+// of deltas, a tile wide, should stay in the L1 cache while all groups go by.
 FASTMLP_INLINE std::size_t parts_at_a_time(const ListedGroups* parts, std::size_t n_parts) {
     std::size_t n = 0;
     for (std::size_t rows = 0; n < n_parts && rows < kListedRows; ++n) rows += parts[n].capacity;
