@@ -124,8 +124,9 @@ bool Team::find_distance(std::size_t rank, double far_from, bool nearby_only) {
     if (assumed < 0 && spins_ > 0) measure_distance(rank);
     if (assumed == 1 && rank == 0) distance_ = std::numeric_limits<double>::infinity();
     if (rank == 0) {
-        far_ = distance_ >= far_from && !nearby_only;
-        left_alone_ = distance_ >= far_from && nearby_only;
+        const bool far = distance_ >= far_from;
+        far_ = far && !nearby_only;
+        left_alone_ = far && nearby_only;
     }
     barrier();
     if (!left_alone_) return true;

@@ -24,9 +24,9 @@ class Team {
     // is more than a few lines through memory; see evict.h. False until find_distance. Nothing but speed may depend on
     // it.
     bool is_far() const { return far_; }
-    // Finds that out, in a microsecond or two for each thread; called by all of them, with a barrier at its
-    // end. far_from: see KernelTable. If the threads are far and nearby_only says so, rank 0 becomes the team's
-    // only thread. Returns whether the calling thread is still one of the team.
+    // Finds that out, in a microsecond or two for each thread; called by all of them, who meet in a barrier. far_from:
+    // see KernelTable. If the threads are far and only near ones are wanted, rank 0 becomes the team's only thread.
+    // Returns whether the calling thread is still one of the team.
     bool find_distance(std::size_t rank, double far_from, bool nearby_only);
     // What was found: nanoseconds.
     double distance() const { return distance_; }

@@ -143,7 +143,7 @@ struct PixelRows {
 };
 
 // c (rows x 16 panels) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each
-// part has the next of its rows.
+// of the parts, at least one, has the next of its rows.
 struct ListedTransposedProduct {
     const ListedGroups* parts;
     std::size_t n_parts;
