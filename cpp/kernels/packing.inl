@@ -10,6 +10,10 @@ FASTMLP_INLINE std::size_t source_row(const std::int64_t* index, std::size_t row
     return index == nullptr ? row : static_cast<std::size_t>(index[row]);
 }
 
+FASTMLP_INLINE const std::uint8_t* pixels_of(const PixelRows& from, std::size_t row) {
+    return from.data + source_row(from.index, row) * from.row_stride;
+}
+
 // Columns whole panels cover, and those left for a last, padded one.
 struct Columns {
     std::size_t whole;
