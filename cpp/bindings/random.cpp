@@ -28,17 +28,13 @@ void bind_random(py::module_& m) {
     m.def(
         "philox_uniform",
         [](std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-            return generate<double>(n, [&](double* out) {
-                for (std::size_t i = 0; i < n; ++i) out[i] = uniform({seed, purpose, stream}, i);
-            });
+            return generate<double>(n, [&](double* out) { uniforms({seed, purpose, stream}, n, out); });
         },
         "seed"_a, "purpose"_a, "stream"_a, "n"_a, "n numbers uniform in (0, 1).");
     m.def(
         "philox_normal",
         [](std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-            return generate<double>(n, [&](double* out) {
-                for (std::size_t i = 0; i < n; ++i) out[i] = normal({seed, purpose, stream}, i);
-            });
+            return generate<double>(n, [&](double* out) { normals({seed, purpose, stream}, n, out); });
         },
         "seed"_a, "purpose"_a, "stream"_a, "n"_a, "n standard normal numbers.");
 }

@@ -1,8 +1,8 @@
 #include "random.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
-#include <iterator>
 #include <utility>
 
 namespace fastmlp {
@@ -32,6 +32,8 @@ void philox(Counters<kCount>& counters, std::uint32_t key_0, std::uint32_t key_1
     }
 }
 
+constexpr std::size_t kBlock = 64;  // numbers made side by side
+
 // Of the elements first, first + 1, ...
 template <std::size_t kCount>
 void bits64(const RandomSequence& sequence, std::uint64_t first, std::uint64_t (&out)[kCount]) {
@@ -47,6 +49,13 @@ void bits64(const RandomSequence& sequence, std::uint64_t first, std::uint64_t (
     for (std::size_t i = 0; i < kCount; ++i) out[i] = std::uint64_t{c[1][i]} << 32 | c[0][i];
 }
 
+template <std::size_t kCount>
+double polynomial(const double (&coefficients)[kCount], double x) {  // highest power first
+    double value = 0.0;
+    for (const double c : coefficients) value = value * x + c;
+    return value;
+}
+
 // log of a positive normal number: 2^n m with m around 1, log(m) = 2 atanh((m - 1) / (m + 1)) by its Taylor series.
 double log_portable(double x) {
     const auto bits = std::bit_cast<std::uint64_t>(x);
@@ -57,69 +66,33 @@ double log_portable(double x) {
         ++n;
     }
     const double s = (m - 1.0) / (m + 1.0);
-    const double s2 = s * s;
-    double series = 0.0;
-    for (int power = 23; power >= 1; power -= 2) series = series * s2 + 1.0 / power;
-    return n * 0.6931471805599453 + 2.0 * s * series;
+    constexpr double series[] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                 1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1.0};
+    return n * 0.6931471805599453 + 2.0 * s * polynomial(series, s * s);
 }
 
-template <std::size_t kCount>
-double polynomial(const double (&coefficients)[kCount], double x) {  // highest power first
-    double value = 0.0;
-    for (const double c : coefficients) value = value * x + c;
-    return value;
-}
-
-}  // namespace
-
-Philox4x32 philox4x32_10(Philox4x32 counter, std::uint32_t key_0, std::uint32_t key_1) {
-    const auto [x, y, z, w] = counter.word;
-    Counters<1> counters{{{x}, {y}, {z}, {w}}};
-    philox(counters, key_0, key_1);
-    const auto& c = counters.word;
-    return {{c[0][0], c[1][0], c[2][0], c[3][0]}};
-}
-
-double uniform(const RandomSequence& sequence, std::uint64_t i) {
+// The centre of one of 2^53 equal cells of (0, 1). The last one's is not a double and would round to 1: it is lowered
+// to the largest double below.
+double uniform_of(std::uint64_t bits) {
     constexpr double kCell = 1.0 / 9007199254740992.0;  // 2^-53
-    // The last cell's centre is not a double and would round to 1: it is lowered to the largest double below.
-    std::uint64_t bits[1];
-    bits64(sequence, i, bits);
-    const double u = (static_cast<double>(bits[0] >> 11) + 0.5) * kCell;
+    const double u = (static_cast<double>(bits >> 11) + 0.5) * kCell;
     return u < 1.0 ? u : 1.0 - kCell;
 }
 
-double normal(const RandomSequence& sequence, std::uint64_t i) { return normal_quantile(uniform(sequence, i)); }
-
-void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* out) {
-    std::uint64_t random[64];
-    for (std::size_t i = 0; i < n; ++i) {
-        const std::size_t place = i % std::size(random);
-        if (place == 0) bits64(sequence, i, random);
-        // The high half of 64 random bits times i + 1 is uniform in [0, i] up to a bias of (i + 1) / 2^64.
-        const std::uint64_t bound = static_cast<std::uint64_t>(i) + 1;
-        const std::uint64_t low = (random[place] & 0xffffffffULL) * bound;
-        const std::uint64_t high = (random[place] >> 32) * bound;
-        const auto j = static_cast<std::size_t>((high + (low >> 32)) >> 32);
-        out[i] = static_cast<std::int64_t>(i);
-        std::swap(out[i], out[j]);
-    }
+double central_quantile(double q) {
+    constexpr double numerator[] = {2509.0809287301226727, 33430.575583588128105, 67265.770927008700853,
+                                    45921.953931549871457, 13731.693765509461125, 1971.5909503065514427,
+                                    133.14166789178437745, 3.387132872796366608};
+    constexpr double denominator[] = {
+        5226.495278852854561,  28729.085735721942674, 39307.89580009271061,  21213.794301586595867,
+        5394.1960214247511077, 687.1870074920579083,  42.313330701600911252, 1.0};
+    const double r = 0.180625 - q * q;
+    return q * polynomial(numerator, r) / polynomial(denominator, r);
 }
 
-double normal_quantile(double p) {
+double tail_quantile(double p) {
     const double q = p - 0.5;
-    if (q >= -0.425 && q <= 0.425) {
-        constexpr double numerator[] = {2509.0809287301226727, 33430.575583588128105, 67265.770927008700853,
-                                        45921.953931549871457, 13731.693765509461125, 1971.5909503065514427,
-                                        133.14166789178437745, 3.387132872796366608};
-        constexpr double denominator[] = {
-            5226.495278852854561,  28729.085735721942674, 39307.89580009271061,  21213.794301586595867,
-            5394.1960214247511077, 687.1870074920579083,  42.313330701600911252, 1.0};
-        const double r = 0.180625 - q * q;
-        return q * polynomial(numerator, r) / polynomial(denominator, r);
-    }
-    const double tail = q < 0.0 ? p : 1.0 - p;
-    double r = std::sqrt(-log_portable(tail));
+    double r = std::sqrt(-log_portable(q < 0.0 ? p : 1.0 - p));
     double x;
     if (r <= 5.0) {
         constexpr double numerator[] = {7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177,
@@ -141,6 +114,56 @@ double normal_quantile(double p) {
         x = polynomial(numerator, r) / polynomial(denominator, r);
     }
     return q < 0.0 ? -x : x;
+}
+
+}  // namespace
+
+Philox4x32 philox4x32_10(Philox4x32 counter, std::uint32_t key_0, std::uint32_t key_1) {
+    const auto [x, y, z, w] = counter.word;
+    Counters<1> counters{{{x}, {y}, {z}, {w}}};
+    philox(counters, key_0, key_1);
+    const auto& c = counters.word;
+    return {{c[0][0], c[1][0], c[2][0], c[3][0]}};
+}
+
+double uniform(const RandomSequence& sequence, std::uint64_t i) {
+    std::uint64_t bits[1];
+    bits64(sequence, i, bits);
+    return uniform_of(bits[0]);
+}
+
+void uniforms(const RandomSequence& sequence, std::size_t n, double* out) {
+    std::uint64_t bits[kBlock];
+    for (std::size_t first = 0; first < n; first += kBlock) {
+        bits64(sequence, first, bits);
+        const std::size_t count = std::min(n - first, kBlock);
+        for (std::size_t i = 0; i < count; ++i) out[first + i] = uniform_of(bits[i]);
+    }
+}
+
+void normals(const RandomSequence& sequence, std::size_t n, double* out) {
+    uniforms(sequence, n, out);
+    for (std::size_t i = 0; i < n; ++i) out[i] = normal_quantile(out[i]);
+}
+
+double normal_quantile(double p) {
+    const double q = p - 0.5;
+    return q >= -0.425 && q <= 0.425 ? central_quantile(q) : tail_quantile(p);
+}
+
+void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* out) {
+    std::uint64_t bits[kBlock];
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t place = i % kBlock;
+        if (place == 0) bits64(sequence, i, bits);
+        // The high half of 64 random bits times i + 1 is uniform in [0, i] up to a bias of (i + 1) / 2^64.
+        const std::uint64_t bound = static_cast<std::uint64_t>(i) + 1;
+        const std::uint64_t low = (bits[place] & 0xffffffffULL) * bound;
+        const std::uint64_t high = (bits[place] >> 32) * bound;
+        const auto j = static_cast<std::size_t>((high + (low >> 32)) >> 32);
+        out[i] = static_cast<std::int64_t>(i);
+        std::swap(out[i], out[j]);
+    }
 }
 
 }  // namespace fastmlp

@@ -22,8 +22,11 @@ Philox4x32 philox4x32_10(Philox4x32 counter, std::uint32_t key_0, std::uint32_t 
 // Element i in (0, 1): the centres of 2^53 equal cells.
 double uniform(const RandomSequence& sequence, std::uint64_t i);
 
-// Element i, standard normal: the inverse distribution function of uniform(sequence, i).
-double normal(const RandomSequence& sequence, std::uint64_t i);
+// out[0..n) = the elements 0 to n - 1.
+void uniforms(const RandomSequence& sequence, std::size_t n, double* out);
+
+// out[0..n) = standard normal numbers: the inverse distribution function of uniform(sequence, i).
+void normals(const RandomSequence& sequence, std::size_t n, double* out);
 
 // out[0..n) = a uniformly random permutation of 0..n-1 (Fisher & Yates).
 void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* out);
