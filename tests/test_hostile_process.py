@@ -83,13 +83,26 @@ def test_threads_that_cannot_be_started_are_an_exception() -> None:
     assert_prints("True", program, OMP_STACKSIZE="64M", GOMP_STACKSIZE="65536")
 
 
+# Each of them makes g++'s OpenMP end the other threads.
+SMALLER_TEAMS = {
+    "fastmlp's": "net.fit(X, y, steps=1, threads=2)",
+    "another library's": """
+    import ctypes, time
+    nothing = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda data: None)
+    ctypes.CDLL("libgomp.so.1").GOMP_parallel(nothing, None, 2, 0)
+    time.sleep(0.5)  # until they have ended
+    """,
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space, as Linux can")
-def test_threads_that_cannot_be_started_again_after_a_smaller_team_are_an_exception() -> None:
-    program = """
+@pytest.mark.parametrize("whose", SMALLER_TEAMS)
+def test_threads_that_cannot_be_started_again_after_a_smaller_team_are_an_exception(whose: str) -> None:
+    program = f"""
     import re, resource
     from pathlib import Path
     net.fit(X, y, steps=1, threads=16)
-    net.fit(X, y, steps=1, threads=2)  # whereupon g++'s OpenMP ends the other threads
+    {SMALLER_TEAMS[whose].strip()}
     in_use = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**23, in_use + 2**23))
     before = net.weights[0]

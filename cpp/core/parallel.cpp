@@ -6,7 +6,6 @@
 #include <chrono>
 #include <limits>
 #include <thread>
-#include <utility>
 
 #if defined(_OPENMP)
 #include <dlfcn.h>
@@ -40,8 +39,31 @@ constexpr int kSleepFor = 50;
 std::atomic<std::chrono::steady_clock::rep> busy_until{0};
 
 #if defined(_OPENMP)
-// The size of this thread's latest team, whose threads stay until a smaller one follows.
-thread_local std::size_t latest_size = 1;
+// OpenMP's threads that a thread has beside itself. They stay until a smaller team follows, which may be another
+// library's: so they are counted while they live.
+using LivingThreads = std::atomic<std::size_t>;
+thread_local std::shared_ptr<LivingThreads> others;
+
+class Counted {
+ public:
+    Counted() = default;
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+    ~Counted() { leave(); }
+    void count_among(const std::shared_ptr<LivingThreads>& threads) {
+        if (threads_ == threads) return;
+        leave();
+        threads_ = threads;
+        threads_->fetch_add(1);
+    }
+
+ private:
+    void leave() {
+        if (threads_ != nullptr) threads_->fetch_sub(1);
+    }
+    std::shared_ptr<LivingThreads> threads_;
+};
+thread_local Counted counted;
 
 #if _OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__))
 // (g++ has had this call since version 9, while it still calls itself OpenMP 4.5.)
@@ -49,7 +71,7 @@ thread_local std::size_t latest_size = 1;
 // before a fork leaves parent and child with a runtime that starts anew.
 void end_threads_before_fork() {
     omp_pause_resource_all(omp_pause_hard);
-    latest_size = 1;
+    others.reset();
 }
 
 // LLVM's and Intel's runtime starts anew in a child by itself. Its own handler holds the lock that the call above
@@ -64,7 +86,7 @@ bool runtime_handles_forks() {
     return has_extensions_of_llvm;
 }
 
-const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] { latest_size = 1; })
+const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] { others.reset(); })
                                                  : at_fork(end_threads_before_fork, nullptr, nullptr);
 #endif
 
@@ -72,12 +94,14 @@ const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] 
 void require_memory(std::size_t bytes) { ::operator delete(::operator new(bytes)); }
 
 // g++'s runtime ends the process if it cannot start a thread, or allocate the little that it keeps of each team.
-// Trying first makes an exception of that: memory each time, threads when a team is larger than the one before.
+// Trying first makes an exception of that: memory each time, threads when a team is larger than what is there.
 void try_to_start(std::size_t threads) {
     constexpr std::size_t kStack = std::size_t{1} << 23;
     require_memory((std::size_t{1} << 14) + threads * 512);  // more than it takes; freed, malloc has it at hand
-    if (threads <= std::exchange(latest_size, threads)) return;
-    latest_size = 1;  // until they have been started
+    const std::size_t there = others == nullptr ? 0 : others->load();
+    // Whom a smaller team does not need is about to end, and no longer counts.
+    if (others == nullptr || threads - 1 < there) others = std::make_shared<LivingThreads>(0);
+    if (threads - 1 <= there) return;
     std::vector<std::thread> started;
     started.reserve(threads);
     std::atomic<bool> done{false};
@@ -94,9 +118,17 @@ void try_to_start(std::size_t threads) {
         throw;
     }
     join_all();
-    latest_size = threads;
 }
 #endif
+
+// That this process may use.
+std::size_t n_processors() {
+#if defined(_OPENMP)
+    return static_cast<std::size_t>(omp_get_num_procs());
+#else
+    return 1;
+#endif
+}
 
 }  // namespace
 
@@ -113,16 +145,16 @@ Team::Team(std::size_t most_threads) : most_threads_(most_threads), slots_(new S
 void Team::set_size(std::size_t size) {
     size_ = size;
     // More threads than processors: whoever spins keeps another from its work.
-    spins_ = size <= std::thread::hardware_concurrency() ? kSpins : 0;
+    spins_ = size > 1 && size <= n_processors() ? kSpins : 0;
+    assumed_far_ = assumed_far.load();
 }
 
 void assume_far(std::optional<bool> far) { assumed_far.store(far.has_value() ? static_cast<int>(*far) : -1); }
 
 bool Team::find_distance(std::size_t rank, double far_from, bool nearby_only) {
     if (size_ == 1) return true;
-    const int assumed = assumed_far.load(std::memory_order_relaxed);
-    if (assumed < 0 && spins_ > 0) measure_distance(rank);
-    if (assumed == 1 && rank == 0) distance_ = std::numeric_limits<double>::infinity();
+    if (assumed_far_ < 0 && spins_ > 0) measure_distance(rank);
+    if (assumed_far_ == 1 && rank == 0) distance_ = std::numeric_limits<double>::infinity();
     if (rank == 0) {
         const bool far = distance_ >= far_from;
         far_ = far && !nearby_only;
@@ -216,6 +248,7 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
 #if defined(_OPENMP)
     if (threads > 1) {
         try_to_start(threads);
+        const std::shared_ptr<LivingThreads>& threads_there = others;
         const int dynamic = omp_get_dynamic();  // the caller's, of which a team's size must not depend
         omp_set_dynamic(0);
 #pragma omp parallel num_threads(static_cast<int>(threads))
@@ -223,7 +256,9 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
 #pragma omp single
             team.set_size(static_cast<std::size_t>(omp_get_num_threads()));
             // `single` ends in a barrier: every thread sees the size.
-            body(context, static_cast<std::size_t>(omp_get_thread_num()));
+            const int rank = omp_get_thread_num();
+            if (rank > 0) counted.count_among(threads_there);
+            body(context, static_cast<std::size_t>(rank));
         }
         omp_set_dynamic(dynamic);
         return;

@@ -89,6 +89,7 @@ class Team {
     std::size_t most_threads_;
     std::unique_ptr<Slot[]> slots_;
     unsigned spins_ = 0;
+    int assumed_far_ = -1;  // one answer for all threads: see assume_far
     double distance_ = 0.0;
     bool far_ = false;
     bool left_alone_ = false;
