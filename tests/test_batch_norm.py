@@ -169,6 +169,19 @@ def test_one_step_worked_by_hand() -> None:
     assert net.logits([[1.0]])[0, 0] == pytest.approx(expected, rel=8 * EPSILON)
 
 
+def test_average_takes_notice_of_a_step_that_leaves_the_statistics() -> None:
+    def statistics(steps: int, ema_decay: float | None = None) -> Any:
+        net = Net([1, 1, 2], activation="identity", batch_norm=True, seed=0)
+        X, y = np.float32([[0], [2], [6], [4], [9]]), [0, 1, 0, 1, 0]
+        net.fit(X, y, steps=steps, batch_size=2, shuffle=False, optimizer=SGD(1e-30, ema_decay=ema_decay))
+        return net.biases[0][2:]
+
+    first, second, third = (statistics(steps) for steps in (1, 2, 3))
+    np.testing.assert_array_equal(third, second)  # one sample has no variance
+    expected = (0.25 * first + 0.5 * second + third) / 1.75
+    np.testing.assert_allclose(statistics(3, ema_decay=0.5), expected, rtol=8 * EPSILON)
+
+
 @every_instruction_set
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

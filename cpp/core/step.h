@@ -372,7 +372,8 @@ class Step {
     }
 
     bool update_statistics(std::size_t l, Range out, ParameterUpdate& update) {
-        if (!layer(l).batch_norm || rows_ == 1) return true;  // one sample has no variance
+        if (!layer(l).batch_norm) return true;
+        if (rows_ == 1) return update.keep_statistics(layer(l), out.begin, out.size());  // one sample has no variance
         BatchStatistics& statistics = workspace_.statistics[l];
         return update.update_statistics(layer(l), out.begin, out.size(),
                                         statistics.line(BatchStatistics::kBatchMean, out.begin),

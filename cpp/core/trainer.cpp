@@ -61,8 +61,10 @@ void Trainer::set_dropout(Dropout dropout) {
 
 void Trainer::prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads) {
     if (workspace_ == nullptr || workspace_->batch_size < batch_size || workspace_->n_threads < threads ||
-        workspace_->scratch_size < InputBatch::pack_scratch_size(network_, augmentation, dropout_.drops(0)))
+        workspace_->scratch_size < InputBatch::pack_scratch_size(network_, augmentation, dropout_.drops(0))) {
+        workspace_.reset();  // what it holds is of no use between runs
         workspace_ = std::make_unique<Workspace>(network_, augmentation, dropout_, batch_size, threads);
+    }
 }
 
 // By all threads, since the system has yet to find their memory: this one's part.

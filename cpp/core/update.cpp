@@ -93,6 +93,13 @@ bool ParameterUpdate::update_statistics(const Layer& layer, std::size_t panel, s
     return finite;
 }
 
+bool ParameterUpdate::keep_statistics(const Layer& layer, std::size_t panel, std::size_t n_panels) {
+    bool finite = true;
+    for (const std::size_t row : {kMean, kVariance})
+        finite &= average(layer.bias_row(row) + panel * kPanel, n_panels * kPanel);
+    return finite;
+}
+
 float ParameterUpdate::clip_scale(const WholeGradient& gradient) const {
     const double norm = gradient.norm();
     // Neither is a norm that is not a number below the limit: it must not pass as 1.

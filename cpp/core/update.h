@@ -60,6 +60,8 @@ class ParameterUpdate {
     // Of the running statistics of n_panels panels of a layer with batch normalisation, by those of a batch.
     bool update_statistics(const Layer& layer, std::size_t panel, std::size_t n_panels, const float* mean,
                            const float* variance);
+    // Leaves them as they are, which averages take notice of.
+    bool keep_statistics(const Layer& layer, std::size_t panel, std::size_t n_panels);
 
     bool clips() const { return settings_.clips(); }
     // By what the whole gradient must be multiplied: Pascanu, Mikolov & Bengio (2013), Algorithm 1.
