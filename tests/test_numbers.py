@@ -100,11 +100,10 @@ def test_floating_point_state_of_every_thread_is_as_it_was_and_changes_no_bit(
         X /= 255
     threads = 3
     expected = work(Net([40, 30, 3], seed=0), X, y, threads)
-    net = Net([40, 30, 3], seed=0)
 
     assert on_every_thread_of_a_team(lambda: setattr(state, "control", STRANGE), threads) == threads
     try:
-        found = work(net, X, y, threads)
+        found = work(Net([40, 30, 3], seed=0), X, y, threads)
     finally:
         states = []
         on_every_thread_of_a_team(lambda: states.append(state.control), threads)

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "floating_point.h"
+
 namespace fastmlp {
 
 namespace {
@@ -61,6 +63,7 @@ double Network::forward_work() const {
 
 void Network::refresh_operands() {
     if (rounding_ == Rounding::kNone) return;
+    const FloatingPointScope scope(kernels_);
     for (const Layer& layer : layers_)
         for (std::size_t panel = 0; panel < layer.panels(); ++panel) refresh_operand(layer, panel);
 }

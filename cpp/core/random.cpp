@@ -9,7 +9,8 @@ namespace fastmlp {
 
 namespace {
 
-// Several counters, each word's side by side, so that compilers make vectors of them.
+// Philox4x32-10 of several counters, each word's side by side, so that compilers make vectors of them: Salmon, Moraes,
+// Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
 template <std::size_t kCount>
 struct Counters {
     std::uint32_t word[4][kCount];
@@ -118,31 +119,23 @@ double tail_quantile(double p) {
 
 }  // namespace
 
-Philox4x32 philox4x32_10(Philox4x32 counter, std::uint32_t key_0, std::uint32_t key_1) {
-    const auto [x, y, z, w] = counter.word;
-    Counters<1> counters{{{x}, {y}, {z}, {w}}};
-    philox(counters, key_0, key_1);
-    const auto& c = counters.word;
-    return {{c[0][0], c[1][0], c[2][0], c[3][0]}};
-}
-
 double uniform(const RandomSequence& sequence, std::uint64_t i) {
     std::uint64_t bits[1];
     bits64(sequence, i, bits);
     return uniform_of(bits[0]);
 }
 
-void uniforms(const RandomSequence& sequence, std::size_t n, double* out) {
+void uniforms(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out) {
     std::uint64_t bits[kBlock];
-    for (std::size_t first = 0; first < n; first += kBlock) {
-        bits64(sequence, first, bits);
-        const std::size_t count = std::min(n - first, kBlock);
-        for (std::size_t i = 0; i < count; ++i) out[first + i] = uniform_of(bits[i]);
+    for (std::size_t begin = 0; begin < n; begin += kBlock) {
+        bits64(sequence, first + begin, bits);
+        const std::size_t count = std::min(n - begin, kBlock);
+        for (std::size_t i = 0; i < count; ++i) out[begin + i] = uniform_of(bits[i]);
     }
 }
 
-void normals(const RandomSequence& sequence, std::size_t n, double* out) {
-    uniforms(sequence, n, out);
+void normals(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out) {
+    uniforms(sequence, first, n, out);
     for (std::size_t i = 0; i < n; ++i) out[i] = normal_quantile(out[i]);
 }
 

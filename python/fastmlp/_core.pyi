@@ -39,6 +39,16 @@ def philox_uniform(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.f
 def philox_normal(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.float64]:
     """n standard normal numbers; element i depends on (seed, purpose, stream, i) alone."""
 
+def scaled_uniform(
+    seed: int, purpose: int, stream: int, n: int, scale: float, shift: float
+) -> NDArray[np.float32]:
+    """scale * philox_uniform(...) + shift, whatever the caller's floating-point state."""
+
+def scaled_normal(
+    seed: int, purpose: int, stream: int, n: int, scale: float, shift: float
+) -> NDArray[np.float32]:
+    """scale * philox_normal(...) + shift, whatever the caller's floating-point state."""
+
 @final
 class Network:
     """A net's parameters, and the forward pass. Safe to use from several threads at once."""

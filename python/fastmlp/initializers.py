@@ -136,16 +136,9 @@ def _draw(
     initializer: Initializer, address: tuple[int, int, int], n_inputs: int, n_outputs: int
 ) -> NDArray[np.float32]:
     n = n_inputs * n_outputs
-    if isinstance(initializer, str) and initializer in _UNIFORM:
-        numbers = _core.philox_uniform(*address, n)
-        half_width = _UNIFORM[initializer](n_inputs, n_outputs)
-        numbers *= 2 * half_width
-        numbers -= half_width
-        return numbers.astype(np.float32)
-    numbers = _core.philox_normal(*address, n)
     if isinstance(initializer, Normal):
-        numbers *= initializer.std
-        numbers += initializer.mean
-    else:
-        numbers *= _NORMAL[initializer](n_inputs, n_outputs)
-    return numbers.astype(np.float32)
+        return _core.scaled_normal(*address, n, initializer.std, initializer.mean)
+    if initializer in _NORMAL:
+        return _core.scaled_normal(*address, n, _NORMAL[initializer](n_inputs, n_outputs), 0.0)
+    half_width = _UNIFORM[initializer](n_inputs, n_outputs)
+    return _core.scaled_uniform(*address, n, 2 * half_width, -half_width)
