@@ -104,7 +104,7 @@ std::size_t threads_for(const Network& network, std::size_t n_samples, std::size
 constexpr std::size_t kAllFinite = SIZE_MAX;
 
 // The first of these rows with an output that is not finite, or kAllFinite.
-std::size_t first_non_finite(ConstPanels outputs, std::size_t rows, std::size_t n_outputs) {
+std::size_t first_non_finite_output(ConstPanels outputs, std::size_t rows, std::size_t n_outputs) {
     // As integers, the bits of magnitudes are in the same order. Padding is looked at too: it may overflow alone.
     std::int32_t largest = 0;
     for (std::size_t panel = 0; panel < n_panels(n_outputs); ++panel)
@@ -168,7 +168,7 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
         network.kernels().unpack(output.data, output.stride, rows.size(), n_outputs, out + rows.begin * n_outputs,
                                  n_outputs);
         if (n_layers < network.layers().size()) return kAllFinite;
-        return first_non_finite({output.data, output.stride}, rows.size(), n_outputs);
+        return first_non_finite_output({output.data, output.stride}, rows.size(), n_outputs);
     });
 }
 
@@ -179,7 +179,7 @@ using InPlace = void (*)(float* outputs, std::size_t stride, std::size_t rows, s
 void probabilities(const Network& network, const Inputs& inputs, std::size_t threads, InPlace function, float* out) {
     const std::size_t n_classes = network.n_classes();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
-        const std::size_t bad = first_non_finite({logits.data, logits.stride}, rows.size(), n_classes);
+        const std::size_t bad = first_non_finite_output({logits.data, logits.stride}, rows.size(), n_classes);
         function(logits.data, logits.stride, rows.size(), n_classes);
         network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
                                  n_classes);

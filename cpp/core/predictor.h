@@ -9,7 +9,7 @@
 
 namespace fastmlp {
 
-// threads: the most to use, 0 for as many as there are processors; fewer if the work is small. All throw
+// threads: the most to use, at least 1; fewer if the work is small. All throw
 // NonFiniteInput with the first such sample, after which outputs are undefined. So do those that return outputs of the
 // last layer, or probabilities: NonFiniteOutput, if they are not finite though the input is.
 

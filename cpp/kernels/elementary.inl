@@ -44,12 +44,12 @@ FASTMLP_INLINE Vec with_sign_of(Vec magnitude, Vec x) {
     return from_bits(bits(magnitude) | (bits(x) & splat_bits(static_cast<std::int32_t>(0x80000000u))));
 }
 
-// 1 / (1 + exp(-x)), from exp(-|x|) on both sides.
-FASTMLP_INLINE Vec sigmoid(Vec x) {
-    const Vec e = exp_nonpositive(splat(0.0f) - absolute(x));
+// 1 / (1 + exp(-x)), from e = exp(-|x|) on both sides.
+FASTMLP_INLINE Vec sigmoid_from(Vec x, Vec e) {
     const Vec one = splat(1.0f);
     return where_less(x, splat(0.0f), e, one) / (one + e);
 }
+FASTMLP_INLINE Vec sigmoid(Vec x) { return sigmoid_from(x, exp_nonpositive(splat(0.0f) - absolute(x))); }
 
 // -expm1(-2 |x|) / (2 + expm1(-2 |x|)), with the sign of x; accurate in relative terms near 0.
 FASTMLP_INLINE Vec hyperbolic_tangent(Vec x) {

@@ -29,20 +29,12 @@ void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     }
 }
 
-template <class Word, int kPanels>
-FASTMLP_INLINE void multiply_listed_rows_of(std::size_t panels, const ListedProduct& p, const float* b, float* c) {
-    if (panels < kPanels) {
-        if constexpr (kPanels > 1) multiply_listed_rows_of<Word, kPanels - 1>(panels, p, b, c);
-    } else {
-        multiply_listed_rows<Word, kPanels>(p, b, c);
-    }
-}
-
 template <class Word>
 void multiply_listed(const ListedProduct& p) {
     for_even_parts<kListedRowPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
-        multiply_listed_rows_of<Word, kListedRowPanels>(panels, p, p.b + panel * p.b_panel_stride,
-                                                        p.c + panel * p.c_panel_stride);
+        with_constant<kListedRowPanels>(panels, [&](auto n) __attribute__((always_inline)) {
+            multiply_listed_rows<Word, n>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
+        });
     });
 }
 
@@ -92,18 +84,6 @@ void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, 
     tile.finish(c, p.c_panel_stride);
 }
 
-template <class Word, int kRows, int kPanels>
-FASTMLP_INLINE void multiply_listed_group_of(std::size_t rows, std::size_t panels, const ListedTransposedProduct& p,
-                                             std::size_t group, const float* b, float* c) {
-    if (panels < kPanels) {
-        if constexpr (kPanels > 1) multiply_listed_group_of<Word, kRows, kPanels - 1>(rows, panels, p, group, b, c);
-    } else if (rows < kRows) {
-        if constexpr (kRows > 1) multiply_listed_group_of<Word, kRows - 1, kPanels>(rows, panels, p, group, b, c);
-    } else {
-        multiply_listed_group<Word, kRows, kPanels>(p, group, b, c);
-    }
-}
-
 // How many of these parts the sums of a group's rows are made over at a time, as few as have kListedRows: their lines
 // of deltas, a tile wide, should stay in the L1 cache while all groups go by.
 FASTMLP_INLINE std::size_t parts_at_a_time(const ListedGroups* parts, std::size_t n_parts) {
@@ -125,8 +105,12 @@ void multiply_transposed_listed(const ListedTransposedProduct& p) {
             some.accumulate = p.accumulate || part > 0;
             for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
                 const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
-                multiply_listed_group_of<Word, kRows, kListedGroupPanels>(
-                    rows, panels, some, p.first_group + row / kListedColumns, b, c + row * kPanel);
+                with_constant<kListedGroupPanels>(panels, [&](auto n_panels) {
+                    with_constant<kRows>(rows, [&](auto n_rows) {
+                        multiply_listed_group<Word, n_rows, n_panels>(some, p.first_group + row / kListedColumns, b,
+                                                                      c + row * kPanel);
+                    });
+                });
             }
         }
     });
@@ -165,16 +149,6 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
     }
 }
 
-// The last group may have fewer columns.
-template <class Word, int kColumns>
-FASTMLP_INLINE void add_last_group(std::size_t columns, const GroupedProduct& p, std::size_t group, const float* b,
-                                   float* c) {
-    if (columns == kColumns)
-        add_group<Word, kColumns, 1>(p, group, b, c);
-    else if constexpr (kColumns > 1)
-        add_last_group<Word, kColumns - 1>(columns, p, group, b, c);
-}
-
 template <class Word, int kPanels>
 void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) {
     constexpr int kColumns = static_cast<int>(kListedColumns);
@@ -186,23 +160,17 @@ void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) 
         add_group<Word, kColumns, kPanels>(p, group, b, c);
     if (p.depth % kListedColumns == 0) return;
     for (std::size_t j = 0; j < kPanels; ++j)
-        add_last_group<Word, kColumns - 1>(p.depth % kListedColumns, p, whole, b + j * p.b_panel_stride,
-                                           c + j * p.c_panel_stride);
-}
-
-template <class Word, int kPanels>
-FASTMLP_INLINE void multiply_grouped_panels_of(std::size_t panels, const GroupedProduct& p, const float* b, float* c) {
-    if (panels == kPanels)
-        multiply_grouped_panels<Word, kPanels>(p, b, c);
-    else if constexpr (kPanels > 1)
-        multiply_grouped_panels_of<Word, kPanels - 1>(panels, p, b, c);
+        with_constant<kColumns - 1>(p.depth % kListedColumns, [&](auto n) {
+            add_group<Word, n, 1>(p, whole, b + j * p.b_panel_stride, c + j * p.c_panel_stride);
+        });
 }
 
 template <class Word>
 void multiply_grouped(const GroupedProduct& p) {
     for_even_parts<kListedGroupPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
-        multiply_grouped_panels_of<Word, kListedGroupPanels>(panels, p, p.b + panel * p.b_panel_stride,
-                                                             p.c + panel * p.c_panel_stride);
+        with_constant<kListedGroupPanels>(panels, [&](auto n) {
+            multiply_grouped_panels<Word, n>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
+        });
     });
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "with_constant.inl"
 #include "words.inl"
 
 namespace fastmlp {
@@ -116,16 +117,6 @@ FASTMLP_INLINE void list_panel_groups(const float* line, std::size_t rows, std::
     for (int i = 0; i < kGroups; ++i) counts[i] = count[i];
 }
 
-// Calls list_panel_groups<Word, groups> for run-time groups, at most kGroups.
-template <class Word, int kGroups>
-FASTMLP_INLINE void list_panel_groups_of(std::size_t groups, const float* line, std::size_t rows, std::uint32_t place,
-                                         ListedWords* entries, std::size_t capacity, std::uint32_t* counts) {
-    if (groups >= kGroups)
-        list_panel_groups<Word, kGroups>(line, rows, place, entries, capacity, counts);
-    else if constexpr (kGroups > 1)
-        list_panel_groups_of<Word, kGroups - 1>(groups, line, rows, place, entries, capacity, counts);
-}
-
 template <class Word>
 void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                  std::size_t first_row, ListedGroups out) {
@@ -133,8 +124,10 @@ void list_groups(const float* matrix, std::size_t matrix_panel_stride, std::size
     const auto place = static_cast<std::uint32_t>(first_row * kPanel);
     const std::size_t n_groups = (columns + kListedColumns - 1) / kListedColumns;
     for (std::size_t group = 0; group < n_groups; group += kGroups, matrix += matrix_panel_stride)
-        list_panel_groups_of<Word, kGroups>(n_groups - group, matrix, rows, place, out.entries + group * out.capacity,
-                                            out.capacity, out.counts + group);
+        with_constant<kGroups>(n_groups - group, [&](auto n) {
+            list_panel_groups<Word, n>(matrix, rows, place, out.entries + group * out.capacity, out.capacity,
+                                       out.counts + group);
+        });
 }
 
 }  // namespace

@@ -48,12 +48,7 @@ void sigmoid_cross_entropy(const RowLosses& args) {
                 return linear + log_one_plus(x);
             },
             outputs, targets, e);
-        const Line slope = map(
-            [](Vec z, Vec t, Vec x) {
-                const Vec one = splat(1.0f);
-                return where_less(z, splat(0.0f), x, one) / (one + x) - t;
-            },
-            outputs, targets, e);
+        const Line slope = map([](Vec z, Vec t, Vec x) { return sigmoid_from(z, x) - t; }, outputs, targets, e);
         return LossAndSlope{loss, slope};
     });
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tuning.h"
+#include "with_constant.inl"
 #include "words.inl"
 
 namespace fastmlp {
@@ -82,17 +83,14 @@ void multiply_tile(const Product& p, const float* a, const float* b, float* c) {
     tile.finish(c, p.c_panel_stride);
 }
 
-// Calls multiply_tile<Word, kLeft, rows, panels> for run-time rows and panels, at most kRows and kPanels.
-template <class Word, LeftOperand kLeft, int kRows, int kPanels>
+template <class Word, LeftOperand kLeft>
 FASTMLP_INLINE void multiply_tile_of(std::size_t rows, std::size_t panels, const Product& p, const float* a,
                                      const float* b, float* c) {
-    if (panels < kPanels) {
-        if constexpr (kPanels > 1) multiply_tile_of<Word, kLeft, kRows, kPanels - 1>(rows, panels, p, a, b, c);
-    } else if (rows < kRows) {
-        if constexpr (kRows > 1) multiply_tile_of<Word, kLeft, kRows - 1, kPanels>(rows, panels, p, a, b, c);
-    } else {
-        multiply_tile<Word, kLeft, kRows, kPanels>(p, a, b, c);
-    }
+    with_constant<kTilePanels>(panels, [&](auto n_panels) __attribute__((always_inline)) {
+        with_constant<kTileRows>(rows, [&](auto n_rows) __attribute__((always_inline)) {
+            multiply_tile<Word, kLeft, n_rows, n_panels>(p, a, b, c);
+        });
+    });
 }
 
 // Calls f(begin, size) for as few parts of [0, n) as parts of at most kMost allow, as even as they come.
@@ -112,8 +110,7 @@ void multiply(const Product& p) {
         const float* b = p.b + panel * p.b_panel_stride;
         float* c = p.c + panel * p.c_panel_stride;
         for_even_parts<kTileRows>(p.rows, [&](std::size_t row, std::size_t rows) {
-            multiply_tile_of<Word, LeftOperand::kByRows, kTileRows, kTilePanels>(rows, panels, p, p.a + row * kPanel, b,
-                                                                                 c + row * kPanel);
+            multiply_tile_of<Word, LeftOperand::kByRows>(rows, panels, p, p.a + row * kPanel, b, c + row * kPanel);
         });
     });
 }
@@ -127,8 +124,7 @@ void multiply_transposed(const Product& p) {
             const float* b = p.b + panel * p.b_panel_stride;
             float* c = p.c + panel * p.c_panel_stride + first * kPanel;
             for_even_parts<kTileRows>(rows_here, [&](std::size_t row, std::size_t rows) {
-                multiply_tile_of<Word, LeftOperand::kTransposed, kTileRows, kTilePanels>(rows, panels, p, a + row, b,
-                                                                                         c + row * kPanel);
+                multiply_tile_of<Word, LeftOperand::kTransposed>(rows, panels, p, a + row, b, c + row * kPanel);
             });
         });
     }

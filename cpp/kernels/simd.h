@@ -296,10 +296,10 @@ FASTMLP_INLINE Vec pairs_of_rows(Vec a, Vec b) {
                                                6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(alternate, halves))};
 }
-// Half as many lanes: (a[0], a[1]), (a[2], a[3]), ...
 FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
     return _mm512_test_epi32_mask(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fff7fff));
 }
+// Half as many lanes: (a[0], a[1]), (a[2], a[3]), ...
 FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(a.v));
 }
@@ -319,7 +319,7 @@ FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
     return vaddvq_u32(vandq_u32(vld1q_u32(weights), vtstq_u32(bits(a).v, vdupq_n_u32(0x7fff7fff))));
 }
 FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) {
-    vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_bf16(vcvt_bf16_f32(a.v)));
+    vst1_f32(p, vreinterpret_f32_bf16(vcvt_bf16_f32(a.v)));
 }
 
 #endif

@@ -113,8 +113,9 @@ FASTMLP_INLINE void transpose_pairs(const float* in, float* out) {
 #elif defined(FASTMLP_PAIR_PRODUCTS)
 
 FASTMLP_INLINE void transpose_pairs(const float* in, float* out) {
-    const auto* from = reinterpret_cast<const std::uint16_t*>(in);
-    auto* to = reinterpret_cast<std::uint16_t*>(out);
+    using Half [[gnu::may_alias]] = std::uint16_t;  // of a float
+    const auto* from = reinterpret_cast<const Half*>(in);
+    auto* to = reinterpret_cast<Half*>(out);
     for (int i = 0; i < 16; ++i)
         for (int j = 0; j < 16; ++j) to[32 * (j / 2) + 2 * i + j % 2] = from[32 * (i / 2) + 2 * j + i % 2];
 }
