@@ -284,7 +284,7 @@ def test_evaluate_is_the_same_in_any_number_of_chunks(net: Net, monkeypatch: pyt
         (Y.astype(object), TypeError, "not object values"),
         (Y.astype(complex), TypeError, "not complex128 values"),
         (None, TypeError, "y must hold class labels from 0 to 2"),
-        (Y[:, np.newaxis], ValueError, r"pass y.ravel\(\) if it holds labels"),
+        (Y[:, np.newaxis], ValueError, r"pass np.ravel\(y\) if it holds labels"),
         (np.eye(4)[Y], ValueError, r"y has the shape \(50, 4\), but must be labels \(50,\) or .*\(50, 3\)"),
         (np.zeros((50, 3, 1)), ValueError, "y has the shape"),
         (np.float64(1), ValueError, r"y has the shape \(\)"),
@@ -370,6 +370,15 @@ def test_set_weights_bad_arrays_are_an_error_and_change_nothing(net: Net) -> Non
 
 
 # What else a net knows.
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["layer_sizes", "activations", "initializer", "precision", "loss", "batch_norm", "dropout", "seed"],
+)
+def test_what_a_net_is_made_of_cannot_be_set_later(net: Net, name: str) -> None:
+    with pytest.raises(AttributeError, match=f"{name} is settled when a net is made and cannot be set later"):
+        setattr(net, name, getattr(net, name))
 
 
 def test_image_shape_and_class_names_are_checked_and_learned(net: Net) -> None:

@@ -363,6 +363,9 @@ def test_stop_asked_for_in_an_epoch_that_was_then_interrupted_still_ends_the_fit
         ({"shuffle": False}, "has shuffle=True, not False"),
         ({"validation_split": 0.1}, "has validation_split=0.0"),
         ({"X": X[:-1], "y": Y[:-1]}, "trains on 43 samples, not 42; pass the X and y that it began with"),
+        ({"X": X[::-1]}, "began with other X, y or weights of samples or classes; pass the same again"),
+        ({"y": Y[::-1]}, "began with other X, y or weights"),
+        ({"X": X * np.float32(1.5)}, "began with other X, y or weights"),
         ({"validation_data": HELD_OUT}, "has no validation data; leave them out"),
         ({"resume": 1}, "resume must be True or False, not 1"),
     ],
@@ -384,6 +387,31 @@ def test_resume_without_the_validation_data_is_an_error() -> None:
     net = interrupted(new_net(), Interrupt(7), epochs=2, validation_data=HELD_OUT)
     with pytest.raises(ValueError, match="has validation data; pass the same again"):
         net.fit(X, Y, resume=True)
+
+
+def test_resume_with_other_validation_data_is_an_error() -> None:
+    net = interrupted(new_net(), Interrupt(7), epochs=2, validation_data=HELD_OUT)
+    with pytest.raises(ValueError, match="began with other validation data; pass the same again"):
+        net.fit(X, Y, resume=True, validation_data=(X, Y))
+
+
+def test_resume_knows_its_data_in_another_form(tmp_path: Path) -> None:
+    net = interrupted(new_net(), Interrupt(7), epochs=2, validation_data=HELD_OUT)
+    net.save(tmp_path / "net", training_state=True)
+    loaded = Net.load(tmp_path / "net")
+    with pytest.raises(ValueError, match="began with other X, y or weights"):
+        loaded.fit(X[::-1], Y, resume=True, validation_data=HELD_OUT)
+    loaded.fit(X.astype(np.float64).tolist(), Y.astype(np.uint8), resume=True, validation_data=HELD_OUT)
+    straight = new_net()
+    straight.fit(X, Y, epochs=2, batch_size=BATCH_SIZE, validation_data=HELD_OUT)
+    assert_same_net(loaded, straight)
+
+
+def test_resume_from_a_file_without_checksums_takes_the_data_on_trust(tmp_path: Path) -> None:
+    net = interrupted(new_net(), Interrupt(7), epochs=2)
+    net._run.checksums = None, None  # as earlier versions' files have it
+    net.save(tmp_path / "net", training_state=True)
+    Net.load(tmp_path / "net").fit(X[::-1], Y, resume=True)
 
 
 def test_resume_without_a_callback_that_has_a_state_is_an_error() -> None:
@@ -500,12 +528,19 @@ def test_checkpoint_bad_setting_is_an_error(settings: dict[str, Any]) -> None:
 
 def test_checkpoint_that_cannot_be_written_ends_the_fit_and_leaves_a_net_that_resumes(tmp_path: Path) -> None:
     net = new_net()
-    with pytest.raises(FileNotFoundError, match="missing"):
-        net.fit(X, Y, epochs=2, batch_size=BATCH_SIZE, callbacks=[Checkpoint(tmp_path / "missing" / "net")])
+    with pytest.raises(OSError, match="directory"):
+        net.fit(X, Y, epochs=2, batch_size=BATCH_SIZE, callbacks=[Checkpoint(tmp_path)])
     straight = new_net()
     straight.fit(X, Y, epochs=2, batch_size=BATCH_SIZE)
     net.fit(X, Y, resume=True)
     assert_same_net(net, straight)
+
+
+def test_checkpoint_in_no_folder_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+    net = new_net()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        net.fit(X, Y, epochs=2, callbacks=[Checkpoint(tmp_path / "missing" / "net", seconds=3600)])
+    assert len(net.history.step_loss) == 0
 
 
 def test_checkpoints_last_file_has_all_notes(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ class Data(NamedTuple):
     validation: tuple[Samples, CoreTargets] | None
     image_shape: tuple[int, ...] | None
 
+    def checksums(self) -> tuple[int, int | None]:
+        """Return what tells these data from others: of those for training, and of those for validation."""
+        training = self.samples.checksum(self.targets, self.weights)
+        return training, None if self.validation is None else self.validation[0].checksum(self.validation[1])
+
 
 class Job(NamedTuple):
     """A fit's arguments besides its settings, checked."""

@@ -52,13 +52,15 @@ def look_at(
     if n_rows < max(2, min(len(samples), _FEWEST_ROWS)):
         return [], []
     X = samples.gather(np.linspace(0, len(samples) - 1, n_rows).astype(np.int64))
-    notes, warnings = _constant_features(X), []
+    sees_all = n_rows == len(samples)
+    seen = f"{n_rows:,}" if sees_all else f"{n_rows:,} of {len(samples):,}"
+    notes, warnings = _constant_features(X, seen, sees_all), []
     for layer, activation in enumerate(activations, start=1):
         if activation not in _CAN_DIE:
             continue
         n_units = layer_sizes[layer]
         n_dead = _n_silent(network, layer, n_units, X, threads)
-        where = f"units of hidden layer {layer} ({activation}) give 0 for each of {n_rows:,} training samples"
+        where = f"units of hidden layer {layer} ({activation}) give 0 for each of {seen} training samples"
         if n_dead == n_units:
             warnings.append(
                 f"All {n_units:,} {where}: the layers up to it learn nothing any more. Train a new net with "
@@ -67,7 +69,10 @@ def look_at(
             notes.append(warnings[-1])
             break  # what follows sees one and the same input for all samples
         if n_dead:
-            notes.append(f"{n_dead:,} of {n_units:,} {where}: they are dead and take no part in training.")
+            condition = "" if sees_all else "if they do for all, "
+            notes.append(
+                f"{n_dead:,} of {n_units:,} {where}: {condition}they are dead and take no part in training."
+            )
     return notes, warnings
 
 
@@ -82,12 +87,14 @@ def _n_silent(network: _core.Network, layer: int, n_units: int, X: CoreSamples, 
     return int(silent.sum())
 
 
-def _constant_features(X: CoreSamples) -> list[str]:
+def _constant_features(X: CoreSamples, seen: str, sees_all: bool) -> list[str]:
     constant: NDArray[np.intp] = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
     if not constant.size:
         return []
     shown = ", ".join(map(str, constant[:5])) + (", ..." if constant.size > 5 else "")
+    condition = "" if sees_all else "if they have it in all, "
     return [
-        f"{constant.size:,} of {X.shape[1]:,} features have one and the same value, not 0, in {len(X):,} "
-        f"training samples (features {shown}): they say nothing about the class and can be left out."
+        f"{constant.size:,} of {X.shape[1]:,} features have one and the same value, not 0, in {seen} "
+        f"training samples (features {shown}): {condition}they say nothing about the targets and can be left "
+        "out."
     ]

@@ -150,6 +150,8 @@ class Run:
         Whether a callback asked for the end.
     records : list of Record
         Of the callbacks, as of the latest checkpoint or the end.
+    checksums : tuple of int or None, optional
+        Of the samples for training and for validation; files of earlier versions have none.
     """
 
     settings: Settings
@@ -161,6 +163,7 @@ class Run:
     epoch_seconds: float = 0.0
     stopped: bool = False
     records: list[Record] = field(default_factory=list)
+    checksums: tuple[int | None, int | None] = (None, None)
 
     @cached_property
     def batch_size(self) -> int:
@@ -223,7 +226,13 @@ class Run:
         if self.first_epoch + self.n_epochs > MAX_EPOCHS:
             raise ValueError(_validation.too_many_epochs(self.first_epoch, self.n_epochs, MAX_EPOCHS))
 
-    def check_data(self, n_samples: int, has_validation: bool, has_weights: bool) -> None:
+    def check_data(
+        self,
+        n_samples: int,
+        has_validation: bool,
+        has_weights: bool,
+        checksums: tuple[int | None, int | None],
+    ) -> None:
         """Raise ValueError if it cannot be these data that the fit began with."""
         if n_samples != self.n_samples:
             raise ValueError(
@@ -242,6 +251,10 @@ class Run:
                 if self.has_weights
                 else "The fit to resume has no weights of samples or classes; leave them out."
             )
+        names = "X, y or weights of samples or classes", "validation data"
+        for name, known, given in zip(names, self.checksums, checksums, strict=True):
+            if known is not None and given != known:
+                raise ValueError(f"The fit to resume began with other {name}; pass the same again.")
 
 
 # As JSON and arrays.
@@ -303,6 +316,7 @@ def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "epoch_seconds": run.epoch_seconds,
         "stopped": run.stopped,
         "callbacks": records,
+        "checksums": run.checksums,
     }
     return stored, arrays
 
@@ -347,10 +361,19 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
         _validation.not_negative(stored.get("epoch_seconds"), "epoch_seconds"),
         _validation.boolean(stored.get("stopped"), "stopped"),
         [_decoded_record(record, states.get(index, {})) for index, record in enumerate(records)],
+        _decoded_checksums(stored.get("checksums", [None, None])),
     )
     if not _can_be_of(run, history):
         raise ValueError("its history is not that of its run.")
     return run
+
+
+def _decoded_checksums(stored: object) -> tuple[int | None, int | None]:
+    training, validation = (
+        None if checksum is None else _validation.whole_number(checksum, "checksums", 0, 2**32)
+        for checksum in _validation.pair(stored, "checksums")
+    )
+    return training, validation
 
 
 def _can_be_of(run: Run, history: History) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 CHUNK_BYTES: Final = 32 * 2**20  # of converted rows at a time
 _GATHER_BYTES: Final = 2**20  # of rows on their way from the user's type to the core's: stays in the cache
 _CHUNK_WORK: Final = 10**9  # multiply-adds of a forward pass between two chances for Ctrl-C
+
+_CHECKED_ROWS: Final = 256
+_CHECKED_BYTES: Final = 2**18  # but two rows at least
 
 CoreSamples = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -73,6 +77,17 @@ class Samples:
                     piece = self.X[rows[first:last]]
                 gathered[first:last] = piece.reshape(last - first, self.n_features)
         return gathered
+
+    def checksum(self, *others: NDArray[Any] | None) -> int:
+        """Return the CRC-32 of some rows, from the first to the last, with those rows of other arrays."""
+        row_bytes = max(1, self.n_features * self.dtype.itemsize)
+        n_rows = min(len(self), _CHECKED_ROWS, max(2, _CHECKED_BYTES // row_bytes))
+        rows = np.linspace(0, len(self) - 1, n_rows).astype(np.int64)
+        checksum = 0
+        for array in (self.gather(rows), *(other[rows] for other in others if other is not None)):
+            checksum = zlib.crc32(array.dtype.str.encode(), checksum)
+            checksum = zlib.crc32(array.data, checksum)
+        return checksum
 
     def chunks(self, n_parameters: int) -> Iterator[slice]:
         """Divide the rows so that a forward pass over each part is short; the clock has no say in it."""

@@ -347,6 +347,8 @@ def real_array(values: object, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} cannot be read as one array ({error}).") from None
     if array.dtype.kind not in "biuf":
         came = type(values).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+        if array.dtype == object and array.ndim > 0:
+            came += f"; {name}.astype(float) is one if all its columns hold numbers"
         raise TypeError(f"{name} must be an array of real numbers, not {came}.")
     return array
 
@@ -420,7 +422,7 @@ def targets(
     array = _target_array(y, name, n_classes)
     if array.ndim == 2 and array.shape[1] == 1 != n_classes:
         raise ValueError(
-            f"{name} has the shape {array.shape}; pass {name}.ravel() if it holds labels, or {n_classes} "
+            f"{name} has the shape {array.shape}; pass np.ravel({name}) if it holds labels, or {n_classes} "
             "class probabilities for each sample."
         )
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] != n_classes):

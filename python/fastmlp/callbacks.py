@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import time
@@ -312,7 +313,8 @@ class Checkpoint(Callback):
         If an argument is of a wrong type or out of range. `Net.fit` raises TypeError if its optimizer,
         schedule or augmentation is of a class that is not fastmlp's: no file could hold that.
     OSError
-        During the fit, if the file cannot be written; the one that was there before is then unharmed.
+        At the fit's beginning, if there is no such folder. During the fit, if the file cannot be written; the
+        one that was there before is then unharmed.
 
     Examples
     --------
@@ -336,7 +338,9 @@ class Checkpoint(Callback):
         self._last_time = 0.0
 
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
-        """Begin to count the seconds."""
+        """Look whether there is a folder to save in, before hours of training; begin to count the seconds."""
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         self._last_time = time.monotonic()
 
     def on_step(self, net: Any, fit: Fit) -> None:

@@ -339,6 +339,7 @@ def train(
         callbacks: list[Callback] = [Checkpoint(output / MODEL, seconds=_SECONDS_BETWEEN_CHECKPOINTS)]
         callbacks += [] if patience is None else [EarlyStopping(patience)]
         callbacks += [] if quiet else [Progress()]
+        n_steps_before = len(net.history.step_loss)
         start = time.perf_counter()
         try:
             with _mistakes_of_the_user(ValueError, NonFiniteLossError):
@@ -357,7 +358,7 @@ def train(
         _save(net, output)
 
     if not quiet:
-        click.echo(f"Trained  {len(net.history.step_loss):,} steps in {seconds:.1f} s")
+        click.echo(f"Trained  {len(net.history.step_loss) - n_steps_before:,} steps in {seconds:.1f} s")
         for note in net.history.notes:
             click.echo(f"Note     {note}")
     try:
@@ -847,7 +848,9 @@ def _save_after_interrupt(net: Net, folder: Path) -> None:
         click.echo("Interrupted before the first step: nothing was saved.", err=True)
         return
     _save(net, folder)
-    outlook = "--resume goes on" if net.can_resume else "training had come to its end"
+    outlook = "training had come to its end"
+    if net.can_resume:
+        outlook = "--resume goes on, with the same --dataset and --output"
     click.echo(f"Interrupted after step {n_steps:,}: {_what_is_saved(folder)}; {outlook}", err=True)
 
 

@@ -498,8 +498,10 @@ def _from_mirror(dataset: _Published, file: str, mirrors: list[str]) -> tuple[ND
             mirrors.append(mirrors.pop(0))
     cache = _cache_folder()
     own = f"into {cache / dataset.folder}, or " if cache else ""
+    setting = os.environ.get("FASTMLP_DATA")
+    place = f"in {Path(setting) / dataset.folder} (FASTMLP_DATA)" if setting else "on this machine"
     raise _NotDownloadedError(
-        f"{dataset.name} is not on this machine and could not be downloaded ({'; '.join(failures)})",
+        f"{dataset.name} is not {place} and could not be downloaded ({'; '.join(failures)})",
         f"Put its four files {own}into {dataset.folder}/ in a folder that the environment variable "
         "FASTMLP_DATA names; or use datasets.glyphs(), which needs none.",
     )

@@ -36,6 +36,9 @@ from fastmlp.metrics import Evaluation
 from fastmlp.optimizers import Optimizer
 
 _DEFAULTS = Settings()
+_SETTLED = frozenset(
+    {"layer_sizes", "activations", "initializer", "precision", "loss", "batch_norm", "dropout", "seed"}
+)
 _BATCH_NORM_EPSILON = float(np.float32(1e-5))  # the core's kBatchNormEpsilon
 
 
@@ -79,6 +82,7 @@ class Net:
     Attributes
     ----------
     layer_sizes : tuple of int
+        This and all down to `seed` cannot be set later.
     activations : tuple of str
         One for each hidden layer.
     initializer : str or Normal
@@ -169,6 +173,11 @@ class Net:
             draw_seed() if seed is None else _validation.seed(seed),
         )
         self._network.assign(initial_parameters(sizes, self.initializer, self.seed, self.batch_norm))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _SETTLED and name in self.__dict__:
+            raise AttributeError(f"{name} is settled when a net is made and cannot be set later.")
+        super().__setattr__(name, value)
 
     def _set_up(
         self,
@@ -385,9 +394,10 @@ class Net:
         )
         data = job.data
         kind_of_data = len(data.samples), data.validation is not None, data.weights is not None
+        checksums = data.checksums()
         if unfinished is not None:
-            unfinished.check_data(*kind_of_data)
-        run = unfinished or Run(settings, *kind_of_data, self.n_epochs)
+            unfinished.check_data(*kind_of_data, checksums)
+        run = unfinished or Run(settings, *kind_of_data, self.n_epochs, checksums=checksums)
         run.check_epochs()
 
         n_fits = self._n_fits
