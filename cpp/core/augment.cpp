@@ -14,10 +14,6 @@ namespace fastmlp {
 
 namespace {
 
-// Purposes of random numbers, after those of python/fastmlp/_random.py; the stream is the epoch.
-constexpr std::uint32_t kPurposeTransformation = 5;
-constexpr std::uint32_t kPurposeDisplacement = 6;
-
 // Numbers that each image has of either; a power of 2 that is enough for the largest image.
 constexpr int kTransformationBits = 3;
 constexpr int kDisplacementBits = 20;

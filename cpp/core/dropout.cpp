@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "random.h"
+
 namespace fastmlp {
 
 namespace {
-
-// A purpose of random numbers, after those of augment.cpp; the layer is added in the upper half.
-constexpr std::uint32_t kPurposeDropout = 7;
 
 constexpr std::uint32_t kOne = 1u << 16;  // a threshold that would drop all
 

@@ -13,6 +13,10 @@ struct RandomSequence {
     std::uint32_t stream;   // which layer, which epoch, ...
 };
 
+// What the core draws random numbers for, after the purposes of python/fastmlp/_random.py. A number once given stays:
+// another would change what a seed trains. The stream is the epoch; dropout adds 2^16 times the layer.
+inline constexpr std::uint32_t kPurposeTransformation = 5, kPurposeDisplacement = 6, kPurposeDropout = 7;
+
 // Element i in (0, 1): the centres of 2^53 equal cells.
 double uniform(const RandomSequence& sequence, std::uint64_t i);
 

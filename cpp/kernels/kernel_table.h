@@ -12,7 +12,8 @@
 // All kernels: pointers to float are 64-byte aligned and do not alias unless said otherwise; an empty sum is 0;
 // no kernel allocates, throws or keeps state. Each output element is one chain of multiply-adds over the summed
 // dimension in rising order, whatever the tile it falls into, so results do not depend on how work is divided; on
-// sets with fused multiply-add (all but baseline) the bits are the same on every set.
+// sets with fused multiply-add (all but baseline) the bits are the same on every set. But for one: x86 finds whether a
+// result is denormal after rounding it, Arm before, so what rounds up to 2^-126 is that on the one and 0 on the other.
 #pragma once
 
 #include <cstddef>

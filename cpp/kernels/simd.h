@@ -318,9 +318,7 @@ FASTMLP_INLINE unsigned nonzero_bits_mask(Vec a) {
     const std::uint32_t weights[4] = {1, 2, 4, 8};
     return vaddvq_u32(vandq_u32(vld1q_u32(weights), vtstq_u32(bits(a).v, vdupq_n_u32(0x7fff7fff))));
 }
-FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) {
-    vst1_f32(p, vreinterpret_f32_bf16(vcvt_bf16_f32(a.v)));
-}
+FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) { vst1_f32(p, vreinterpret_f32_bf16(vcvt_bf16_f32(a.v))); }
 
 #endif
 

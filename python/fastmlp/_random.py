@@ -9,8 +9,7 @@ from typing import Final
 PURPOSE_WEIGHTS: Final = 1  # stream: the layer, counted from 0
 PURPOSE_BIASES: Final = 2  # stream: the layer, counted from 0
 PURPOSE_SHUFFLE: Final = 3  # stream: the epoch, counted from 0 over the net's life
-# 5 and 6 are the core's, for distortions of images (cpp/core/augment.cpp); stream: the epoch.
-# 7 is the core's, for dropout (cpp/core/dropout.cpp), plus 2**16 times the layer; stream: the epoch.
+# 5, 6 and 7 are the core's: cpp/core/random.h.
 
 
 def draw_seed() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +46,10 @@ class Evaluation:
     def __str__(self) -> str:
         if self.n_wrong is None:
             return f"loss {self.loss:.4g} ({self.n_samples:,} samples)"
+        unweighted = 1 - self.n_wrong / self.n_samples
+        weighted = "" if math.isclose(self.accuracy, unweighted, abs_tol=1e-6) else "weighted "
         return (
-            f"loss {self.loss:.4f}, accuracy {100 * self.accuracy:.2f} % "
+            f"loss {self.loss:.4f}, {weighted}accuracy {100 * self.accuracy:.2f} % "
             f"({self.n_wrong:,} of {self.n_samples:,} samples wrong)"
         )
 
