@@ -462,6 +462,16 @@ def test_philox_normal_is_the_inverse_distribution_function_of_philox_uniform():
     np.testing.assert_allclose(normal, inverse, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 1023, 1024, 1025, 3000])
+@pytest.mark.parametrize(
+    ("scaled", "plain"),
+    [(_core.scaled_uniform, _core.philox_uniform), (_core.scaled_normal, _core.philox_normal)],
+)
+def test_scaled_numbers_are_those_that_numpy_makes_of_the_plain_ones(scaled, plain, n):
+    expected = (0.3 * plain(5, 2, 3, n) - 0.1).astype(np.float32)
+    assert scaled(5, 2, 3, n, 0.3, -0.1).tobytes() == expected.tobytes()
+
+
 def test_philox_normal_has_the_moments_of_the_normal_distribution():
     n = 200_000
     x = _core.philox_normal(11, 1, 0, n)

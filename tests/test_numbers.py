@@ -91,19 +91,20 @@ def work(net: Net, X: np.ndarray, y: np.ndarray, threads: int) -> list[np.ndarra
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_floating_point_state_of_every_thread_is_as_it_was_and_changes_no_bit(
-    dtype: str, state: FloatingPointState
+    precision: str, dtype: str, state: FloatingPointState
 ) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (500, 40)).astype(dtype), rng.integers(0, 3, 500)
     if dtype != "uint8":
         X /= 255
     threads = 3
-    expected = work(Net([40, 30, 3], seed=0), X, y, threads)
+    expected = work(Net([40, 30, 3], precision=precision, seed=0), X, y, threads)
 
     assert on_every_thread_of_a_team(lambda: setattr(state, "control", STRANGE), threads) == threads
     try:
-        found = work(Net([40, 30, 3], seed=0), X, y, threads)
+        found = work(Net([40, 30, 3], precision=precision, seed=0), X, y, threads)
     finally:
         states = []
         on_every_thread_of_a_team(lambda: states.append(state.control), threads)

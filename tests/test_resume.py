@@ -17,6 +17,7 @@ from fastmlp import (
     AdamW,
     Callback,
     Checkpoint,
+    CSVLogger,
     EarlyStopping,
     History,
     ModelFileError,
@@ -28,6 +29,7 @@ from fastmlp import (
     schedules,
 )
 from fastmlp._run import Run, Settings, decoded_run, decoded_settings, encoded_run, encoded_settings
+from fastmlp._samples import Samples
 from fastmlp._shared_network import SharedNetwork
 
 RNG = np.random.default_rng(0)
@@ -366,6 +368,7 @@ def test_stop_asked_for_in_an_epoch_that_was_then_interrupted_still_ends_the_fit
         ({"X": X[::-1]}, "began with other X, y or weights of samples or classes; pass the same again"),
         ({"y": Y[::-1]}, "began with other X, y or weights"),
         ({"X": X * np.float32(1.5)}, "began with other X, y or weights"),
+        ({"y": np.eye(3)[Y]}, "began with other X, y or weights"),
         ({"validation_data": HELD_OUT}, "has no validation data; leave them out"),
         ({"resume": 1}, "resume must be True or False, not 1"),
     ],
@@ -407,11 +410,49 @@ def test_resume_knows_its_data_in_another_form(tmp_path: Path) -> None:
     assert_same_net(loaded, straight)
 
 
+@pytest.mark.parametrize("name", ["sample_weight", "class_weight"])
+def test_resume_with_other_weights_is_an_error(name: str) -> None:
+    weights = {
+        "sample_weight": (np.arange(43) + 1.0, np.arange(43) + 2.0),
+        "class_weight": ({1: 2.0}, {1: 3.0}),
+    }
+    before, after = weights[name]
+    net = interrupted(new_net(), Interrupt(7), epochs=2, **{name: before})
+    with pytest.raises(ValueError, match="began with other X, y or weights"):
+        net.fit(X, Y, resume=True, **{name: after})
+
+
+def test_resume_with_other_rows_held_out_is_an_error() -> None:
+    net = interrupted(new_net(), Interrupt(7), epochs=2, validation_split=0.3)
+    other = X.copy()
+    other[-1] += 1
+    with pytest.raises(ValueError, match="began with other validation data"):
+        net.fit(other, Y, resume=True)
+
+
+def test_resume_with_numbers_to_predict_knows_them() -> None:
+    targets = X[:, :3].copy()
+    net = new_net(loss="squared_error")
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, targets, callbacks=[Interrupt(7)], batch_size=BATCH_SIZE, epochs=2)
+    with pytest.raises(ValueError, match="began with other X, y or weights"):
+        net.fit(X, targets + 1, resume=True)
+    net.fit(np.asfortranarray(X.astype(">f4")), targets, resume=True)
+
+
+def test_data_are_told_apart_by_some_rows_of_long_arrays_and_long_rows() -> None:
+    for shape in ((1000, 3), (5, 50_000)):
+        samples = RNG.random(shape, dtype=np.float32)
+        others = samples.copy()
+        others[[0, -1]] += 1
+        checksums = [Samples(array, shape[1]).checksum(None) for array in (samples, samples.copy(), others)]
+        assert checksums[0] == checksums[1] != checksums[2]
+
+
 def test_resume_from_a_file_without_checksums_takes_the_data_on_trust(tmp_path: Path) -> None:
-    net = interrupted(new_net(), Interrupt(7), epochs=2)
-    net._run.checksums = None, None  # as earlier versions' files have it
-    net.save(tmp_path / "net", training_state=True)
-    Net.load(tmp_path / "net").fit(X[::-1], Y, resume=True)
+    path = tmp_path / "checkpoint"  # as earlier versions wrote it
+    path.write_bytes(edited(checkpoint_of(), lambda header, stored: stored["run"].pop("checksums")))
+    Net.load(path).fit(X[::-1], Y, resume=True)
 
 
 def test_resume_without_a_callback_that_has_a_state_is_an_error() -> None:
@@ -536,11 +577,14 @@ def test_checkpoint_that_cannot_be_written_ends_the_fit_and_leaves_a_net_that_re
     assert_same_net(net, straight)
 
 
-def test_checkpoint_in_no_folder_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+def test_checkpoint_in_no_folder_is_an_error_before_anything_is_done(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("old")
     net = new_net()
     with pytest.raises(FileNotFoundError, match="missing"):
-        net.fit(X, Y, epochs=2, callbacks=[Checkpoint(tmp_path / "missing" / "net", seconds=3600)])
+        net.fit(X, Y, callbacks=[CSVLogger(log), Checkpoint(tmp_path / "missing" / "net", seconds=3600)])
     assert len(net.history.step_loss) == 0
+    assert log.read_text() == "old"
 
 
 def test_checkpoints_last_file_has_all_notes(tmp_path: Path) -> None:
@@ -738,6 +782,11 @@ def nested(depth: int) -> dict[str, Any]:
         lambda header, stored: stored["run"].update(n_samples=10**9),
         lambda header, stored: stored["run"].update(has_validation="no"),
         lambda header, stored: stored["run"].update(first_epoch=-1),
+        lambda header, stored: stored["run"].update(checksums=None),
+        lambda header, stored: stored["run"].update(checksums=[1]),
+        lambda header, stored: stored["run"].update(checksums=[1, "2"]),
+        lambda header, stored: stored["run"].update(checksums=[-1, None]),
+        lambda header, stored: stored["run"].update(checksums=[2**32, None]),
         lambda header, stored: stored["run"].update(first_epoch=2**31),
         lambda header, stored: stored["run"].update(epoch_seconds=-1),
         lambda header, stored: stored["run"].update(stopped=None),

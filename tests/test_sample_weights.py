@@ -163,7 +163,7 @@ def test_balanced_class_weight_makes_all_classes_present_count_alike() -> None:
     n_wrong = int(np.sum(predicted != y))
     assert evaluation.n_wrong == n_wrong
     assert f"({n_wrong} of 60 samples wrong)" in str(evaluation)
-    assert f"weighted accuracy {100 * evaluation.accuracy:.2f} %" in str(evaluation)
+    assert f"accuracy {100 * evaluation.accuracy:.2f} % (weighted)" in str(evaluation)
     np.testing.assert_array_equal(evaluation.confusion_matrix, balanced.evaluate(X, y).confusion_matrix)
 
 

@@ -2,7 +2,6 @@
 
 #include <pybind11/stl.h>
 
-#include <thread>
 
 #include "../core/parallel.h"
 #include "../dispatch/dispatch.h"
@@ -74,7 +73,7 @@ CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, 
 std::size_t thread_limit(py::ssize_t threads) {
     if (threads < 0 || threads > kMostThreads)
         throw py::value_error("threads must be 0 to " + std::to_string(kMostThreads));
-    if (threads == 0) return std::max(1u, std::thread::hardware_concurrency());
+    if (threads == 0) return n_processors();
     return static_cast<std::size_t>(threads);
 }
 

@@ -1,6 +1,7 @@
 #include "../core/random.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "../core/floating_point.h"
 #include "../dispatch/dispatch.h"

@@ -40,9 +40,12 @@ std::atomic<std::chrono::steady_clock::rep> busy_until{0};
 
 #if defined(_OPENMP)
 // OpenMP's threads that a thread has beside itself. They stay until a smaller team follows, which may be another
-// library's: so they are counted while they live.
+// library's: so they are counted while they live. (Those that it does not need live for some microseconds more.)
 using LivingThreads = std::atomic<std::size_t>;
 thread_local std::shared_ptr<LivingThreads> others;
+
+// What this thread has asked OpenMP for last, and got.
+thread_local std::size_t threads_asked = 0, threads_granted = 0;
 
 class Counted {
  public:
@@ -101,9 +104,11 @@ void try_to_start(std::size_t threads) {
     const std::size_t there = others == nullptr ? 0 : others->load();
     // Whom a smaller team does not need is about to end, and no longer counts.
     if (others == nullptr || threads - 1 < there) others = std::make_shared<LivingThreads>(0);
-    if (threads - 1 <= there) return;
+    const bool is_limited = threads <= threads_asked && threads_granted < threads_asked;  // by OMP_THREAD_LIMIT, say
+    const std::size_t wanted = (is_limited ? std::min(threads, threads_granted) : threads) - 1;
+    if (wanted <= there) return;
     std::vector<std::thread> started;
-    started.reserve(threads);
+    started.reserve(wanted - there);
     std::atomic<bool> done{false};
     const auto join_all = [&] {
         done.store(true);
@@ -111,7 +116,7 @@ void try_to_start(std::size_t threads) {
         for (std::thread& thread : started) thread.join();
     };
     try {
-        while (started.size() + 1 < threads) started.emplace_back([&done] { done.wait(false); });
+        while (started.size() < wanted - there) started.emplace_back([&done] { done.wait(false); });
     } catch (...) {
         join_all();
         require_memory(kStack);  // the system does not say whether it lacks memory, or allows no more threads
@@ -120,15 +125,6 @@ void try_to_start(std::size_t threads) {
     join_all();
 }
 #endif
-
-// That this process may use.
-std::size_t n_processors() {
-#if defined(_OPENMP)
-    return static_cast<std::size_t>(omp_get_num_procs());
-#else
-    return 1;
-#endif
-}
 
 }  // namespace
 
@@ -142,10 +138,10 @@ int at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
 
 Team::Team(std::size_t most_threads) : most_threads_(most_threads), slots_(new Slot[most_threads]) {}
 
-void Team::set_size(std::size_t size) {
+void Team::set_size(std::size_t size, std::size_t n_processors) {
     size_ = size;
     // More threads than processors: whoever spins keeps another from its work.
-    spins_ = size > 1 && size <= n_processors() ? kSpins : 0;
+    spins_ = size > 1 && size <= n_processors ? kSpins : 0;
     assumed_far_ = assumed_far.load();
 }
 
@@ -249,22 +245,25 @@ void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t
     if (threads > 1) {
         try_to_start(threads);
         const std::shared_ptr<LivingThreads>& threads_there = others;
+        const std::size_t for_them = n_processors();
         const int dynamic = omp_get_dynamic();  // the caller's, of which a team's size must not depend
         omp_set_dynamic(0);
 #pragma omp parallel num_threads(static_cast<int>(threads))
         {
 #pragma omp single
-            team.set_size(static_cast<std::size_t>(omp_get_num_threads()));
+            team.set_size(static_cast<std::size_t>(omp_get_num_threads()), for_them);
             // `single` ends in a barrier: every thread sees the size.
             const int rank = omp_get_thread_num();
             if (rank > 0) counted.count_among(threads_there);
             body(context, static_cast<std::size_t>(rank));
         }
         omp_set_dynamic(dynamic);
+        threads_asked = threads;
+        threads_granted = team.size();
         return;
     }
 #endif
-    team.set_size(1);
+    team.set_size(1, 1);
     body(context, 0);
 }
 
@@ -278,6 +277,14 @@ std::size_t threads_worth(double work, std::size_t limit) {
 bool worth_far_threads(double work) {
     constexpr double kLeastWork = 8e6;  // some 200 microseconds: for less than that, what wanders takes longer
     return work >= kLeastWork;
+}
+
+std::size_t n_processors() {
+#if defined(_OPENMP)
+    return static_cast<std::size_t>(omp_get_num_procs());
+#else
+    return 1;
+#endif
 }
 
 std::size_t most_threads() {

@@ -79,7 +79,7 @@ class Team {
         std::atomic<unsigned> ball{0};  // see measure_distance
     };
 
-    void set_size(std::size_t size);
+    void set_size(std::size_t size, std::size_t n_processors);
     void measure_distance(std::size_t rank);
     void barrier();
     bool has_passed(unsigned generation) const { return generation_.load() != generation; }
@@ -119,6 +119,9 @@ int at_fork(void (*prepare)(), void (*parent)(), void (*child)());
 std::size_t threads_worth(double work, std::size_t limit);
 // Whether it is worth threads that are far from one another: see Team::is_far.
 bool worth_far_threads(double work);
+
+// That the calling thread may run on, as far as OpenMP knows: 1 in a serial build.
+std::size_t n_processors();
 
 // The most threads that a team can have: 1 in a serial build.
 std::size_t most_threads();

@@ -75,8 +75,11 @@ def checked_job(
     observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
     if progress is not None and _validation.boolean(progress, "progress"):
         observers.append(Progress())
-    if any(isinstance(observer, Checkpoint) for observer in observers):
-        encoded_settings(settings)  # raises what the first checkpoint would, hours later
+    checkpoints = [observer for observer in observers if isinstance(observer, Checkpoint)]
+    if checkpoints:  # what the first of them would raise, hours later
+        encoded_settings(settings)
+    for checkpoint in checkpoints:
+        checkpoint._require_folder()
     augmentation = None
     if settings.augment is not None:
         height, width = _validation.pixel_dimensions(data.samples.X, "X", image_shape)

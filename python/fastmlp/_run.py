@@ -370,7 +370,7 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
 
 def _decoded_checksums(stored: object) -> tuple[int | None, int | None]:
     training, validation = (
-        None if checksum is None else _validation.whole_number(checksum, "checksums", 0, 2**32)
+        None if checksum is None else _validation.whole_number(checksum, "checksums", 0, 2**32 - 1)
         for checksum in _validation.pair(stored, "checksums")
     )
     return training, validation

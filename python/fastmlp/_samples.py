@@ -13,8 +13,8 @@ CHUNK_BYTES: Final = 32 * 2**20  # of converted rows at a time
 _GATHER_BYTES: Final = 2**20  # of rows on their way from the user's type to the core's: stays in the cache
 _CHUNK_WORK: Final = 10**9  # multiply-adds of a forward pass between two chances for Ctrl-C
 
-_CHECKED_ROWS: Final = 256
-_CHECKED_BYTES: Final = 2**18  # but two rows at least
+_CHECKED_ROWS: Final = 64
+_CHECKED_BYTES: Final = 2**16  # but two rows at least
 
 CoreSamples = NDArray[np.uint8] | NDArray[np.float32]
 

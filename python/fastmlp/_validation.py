@@ -348,7 +348,7 @@ def real_array(values: object, name: str) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         came = type(values).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
         if array.dtype == object and array.ndim > 0:
-            came += f"; {name}.astype(float) is one if all its columns hold numbers"
+            came += f"; np.asarray({name}, float) is one if all that it holds are numbers"
         raise TypeError(f"{name} must be an array of real numbers, not {came}.")
     return array
 

@@ -313,7 +313,7 @@ class Checkpoint(Callback):
         If an argument is of a wrong type or out of range. `Net.fit` raises TypeError if its optimizer,
         schedule or augmentation is of a class that is not fastmlp's: no file could hold that.
     OSError
-        At the fit's beginning, if there is no such folder. During the fit, if the file cannot be written; the
+        Before the fit, if there is no such folder. During the fit, if the file cannot be written; the
         one that was there before is then unharmed.
 
     Examples
@@ -338,9 +338,7 @@ class Checkpoint(Callback):
         self._last_time = 0.0
 
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
-        """Look whether there is a folder to save in, before hours of training; begin to count the seconds."""
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        """Begin to count the seconds."""
         self._last_time = time.monotonic()
 
     def on_step(self, net: Any, fit: Fit) -> None:
@@ -362,6 +360,10 @@ class Checkpoint(Callback):
         came_to_its_end = fit.stopped or fit.step == fit.n_steps
         if fit.step > 0 and (came_to_its_end or net.can_resume):
             self._save(net)
+
+    def _require_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
 
     def _save(self, net: Any) -> None:
         net.save(self.path, training_state=True)

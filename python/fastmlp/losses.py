@@ -82,12 +82,12 @@ class Loss:
         is_right = self.is_right(targets, predicted)
         matrix = self._confusion(targets, predicted, n_outputs)
         if is_right is None:
-            return Evaluation(loss, float("nan"), matrix, len(targets), None)
+            return Evaluation(loss, float("nan"), matrix, len(targets), None, weights is not None)
         n_wrong = len(targets) - int(np.count_nonzero(is_right))
         accuracy = (len(targets) - n_wrong) / len(targets)
         if weights is not None:
             accuracy = float(np.average(is_right, weights=weights.astype(np.float64)))
-        return Evaluation(loss, accuracy, matrix, len(targets), n_wrong)
+        return Evaluation(loss, accuracy, matrix, len(targets), n_wrong, weights is not None)
 
     def _confusion(self, targets: CoreTargets, predicted: NDArray[Any], n_outputs: int) -> NDArray[np.int64]:
         raise NotImplementedError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +28,8 @@ class Evaluation:
         Number of samples.
     n_wrong : int or None
         Number of samples predicted wrongly; None with squared_error.
+    is_weighted : bool
+        Whether samples or classes have weights, which loss and accuracy take notice of.
 
     Examples
     --------
@@ -42,14 +43,14 @@ class Evaluation:
     confusion_matrix: NDArray[np.int64]
     n_samples: int
     n_wrong: int | None
+    is_weighted: bool = False
 
     def __str__(self) -> str:
+        weighted = " (weighted)" if self.is_weighted else ""
         if self.n_wrong is None:
-            return f"loss {self.loss:.4g} ({self.n_samples:,} samples)"
-        unweighted = 1 - self.n_wrong / self.n_samples
-        weighted = "" if math.isclose(self.accuracy, unweighted, abs_tol=1e-6) else "weighted "
+            return f"loss {self.loss:.4g}{weighted} ({self.n_samples:,} samples)"
         return (
-            f"loss {self.loss:.4f}, {weighted}accuracy {100 * self.accuracy:.2f} % "
+            f"loss {self.loss:.4f}, accuracy {100 * self.accuracy:.2f} %{weighted} "
             f"({self.n_wrong:,} of {self.n_samples:,} samples wrong)"
         )
 

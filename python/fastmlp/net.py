@@ -175,7 +175,7 @@ class Net:
         self._network.assign(initial_parameters(sizes, self.initializer, self.seed, self.batch_norm))
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _SETTLED and name in self.__dict__:
+        if name in _SETTLED and "_network" in self.__dict__:
             raise AttributeError(f"{name} is settled when a net is made and cannot be set later.")
         super().__setattr__(name, value)
 
@@ -330,8 +330,9 @@ class Net:
             If an argument is of a wrong type.
         ValueError
             If an argument has a wrong shape or value, or there are no samples; if there is no fit to resume,
-            or it began with other settings or data; if the net would have more than 2**31 epochs in its
-            life. These checks come before any work: the net is as it was before.
+            or it began with other settings or data, as far as 64 of their rows tell; if the net would have
+            more than 2**31 epochs in its life. These checks come before any work: the net is as it was
+            before.
         fastmlp.NonFiniteLossError
             If a loss or a weight becomes infinite or not a number. The net holds the latest weights known to
             give a finite loss, and `history` the steps up to these.
