@@ -2,7 +2,6 @@
 
 #include <pybind11/stl.h>
 
-
 #include "../core/parallel.h"
 #include "../dispatch/dispatch.h"
 
