@@ -11,36 +11,41 @@ namespace fastmlp::bindings {
 
 namespace {
 
+template <class Element, class Generate>
+py::array_t<Element> generate(std::size_t n, Generate fill) {
+    py::array_t<Element> out = new_array<Element>({n});
+    Element* data = out.mutable_data();
+    const ReleasedGil released;
+    fill(data);
+    return out;
+}
+
 // uniforms or normals.
 using Numbers = void (*)(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out);
 
 template <Numbers kNumbers>
 py::array_t<double> numbers(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-    py::array_t<double> out = new_array<double>({n});
-    double* data = out.mutable_data();
     const KernelTable& kernels = *select_instruction_set().kernels;
-    const ReleasedGil released;
-    const FloatingPointScope scope(kernels);
-    kNumbers({seed, purpose, stream}, 0, n, data);
-    return out;
+    return generate<double>(n, [&](double* out) {
+        const FloatingPointScope scope(kernels);
+        kNumbers({seed, purpose, stream}, 0, n, out);
+    });
 }
 
 // Rounded here, since NumPy would round as the caller's floating-point state says.
 template <Numbers kNumbers>
 py::array_t<float> scaled_numbers(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n,
                                   double scale, double shift) {
-    py::array_t<float> out = new_array<float>({n});
-    float* data = out.mutable_data();
     const KernelTable& kernels = *select_instruction_set().kernels;
-    const ReleasedGil released;
-    const FloatingPointScope scope(kernels);
-    double some[1024];
-    for (std::size_t first = 0; first < n; first += std::size(some)) {
-        const std::size_t count = std::min(n - first, std::size(some));
-        kNumbers({seed, purpose, stream}, first, count, some);
-        for (std::size_t i = 0; i < count; ++i) data[first + i] = static_cast<float>(scale * some[i] + shift);
-    }
-    return out;
+    return generate<float>(n, [&](float* out) {
+        const FloatingPointScope scope(kernels);
+        double some[1024];
+        for (std::size_t first = 0; first < n; first += std::size(some)) {
+            const std::size_t count = std::min(n - first, std::size(some));
+            kNumbers({seed, purpose, stream}, first, count, some);
+            for (std::size_t i = 0; i < count; ++i) out[first + i] = static_cast<float>(scale * some[i] + shift);
+        }
+    });
 }
 
 }  // namespace
@@ -50,11 +55,7 @@ void bind_random(py::module_& m) {
     m.def(
         "philox_permutation",
         [](std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-            py::array_t<std::int64_t> out = new_array<std::int64_t>({n});
-            std::int64_t* data = out.mutable_data();
-            const ReleasedGil released;
-            permutation({seed, purpose, stream}, n, data);
-            return out;
+            return generate<std::int64_t>(n, [&](std::int64_t* out) { permutation({seed, purpose, stream}, n, out); });
         },
         "seed"_a, "purpose"_a, "stream"_a, "n"_a, "A uniform permutation of range(n).");
     m.def("philox_uniform", &numbers<uniforms>, "seed"_a, "purpose"_a, "stream"_a, "n"_a,

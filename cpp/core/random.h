@@ -1,6 +1,5 @@
 // Counter-based random numbers: element i of a sequence depends on (seed, purpose, stream, i) alone, on no
-// machine, library or order of calls. All
-// but permutation expect the floating-point state of a FloatingPointScope.
+// machine, library or order of calls. All but permutation expect the floating-point state of a FloatingPointScope.
 #pragma once
 
 #include <cstddef>

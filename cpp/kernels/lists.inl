@@ -67,6 +67,19 @@ FASTMLP_INLINE void store_chosen(const float* line, std::uint32_t first_place, u
 #endif
 }
 
+// Appends them to a row's list, and returns where it ends then. words: a line, or what else store_chosen takes.
+template <class Words>
+FASTMLP_INLINE std::uint32_t append_chosen(const Words& words, std::uint32_t first_place, unsigned lanes,
+                                           std::uint32_t end, const ListedRows& out) {
+    store_chosen(words, first_place, lanes, out.words + end, out.places + end);
+    return end + static_cast<std::uint32_t>(__builtin_popcount(lanes));
+}
+
+// How pixels become words, on sets that list them as they are: see pixel_lists.inl. append_to_row appends those of up
+// to kPixels pixels that are not 0 to a row's list, and returns where it ends then.
+template <class Word>
+struct PixelWords;
+
 template <class Word>
 void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                std::uint32_t first, ListedRows out) {
@@ -75,8 +88,7 @@ void list_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t
         const float* line = matrix + row * kPanel;
         for (std::size_t column = 0; column < columns; column += kPanel, line += matrix_panel_stride) {
             const unsigned mask = Word::nonzero_mask(load_line(line));
-            store_chosen(line, static_cast<std::uint32_t>(column * kPanel), mask, out.words + end, out.places + end);
-            end += static_cast<std::uint32_t>(__builtin_popcount(mask));
+            end = append_chosen(line, static_cast<std::uint32_t>(column * kPanel), mask, end, out);
         }
         out.ends[row] = end;
     }

@@ -18,11 +18,6 @@ FASTMLP_INLINE __m128i load_pixels(const std::uint8_t* pixels, std::size_t count
     return _mm_load_si128(reinterpret_cast<const __m128i*>(padded));
 }
 
-// How pixels become words. append_to_row appends those of up to kPixels pixels that are not 0 to a row's list, and
-// returns where it ends then.
-template <class Word>
-struct PixelWords;
-
 template <>
 struct PixelWords<FloatWord> {
     static constexpr std::size_t kPixels = kPanel;
@@ -30,18 +25,13 @@ struct PixelWords<FloatWord> {
                                                       std::uint32_t first_place, std::uint32_t end, ListedRows out) {
         const __m128i x = load_pixels(pixels, count);
         const auto zeros = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128())));
-        end = append_half(x, ~zeros & 0xff, first_place, end, out);
-        return append_half(_mm_unpackhi_epi64(x, x), ~zeros >> 8 & 0xff, first_place + 8 * kPanel, end, out);
+        end = append_chosen(first_half(x), first_place, ~zeros & 0xff, end, out);
+        return append_chosen(first_half(_mm_unpackhi_epi64(x, x)), first_place + 8 * kPanel, ~zeros >> 8 & 0xff, end,
+                             out);
     }
 
  private:
-    // Of the first 8 bytes.
-    static FASTMLP_INLINE std::uint32_t append_half(__m128i pixels, unsigned mask, std::uint32_t first_place,
-                                                    std::uint32_t end, ListedRows out) {
-        const __m256 words = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(pixels));
-        store_chosen(words, first_place, mask, out.words + end, out.places + end);
-        return end + static_cast<std::uint32_t>(__builtin_popcount(mask));
-    }
+    static FASTMLP_INLINE __m256 first_half(__m128i pixels) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(pixels)); }
 };
 
 // Which rows of which groups of a panel have pixels: bit 4 i + g tells of group g of the row whose 16 pixels are at

@@ -70,24 +70,13 @@ FASTMLP_INLINE void store_entries(ListedWords* entries, __m512i places, __m512i 
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 64), quarter<3>(words));
 }
 
-// How pixels become words. append_to_row appends those of up to kPixels pixels that are not 0 to a row's list, and
-// returns where it ends then.
-template <class Word>
-struct PixelWords;
-
-FASTMLP_INLINE std::uint32_t append_line(__m512i words, unsigned mask, std::uint32_t first_place, std::uint32_t end,
-                                         ListedRows out) {
-    store_chosen(words, first_place, mask, out.words + end, out.places + end);
-    return end + static_cast<std::uint32_t>(__builtin_popcount(mask));
-}
-
 template <>
 struct PixelWords<FloatWord> {
     static constexpr std::size_t kPixels = kPanel;
     static FASTMLP_INLINE std::uint32_t append_to_row(const std::uint8_t* pixels, std::size_t count,
                                                       std::uint32_t first_place, std::uint32_t end, ListedRows out) {
         const __m128i x = load_pixels(pixels, count);
-        return append_line(_mm512_castps_si512(floats_of(x)), _mm_test_epi8_mask(x, x), first_place, end, out);
+        return append_chosen(_mm512_castps_si512(floats_of(x)), first_place, _mm_test_epi8_mask(x, x), end, out);
     }
 
     // Which rows of a group have pixels.
@@ -119,7 +108,7 @@ struct PixelWords<PairWord> {
         const __m128i low = load_pixels(pixels, count);
         const __m128i high = count > kPanel ? load_pixels(pixels + kPanel, count - kPanel) : _mm_setzero_si128();
         const auto mask = _mm_test_epi16_mask(low, low) | static_cast<unsigned>(_mm_test_epi16_mask(high, high)) << 8;
-        return append_line(bfloat16s_of(low, high), mask, first_place, end, out);
+        return append_chosen(bfloat16s_of(low, high), first_place, mask, end, out);
     }
 
     static FASTMLP_INLINE unsigned listed(__m512i group) { return _mm512_test_epi64_mask(group, group); }

@@ -51,7 +51,7 @@ def look_at(
     n_rows = min(n_rows, n_samples_seen // _SHARE_OF_TRAINING)
     if n_rows < max(2, min(len(samples), _FEWEST_ROWS)):
         return [], []
-    X = samples.gather(np.linspace(0, len(samples) - 1, n_rows).astype(np.int64))
+    X = samples.gather(samples.spread(n_rows))
     sees_all = n_rows == len(samples)
     seen = f"{n_rows:,}" if sees_all else f"{n_rows:,} of {len(samples):,}"
     notes, warnings = _constant_features(X, seen, sees_all), []

@@ -316,7 +316,7 @@ def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "epoch_seconds": run.epoch_seconds,
         "stopped": run.stopped,
         "callbacks": records,
-        "checksums": run.checksums,
+        "checksums": list(run.checksums),
     }
     return stored, arrays
 
@@ -369,9 +369,11 @@ def decoded_run(stored: object, arrays: dict[str, NDArray[Any]], history: Histor
 
 
 def _decoded_checksums(stored: object) -> tuple[int | None, int | None]:
+    if not isinstance(stored, list) or len(stored) != 2:
+        raise ValueError("its run has no two checksums.")
     training, validation = (
         None if checksum is None else _validation.whole_number(checksum, "checksums", 0, 2**32 - 1)
-        for checksum in _validation.pair(stored, "checksums")
+        for checksum in stored
     )
     return training, validation
 

@@ -78,11 +78,15 @@ class Samples:
                 gathered[first:last] = piece.reshape(last - first, self.n_features)
         return gathered
 
+    def spread(self, n_rows: int) -> NDArray[np.int64]:
+        """Return the numbers of so many rows, evenly spread from the first to the last."""
+        return np.linspace(0, len(self) - 1, n_rows).astype(np.int64)
+
     def checksum(self, *others: NDArray[Any] | None) -> int:
         """Return the CRC-32 of some rows, from the first to the last, with those rows of other arrays."""
         row_bytes = max(1, self.n_features * self.dtype.itemsize)
         n_rows = min(len(self), _CHECKED_ROWS, max(2, _CHECKED_BYTES // row_bytes))
-        rows = np.linspace(0, len(self) - 1, n_rows).astype(np.int64)
+        rows = self.spread(n_rows)
         checksum = 0
         for array in (self.gather(rows), *(other[rows] for other in others if other is not None)):
             checksum = zlib.crc32(array.dtype.str.encode(), checksum)
