@@ -145,4 +145,4 @@ def test_thread_count_on_this_machine_is_positive(monkeypatch: pytest.MonkeyPatc
     monkeypatch.undo()
     monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert 1 <= thread_count().count <= MAX_THREADS
+    assert 1 <= thread_count().n_threads <= MAX_THREADS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -94,7 +93,7 @@ class Record(NamedTuple):
     state: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Steps:
     """Some consecutive steps: the samples of their batches, batch after batch, and their learning rates.
 
@@ -323,6 +322,8 @@ def encoded_run(run: Run) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 def _encoded_state(record: Record) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return what JSON can hold of a callback's state, with NumPy's scalars as Python's, and its arrays."""
+    import json
+
     plain: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for key, value in _validation.callback_state(record.state, record.kind).items():

@@ -10,7 +10,6 @@ https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -61,6 +60,8 @@ def code_of(dtype: np.dtype[Any]) -> str:
 
 def encode_header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
     """Return what precedes the tensors' bytes: the header with its length in front."""
+    import json
+
     header: dict[str, object] = {_METADATA: dict(metadata)}
     begin = 0
     for name in _in_order(tensors):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +38,7 @@ Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingState:
+class TrainingState(NamedTuple):
     """What training goes on from.
 
     Attributes

@@ -5,19 +5,17 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastmlp import _core
 
 MAX_THREADS: Final = 1024
 
 
-@dataclass(frozen=True)
-class ThreadCount:
+class ThreadCount(NamedTuple):
     """A number of threads, where it came from, and whether it is an order or an upper limit."""
 
-    count: int
+    n_threads: int
     source: str
     required: bool
 
@@ -48,7 +46,7 @@ def thread_count(threads: int | None = None) -> ThreadCount:
     Examples
     --------
     >>> thread_count(3)
-    ThreadCount(count=3, source='threads=3', required=True)
+    ThreadCount(n_threads=3, source='threads=3', required=True)
     """
     if threads is not None:
         return ThreadCount(threads, f"threads={threads}", True)
@@ -73,7 +71,7 @@ def _default_count(
     if quota is not None:
         limits.append(ThreadCount(min(quota, MAX_THREADS), "the CPU quota of its control group", False))
     limits.append(ThreadCount(min(openmp_limit, MAX_THREADS), "the limit that OpenMP was given", False))
-    return min(limits, key=lambda limit: limit.count)  # of equal ones the first names the source
+    return min(limits, key=lambda limit: limit.n_threads)  # of equal ones the first names the source
 
 
 def _parsed(variable: str, number: str, value: str) -> int:

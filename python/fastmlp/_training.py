@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn
 
 import numpy as np
@@ -32,13 +31,12 @@ class CallDone(NamedTuple):
     loss: float
 
 
-@dataclass
-class _Mark:
+class _Mark(NamedTuple):
     """A state that training can go back to: the number of steps before it, and the calls since."""
 
     state: _core.TrainerState
     step: int
-    calls: list[Steps] = field(default_factory=list)
+    calls: list[Steps]
 
 
 class Training:
@@ -95,9 +93,8 @@ class Training:
         self.interrupted_seconds = 0.0  # that a call took which an exception ended
         self._results: list[_core.RunResult] = []  # of the latest call: none or one
         self._first_step = 0  # of that call
-        self._marks: list[
-            _Mark
-        ] = []  # latest last; the one before it stays until a step from it has succeeded
+        # The latest one last; the one before it stays until a step from it has succeeded.
+        self._marks: list[_Mark] = []
         self._n_assignments = network.n_assignments  # up to which the marks are of use
         self._next_mark = 0.0
 
@@ -163,7 +160,7 @@ class Training:
         self._results.clear()
         self._first_step = len(self._history.step_loss)
         try:
-            team = self._threads.count, self._threads.required
+            team = self._threads.n_threads, self._threads.required
             how = steps.offsets, steps.learning_rates, *team, weights, self._label_smoothing
             ids = None if order is steps.order else steps.order
             distortion = self._augmentation, steps.net_epoch, ids
@@ -196,7 +193,7 @@ class Training:
         self._forget_useless_marks()
         begin = time.perf_counter()
         if not self._marks or begin >= self._next_mark:
-            self._marks.append(_Mark(self._network.snapshot(), len(self._history.step_loss)))
+            self._marks.append(_Mark(self._network.snapshot(), len(self._history.step_loss), []))
             end = time.perf_counter()
             self._next_mark = end + _SNAPSHOT_PAUSE * (end - begin)
         return self._marks[-1]

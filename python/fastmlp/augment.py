@@ -155,7 +155,7 @@ class Augmentation:
         """
         array = _validation.real_array(images, "images")
         height, width = _validation.pixel_dimensions(array, "images")
-        limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
+        limit = thread_count(_validation.threads(threads, MAX_THREADS)).n_threads
         core = self._of_size(height, width, _validation.seed(seed))
         number = _validation.whole_number(epoch, "epoch", minimum=0, maximum=_MAX_EPOCH)
         pixels = np.require(array.reshape(len(array), height, width), np.uint8, ["C", "A"])

@@ -157,7 +157,7 @@ def compare(
     batch_size = _validation.whole_number(batch_size, "batch_size", maximum=len(data.train))
     steps = _validation.whole_number(steps, "steps", maximum=2**31)
     rounds = _validation.whole_number(rounds, "rounds", maximum=2**31)
-    numpy_threads = thread_count(_validation.threads(threads, MAX_THREADS)).count
+    numpy_threads = thread_count(_validation.threads(threads, MAX_THREADS)).n_threads
     n_samples = len(data.train) // batch_size * batch_size
     task = _Task(
         (int(np.prod(data.train.images.shape[1:])), *hidden, len(data.class_names)),

@@ -656,7 +656,7 @@ def info() -> None:
         ("Processor", _core.cpu_name()),
         ("Compiled", ", ".join(compiled)),
         ("In use", f"{in_use}: {reason}"),
-        ("Threads", f"at most {threads.count}, from {threads.source}"),
+        ("Threads", f"at most {threads.n_threads}, from {threads.source}"),
     ):
         click.echo(f"{name:11}{value}")
 
@@ -792,7 +792,7 @@ def _machine(instruction_set: str, threads: int | None) -> str:
     _, reason = _core.selected_instruction_set()
     number = thread_count(threads)
     source = "--threads" if threads is not None else number.source
-    count = f"{number.count} thread{'' if number.count == 1 else 's'}"
+    count = f"{number.n_threads} thread{'' if number.n_threads == 1 else 's'}"
     return f"Machine  {_core.cpu_name()}; {instruction_set} ({reason}); {count} ({source})"
 
 

@@ -25,16 +25,13 @@ https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 import math
 import os
 import stat
 import struct
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +73,7 @@ _MUST_BE_FINITE: Final = (
 )  # what stands before the name of the layer
 
 
-@dataclass(frozen=True, eq=False)
-class StoredModel:
+class StoredModel(NamedTuple):
     """What a model file holds.
 
     Attributes
@@ -180,6 +176,8 @@ def to_bytes(model: StoredModel) -> bytes:
 
 def _encoded(model: StoredModel) -> tuple[bytes, dict[str, NDArray[Any]]]:
     """Return the header of a model's file, with its length in front, and the tensors."""
+    import json
+
     tensors: dict[str, NDArray[Any]] = {
         f"history.{name}": column for name, column in model.history._to_arrays().items()
     }
@@ -311,7 +309,7 @@ def _with_training(
             if name.startswith("callbacks.")
         }
         run = decoded_run(stored["run"], arrays, model.history)
-    return dataclasses.replace(model, training=training, run=run)
+    return model._replace(training=training, run=run)
 
 
 def _decoded_training(stored: object, tensors: dict[str, NDArray[Any]], in_use: Parameters) -> TrainingState:
@@ -350,6 +348,8 @@ def _read_header(file: BinaryIO, n_bytes: int) -> bytes:
 
 
 def _json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    import json
+
     try:
         decoded = json.loads(text, object_pairs_hook=_object_without_duplicates)
     except (ValueError, RecursionError) as error:

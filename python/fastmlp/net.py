@@ -502,7 +502,7 @@ class Net:
         if job.data.validation is not None:
             samples, targets = job.data.validation
             validation_loss, predicted = loss_and_predicted(
-                self._network, self._loss, samples, targets, None, job.threads.count
+                self._network, self._loss, samples, targets, None, job.threads.n_threads
             )
             is_right = self._loss.is_right(targets, predicted)
             validation_accuracy = None if is_right is None else float(np.mean(is_right))
@@ -538,7 +538,7 @@ class Net:
                 activations=self.activations,
                 samples=job.data.samples,
                 n_samples_seen=n_samples_seen,
-                threads=job.threads.count,
+                threads=job.threads.n_threads,
             )
         except ValueError:  # a sample that was not trained on holds something that is not a number
             return [], []
@@ -692,7 +692,7 @@ class Net:
         array, targets = checked_samples_and_targets(
             X, y, self.layer_sizes, self._image_shape, self._loss, purpose="evaluation"
         )
-        limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
+        limit = thread_count(_validation.threads(threads, MAX_THREADS)).n_threads
         n_outputs = self.layer_sizes[-1]
         weights = combined_weights(sample_weight, class_weight, targets, n_outputs, self.loss)
         samples = Samples(array, self.layer_sizes[0])
@@ -706,7 +706,7 @@ class Net:
         compute: Callable[[_core.Network, CoreSamples, int], NDArray[np.float32]],
     ) -> NDArray[np.float32]:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape)
-        limit = thread_count(_validation.threads(threads, MAX_THREADS)).count
+        limit = thread_count(_validation.threads(threads, MAX_THREADS)).n_threads
         samples = Samples(array, self.layer_sizes[0])
         return outputs(self._network, samples, lambda network, rows: compute(network, rows, limit))
 
