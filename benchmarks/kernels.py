@@ -146,7 +146,7 @@ def measure(
 
 def described(name: str, facts: Mapping[str, int]) -> str:
     tile = f"{facts['tile_rows']} x {16 * facts['tile_panels']}"
-    listed = f"{16 * facts['listed_row_panels']} and {16 * facts['listed_group_panels']}"
+    listed = f"{16 * facts['listed_row_panels']} and {facts['listed_group_columns']}"
     return (
         f"{name}: {facts['vector_bits']}-bit vectors; tiles of {tile}, lists of {listed} columns; "
         f"depth blocks of {facts['depth_block']}, row blocks of {facts['row_block']}"

@@ -6,9 +6,9 @@
 namespace fastmlp::benchmark {
 
 struct Tiles {
-    int rows, panels;         // of a tile of a product
-    int listed_row_panels;    // of a tile of a product with lists of a row's words
-    int listed_group_panels;  // of one with lists of the rows of kListedColumns neighbouring columns
+    int rows, panels;          // of a tile of a product
+    int listed_row_panels;     // of a tile of a product with lists of a row's words
+    int listed_group_columns;  // of one with lists of the rows of kListedColumns neighbouring columns
     std::size_t depth_block;
 };
 

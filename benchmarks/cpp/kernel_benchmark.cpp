@@ -74,7 +74,7 @@ class Benchmark {
             json << (&set == sets_.data() ? "\"" : ", \"") << set.kernels.name
                  << "\": {\"vector_bits\": " << set.ceiling.vector_bits << ", \"tile_rows\": " << tiles.rows
                  << ", \"tile_panels\": " << tiles.panels << ", \"listed_row_panels\": " << tiles.listed_row_panels
-                 << ", \"listed_group_panels\": " << tiles.listed_group_panels
+                 << ", \"listed_group_columns\": " << tiles.listed_group_columns
                  << ", \"depth_block\": " << tiles.depth_block << ", \"row_block\": " << set.kernels.row_block << '}';
         }
         json << "}}";

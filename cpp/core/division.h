@@ -10,19 +10,23 @@
 
 namespace fastmlp {
 
-// A task of the gradient phase makes the gradient of this many panels of a layer's inputs times this many of its
-// outputs: large enough to use each operand line often, small enough to lie in the L2 cache with its operands.
-inline constexpr std::size_t kGradientInputPanels = 2;
+// A task of the gradient phase makes the gradient of up to KernelTable::gradient_input_panels of a layer's inputs times
+// up to this many panels of its outputs: large enough to use each operand line often, small enough to lie in the L2
+// cache with its operands.
 inline constexpr std::size_t kGradientOutputPanels = 16;
-inline constexpr std::size_t kGradientRows = kGradientInputPanels * kPanel;
-inline constexpr std::size_t kGradientStride = kGradientRows * kPanel;
+
+// Between the panels of such a gradient.
+inline std::size_t gradient_stride(const KernelTable& kernels) {
+    return kernels.gradient_input_panels * kPanel * kPanel;
+}
 
 // In batches of fewer rows, tasks are bound to threads where weights outweigh activations: whoever takes over a task
 // fetches its weights from another thread's cache, and next time they are fetched back.
 inline constexpr std::size_t kRowsToBind = 128;
 
-inline std::size_t input_parts(const Layer& layer) {
-    return (n_panels(layer.n_inputs) + kGradientInputPanels - 1) / kGradientInputPanels;
+// Parts of a layer's inputs of at most so many panels each.
+inline std::size_t input_parts(const Layer& layer, std::size_t most_panels) {
+    return (n_panels(layer.n_inputs) + most_panels - 1) / most_panels;
 }
 
 // Rows that a task should have at least, so that each line of weights it loads serves several tiles.

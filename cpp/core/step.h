@@ -79,8 +79,8 @@ class Step {
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
     void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
-        for_each_gradient_tile([&](std::size_t l, std::size_t, Range in, Range out) {
-            const Panels gradient{scratch(), kGradientStride};
+        for_each_gradient_tile(kernels_.gradient_input_panels, [&](std::size_t l, std::size_t, Range in, Range out) {
+            const Panels gradient{scratch(), gradient_stride(kernels_)};
             weights_gradient(l, in, out, gradient);
             bool finite = update.update_weights(layer(l), rows_of_weights(l, in), out, {gradient.data, gradient.stride},
                                                 input_scale(l), team_.is_far() && !weights_stay(l));
@@ -97,7 +97,7 @@ class Step {
 
     // The same in two phases: the update of a parameter may depend on the whole gradient.
     void update_from(WholeGradient& whole, ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
-        for_each_gradient_tile([&](std::size_t l, std::size_t in_part, Range in, Range out) {
+        for_each_gradient_tile(WholeGradient::kChunkPanels, [&](std::size_t l, std::size_t chunk, Range in, Range out) {
             const Panels gradient{whole.data() + layer(l).weights, layer(l).weights_stride()};
             const Range rows = rows_of_weights(l, in);
             weights_gradient(l, in, out, {gradient.at(rows.begin, out.begin), gradient.stride});
@@ -106,7 +106,7 @@ class Step {
                     biases_gradient(l, row, out, whole.data() + layer(l).bias_row(row) + out.begin * kPanel);
             if (!update.clips()) return;
             for (std::size_t panel = out.begin; panel < out.end; ++panel) {
-                whole.take_squares_of_weights(l, in_part, rows, panel, input_scale(l));
+                whole.take_squares_of_weights(l, chunk, rows, panel, input_scale(l));
                 if (in.begin == 0) whole.take_squares_of_biases(l, panel);
             }
         });
@@ -137,10 +137,10 @@ class Step {
         return fastmlp::weights_stay(rows_, layer(l).n_inputs, layer(l).panels(), team_.size());
     }
     // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
-    std::size_t output_parts(std::size_t l) const {
+    std::size_t output_parts(std::size_t l, std::size_t input_parts) const {
         const std::size_t panels = layer(l).panels();
         const std::size_t parts = parts_for_team(panels, kGradientOutputPanels, weights_stay(l) ? team_.size() : 1);
-        const std::size_t wanted = (2 * team_.size() + input_parts(layer(l)) - 1) / input_parts(layer(l));
+        const std::size_t wanted = (2 * team_.size() + input_parts - 1) / input_parts;
         return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
     }
 
@@ -317,11 +317,11 @@ class Step {
     };
 
     // Of the layer with an owner's task i; each thread owns a range of each layer's tiles.
-    LayerTiles tiles_with(std::size_t owner, std::size_t i) const {
+    LayerTiles tiles_with(std::size_t input_panels, std::size_t owner, std::size_t i) const {
         LayerTiles tiles{0, owner, {0, 0}, 0, 0, 0};
         for (;; ++tiles.layer) {
-            tiles.in_parts = input_parts(layer(tiles.layer));
-            tiles.out_parts = output_parts(tiles.layer);
+            tiles.in_parts = input_parts(layer(tiles.layer), input_panels);
+            tiles.out_parts = output_parts(tiles.layer, tiles.in_parts);
             const std::size_t n_tiles = tiles.in_parts * tiles.out_parts;
             tiles.first = team_.first_task(n_tiles, owner);
             tiles.tasks = {tiles.tasks.end, tiles.tasks.end + team_.first_task(n_tiles, owner + 1) - tiles.first};
@@ -330,14 +330,14 @@ class Step {
     }
 
     // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient. Parts of the
-    // inputs do not depend on the team.
+    // inputs, of at most input_panels, do not depend on the team.
     template <class Body>
-    void for_each_gradient_tile(const Body& body) {
-        LayerTiles tiles = tiles_with(rank_, 0);
-        const auto n_tasks_of = [&](std::size_t owner) { return tiles_with(owner, SIZE_MAX).tasks.end; };
+    void for_each_gradient_tile(std::size_t input_panels, const Body& body) {
+        LayerTiles tiles = tiles_with(input_panels, rank_, 0);
+        const auto n_tasks_of = [&](std::size_t owner) { return tiles_with(input_panels, owner, SIZE_MAX).tasks.end; };
         const auto run = [&](std::size_t owner, std::size_t i) {
             // An owner's tasks come in rising order. To find the layer takes ten divisions, too long for each tile.
-            if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(owner, i);
+            if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(input_panels, owner, i);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
             const std::size_t l = tiles.layer, task = tiles.first + i - tiles.tasks.begin;
             const std::size_t in_part = task % tiles.in_parts, out_part = task / tiles.in_parts;

@@ -23,7 +23,7 @@ void Trainer::set_optimizer(const OptimizerSettings& settings) {
     // All memory is allocated before anything changes.
     std::unique_ptr<WholeGradient> whole_gradient;
     if (settings.needs_whole_gradient() && whole_gradient_ == nullptr)
-        whole_gradient = std::make_unique<WholeGradient>(network_, input_parts);
+        whole_gradient = std::make_unique<WholeGradient>(network_);
     Network::Values aside;
     if (settings.averages() && !settings_.averages()) aside = network_.copy_of_values();
     if (first_moment_.size() == 0 || settings.kind != settings_.kind) {

@@ -2,14 +2,15 @@
 
 #include <cmath>
 
+#include "division.h"
+
 namespace fastmlp {
 
-WholeGradient::WholeGradient(const Network& network, const std::function<std::size_t(const Layer&)>& n_chunks)
-    : network_(network), gradient_(network.arena_size()) {
+WholeGradient::WholeGradient(const Network& network) : network_(network), gradient_(network.arena_size()) {
     std::size_t n = 0;
     for (const Layer& layer : network.layers()) {
         first_.push_back(n);
-        n += (n_chunks(layer) + layer.n_trained_bias_rows()) * layer.panels();
+        n += (input_parts(layer, kChunkPanels) + layer.n_trained_bias_rows()) * layer.panels();
     }
     first_.push_back(n);
     squares_.resize(n);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <vector>
 
 #include "network.h"
@@ -21,8 +20,10 @@ struct UpdatedArenas {
 // added in a fixed order, so that a norm does not depend on how many threads made the gradient.
 class WholeGradient {
  public:
-    // A layer's weights are cut into so many chunks of rows.
-    WholeGradient(const Network& network, const std::function<std::size_t(const Layer&)>& n_chunks);
+    // A layer's weights are cut into chunks of the rows of at most so many panels of its inputs.
+    static constexpr std::size_t kChunkPanels = 2;
+
+    explicit WholeGradient(const Network& network);
 
     // An arena; to be written before the squares of a chunk are taken.
     float* data() { return gradient_.data(); }

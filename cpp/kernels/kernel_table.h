@@ -416,6 +416,8 @@ struct KernelTable {
     // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t listed_depth_block;
+    // Of inputs, at most, in a task that makes the gradient of weights.
+    std::size_t gradient_input_panels;
     // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache; and the share of that
     // which it may fill: row_block_for.
     std::size_t row_block;

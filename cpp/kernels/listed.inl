@@ -8,22 +8,20 @@
 namespace fastmlp {
 namespace {
 
+// Not inlined, so that its loop has all registers.
 template <class Word, int kPanels>
-void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
+[[gnu::noinline]] void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     const float* word = p.a.words;
     const std::uint32_t* place = p.a.places;
     for (std::size_t row = 0; row < p.rows; ++row, c += kPanel) {
-        Tile<Word, 1, kPanels> tile;
+        Tile<Word, 1, kPanels * kVecs> tile;
         tile.start(p.accumulate, c, p.c_panel_stride);
         for (const float* end = p.a.words + p.a.ends[row]; word < end; ++word, ++place) {
             const Vec left = splat(*word);
-            const float* right = b + *place;
-#pragma GCC unroll 8
-            for (Line& sum : tile.sum[0]) {
-                right = in_one_register(right);
-                add_product<Word>(sum, left, load_line(right));
-                right += p.b_panel_stride;
-            }
+            const auto add = [&](int j, const float* right) __attribute__((always_inline)) {
+                tile.sum[0][j] = Word::multiply_add(left, load(right), tile.sum[0][j]);
+            };
+            tile.for_each_vec(b + *place, p.b_panel_stride, add);
         }
         tile.finish(c, p.c_panel_stride);
     }
@@ -38,24 +36,27 @@ void multiply_listed(const ListedProduct& p) {
     });
 }
 
-// Adds the words of an entry, one for each row, times a line of the right operand. Panel by panel, so that beside the
-// sums and words one line of it need be in registers; if there are still too many, one word comes from memory each
-// time.
-template <class Word, int kRows, int kPanels>
-FASTMLP_INLINE void add_entry(Tile<Word, kRows, kPanels>& tile, const float* words, const float* right,
+// Adds the words of an entry, one for each row, times a line of the right operand. What there is less of, rows or
+// vectors, is in registers beside the sums, while one of the others at a time is read; if there are still too many, a
+// word comes from memory each time.
+template <class Word, int kRows, int kWidth, int kFirst>
+FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const float* words, const float* right,
                               std::size_t panel_stride) {
+    if constexpr (kWidth < kRows) {
+        return tile.add(words, 1, right, panel_stride);
+    }
     constexpr int kRegisters = 32;  // sets that have 16 have small tiles
-    constexpr int kInRegisters = kRows * kPanels * kVecs + kRows < kRegisters ? kRows : kRows - 1;
+    constexpr int kInRegisters = kRows * kWidth + kRows < kRegisters ? kRows : kRows - 1;
     Vec left[kInRegisters];
 #pragma GCC unroll 4
     for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
 #pragma GCC unroll 8
-    for (int j = 0; j < kPanels; ++j) {
-        const Line line = load_line(right + static_cast<std::size_t>(j) * panel_stride);
+    for (int j = 0; j < kWidth; ++j) {
+        const Vec vec = load(tile.at(right, j, panel_stride));
         words = in_one_register(words);
 #pragma GCC unroll 4
         for (int i = 0; i < kRows; ++i)
-            add_product<Word>(tile.sum[i][j], i < kInRegisters ? left[i] : splat(words[i]), line);
+            tile.sum[i][j] = Word::multiply_add(i < kInRegisters ? left[i] : splat(words[i]), vec, tile.sum[i][j]);
     }
 }
 
@@ -70,9 +71,9 @@ FASTMLP_INLINE void prefetch_list(const ListedGroups& lists, std::size_t group) 
 }
 
 // One group of columns: kRows of them, kListedColumns but for the last group.
-template <class Word, int kRows, int kPanels>
+template <class Word, int kRows, int kWidth, int kFirst>
 void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, const float* b, float* c) {
-    Tile<Word, kRows, kPanels> tile;
+    Tile<Word, kRows, kWidth, kFirst> tile;
     tile.start(p.accumulate, c, p.c_panel_stride);
     for (std::size_t part = 0; part < p.n_parts; ++part) {
         const ListedGroups& lists = p.parts[part];
@@ -95,9 +96,9 @@ FASTMLP_INLINE std::size_t parts_at_a_time(const ListedGroups* parts, std::size_
 template <class Word>
 void multiply_transposed_listed(const ListedTransposedProduct& p) {
     constexpr int kRows = static_cast<int>(kListedColumns);
-    for_even_parts<kListedGroupPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
-        const float* b = p.b + panel * p.b_panel_stride;
-        float* c = p.c + panel * p.c_panel_stride;
+    for_even_parts<kListedGroupVecs>(p.panels * kVecs, [&](std::size_t vec, std::size_t width) {
+        const float* b = p.b + vec / kVecs * p.b_panel_stride + vec % kVecs * kLanes;
+        float* c = p.c + vec / kVecs * p.c_panel_stride + vec % kVecs * kLanes;
         ListedTransposedProduct some = p;
         for (std::size_t part = 0; part < p.n_parts; part += some.n_parts) {
             some.parts = p.parts + part;
@@ -105,10 +106,12 @@ void multiply_transposed_listed(const ListedTransposedProduct& p) {
             some.accumulate = p.accumulate || part > 0;
             for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
                 const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
-                with_constant<kListedGroupPanels>(panels, [&](auto n_panels) {
-                    with_constant<kRows>(rows, [&](auto n_rows) {
-                        multiply_listed_group<Word, n_rows, n_panels>(some, p.first_group + row / kListedColumns, b,
-                                                                      c + row * kPanel);
+                with_constant<kListedGroupVecs>(width, [&](auto n_vecs) {
+                    with_constant<kVecs>(vec % kVecs + 1, [&](auto first) {
+                        with_constant<kRows>(rows, [&](auto n_rows) {
+                            multiply_listed_group<Word, n_rows, n_vecs, first - 1>(
+                                some, p.first_group + row / kListedColumns, b, c + row * kPanel);
+                        });
                     });
                 });
             }
@@ -126,12 +129,12 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
     const ListedWords* const end = entry + p.a.counts[group];
     const std::size_t c_panel_stride = p.c_panel_stride;  // which stores to c might change, for all the compiler knows
     if (entry == end) return;
-    Line right[kColumns][kPanels];
+    Vec right[kColumns][kPanels];
 #pragma GCC unroll 8
     for (int j = 0; j < kPanels; ++j, b += p.b_panel_stride) {
         b = in_one_register(b);
 #pragma GCC unroll 4
-        for (int i = 0; i < kColumns; ++i) right[i][j] = load_line(b + i * kPanel);
+        for (int i = 0; i < kColumns; ++i) right[i][j] = load(b + i * kPanel);
     }
     for (; entry < end; ++entry) {
         Vec left[kColumns];
@@ -141,10 +144,10 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
 #pragma GCC unroll 8
         for (int j = 0; j < kPanels; ++j, line += c_panel_stride) {
             line = in_one_register(line);
-            Line sum = load_line(line);
+            Vec sum = load(line);
 #pragma GCC unroll 4
-            for (int i = 0; i < kColumns; ++i) add_product<Word>(sum, left[i], right[i][j]);
-            store_line(line, sum);
+            for (int i = 0; i < kColumns; ++i) sum = Word::multiply_add(left[i], right[i][j], sum);
+            store(line, sum);
         }
     }
 }
@@ -167,8 +170,8 @@ void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) 
 
 template <class Word>
 void multiply_grouped(const GroupedProduct& p) {
-    for_even_parts<kListedGroupPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
-        with_constant<kListedGroupPanels>(panels, [&](auto n) {
+    for_even_parts<kListedGroupVecs>(p.panels, [&](std::size_t panel, std::size_t panels) {
+        with_constant<kListedGroupVecs>(panels, [&](auto n) {
             multiply_grouped_panels<Word, n>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
         });
     });

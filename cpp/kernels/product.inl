@@ -13,12 +13,6 @@ namespace {
 // i is column i of one panel of a, k runs down its rows.
 enum class LeftOperand { kByRows, kTransposed };
 
-template <class Word>
-FASTMLP_INLINE void add_product(Line& sum, Vec left, const Line& right) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) sum.part[v] = Word::multiply_add(left, right.part[v], sum.part[v]);
-}
-
 // The same address, which the compiler may neither put together from others nor work out ahead: Intel's processors take
 // a multiply-add that loads from an address with an index for two operations (Intel 64 Optimization Reference Manual,
 // "Unlamination"), and more addresses than there are registers for go to the stack.
@@ -28,47 +22,60 @@ FASTMLP_INLINE Element* in_one_register(Element* p) {
     return p;
 }
 
-// Loads and stores go panel by panel, with one address.
-template <class Word, int kRows, int kPanels>
+// kRows rows of the result, kWidth vectors wide, of which the first is part kFirst of a panel's lines.
+template <class Word, int kRows, int kWidth, int kFirst = 0>
 struct Tile {
-    Line sum[kRows][kPanels];
+    Vec sum[kRows][kWidth];
+
+    // The address of vector j in the row whose first one is at p.
+    static FASTMLP_INLINE const float* at(const float* p, int j, std::size_t panel_stride) {
+        return p + (kFirst + j) / kVecs * panel_stride + (kFirst + j) % kVecs * kLanes - kFirst * kLanes;
+    }
+
+    // Calls f(j, at(p, j, panel_stride)) for each of them, in turn, with one register for the address.
+    template <class Element, class F>
+    static FASTMLP_INLINE void for_each_vec(Element* p, std::size_t panel_stride, F f) {
+        p = in_one_register(p);
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; ++j) {
+            f(j, p);
+            const bool ends_line = (kFirst + j + 1) % kVecs == 0;
+            p = ends_line ? in_one_register(p + panel_stride - (kVecs - 1) * kLanes) : p + kLanes;
+        }
+    }
 
     FASTMLP_INLINE void start(bool accumulate, const float* c, std::size_t c_panel_stride) {
-#pragma GCC unroll 8
-        for (int j = 0; j < kPanels; ++j, c += c_panel_stride) {
-            c = in_one_register(c);
+        for_each_vec(c, c_panel_stride, [&](int j, const float* p) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-            for (int i = 0; i < kRows; ++i) sum[i][j] = accumulate ? load_line(c + i * kPanel) : splat_line(0.0f);
-        }
+            for (int i = 0; i < kRows; ++i) sum[i][j] = accumulate ? load(p + i * kPanel) : splat(0.0f);
+        });
     }
 
     // Adds column k of the left operand (one element per tile row, `stride` apart) times row k of the right one.
     FASTMLP_INLINE void add(const float* a, std::size_t stride, const float* b, std::size_t b_panel_stride) {
-        Line right[kPanels];
-#pragma GCC unroll 8
-        for (int j = 0; j < kPanels; ++j) right[j] = load_line(b + j * b_panel_stride);
+        Vec right[kWidth];
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; ++j) right[j] = load(at(b, j, b_panel_stride));
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
             const Vec left = splat(a[i * stride]);
-#pragma GCC unroll 8
-            for (int j = 0; j < kPanels; ++j) add_product<Word>(sum[i][j], left, right[j]);
+#pragma GCC unroll 16
+            for (int j = 0; j < kWidth; ++j) sum[i][j] = Word::multiply_add(left, right[j], sum[i][j]);
         }
     }
 
     FASTMLP_INLINE void finish(float* c, std::size_t c_panel_stride) const {
-#pragma GCC unroll 8
-        for (int j = 0; j < kPanels; ++j, c += c_panel_stride) {
-            c = in_one_register(c);
+        for_each_vec(c, c_panel_stride, [&](int j, float* p) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-            for (int i = 0; i < kRows; ++i) store_line(c + i * kPanel, sum[i][j]);
-        }
+            for (int i = 0; i < kRows; ++i) store(p + i * kPanel, sum[i][j]);
+        });
     }
 };
 
 // a, b and c point at the tile's own first elements.
 template <class Word, LeftOperand kLeft, int kRows, int kPanels>
 void multiply_tile(const Product& p, const float* a, const float* b, float* c) {
-    Tile<Word, kRows, kPanels> tile;
+    Tile<Word, kRows, kPanels * kVecs> tile;
     tile.start(p.accumulate, c, p.c_panel_stride);
     if constexpr (kLeft == LeftOperand::kTransposed) {
 #pragma GCC unroll 2

@@ -4,12 +4,12 @@
 // A tile is kTileRows rows of kTilePanels panels of the result, held in registers for the whole of a depth block:
 // kTileRows * kTilePanels lines of accumulators, kTilePanels lines of the right operand and one broadcast element
 // of the left one. At least 8 fused multiply-adds must be independent (4 cycles of latency, 2 a cycle), and every
-// line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupPanels are the widths of the
-// tiles of products with listed operands, which have one row and kListedColumns rows; in a forward product by groups
-// kListedColumns rows of weights, kListedGroupPanels wide, stay in registers. A depth block of the right operand,
-// kTilePanels wide, should fit into the L1 cache, and so should as many of its lines as the kListedRows that a
-// gradient's sums by groups are made over at a time. kRowBlockShare is what a row block may fill of the L2 cache, see
-// row_block_for: what is done with it should find it there, but lists of its rows should be long.
+// line loaded must serve enough rows to be paid for. kListedRowPanels and kListedGroupVecs are the widths of the
+// tiles of products with listed operands, which have one row and kListedColumns rows, in panels and in vectors; in a
+// forward product by groups kListedColumns rows of weights, kListedGroupVecs wide, stay in registers. A depth block of
+// the right operand, kTilePanels wide, should fit into the L1 cache, and so should as many of its lines as the
+// kListedRows that a gradient's sums by groups are made over at a time. kRowBlockShare is what a row block may fill of
+// the L2 cache, see row_block_for: what is done with it should find it there, but lists of its rows should be long.
 #pragma once
 
 #include <cstddef>
@@ -23,12 +23,13 @@ namespace {
 #if defined(FASTMLP_TARGET_AVX512)
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate
 constexpr int kTilePanels = 3;
-constexpr int kListedGroupPanels = 7;
+constexpr int kListedGroupVecs = 7;
 constexpr std::size_t kListedRows = SIZE_MAX;  // a tile's lines of as many rows as would pay do not fit
-constexpr std::size_t kDepthBlock = 128;       // 256: 48 KB of the right operand, more than the L1 cache has
-constexpr double kRowBlockShare = 0.1;         // measured with 1 MB alone
-#if defined(FASTMLP_PAIR_PRODUCTS)             // on Zen 4, with one multiply-add of 512 bits a cycle
-constexpr int kListedRowPanels = 5;            // 7: the forward product takes 6 % of a step longer
+constexpr std::size_t kGradientInputPanels = 2;
+constexpr std::size_t kDepthBlock = 128;  // 256: 48 KB of the right operand, more than the L1 cache has
+constexpr double kRowBlockShare = 0.1;    // measured with 1 MB alone
+#if defined(FASTMLP_PAIR_PRODUCTS)        // on Zen 4, with one multiply-add of 512 bits a cycle
+constexpr int kListedRowPanels = 5;       // 7: the forward product takes 6 % of a step longer
 constexpr std::size_t kListedDepthBlock = 256;
 #else  // on Cascade Lake, with two, of 4 to 6 cycles: 5 sums are too few to fill them. By rows go predictions alone
 constexpr int kListedRowPanels = 7;
@@ -38,8 +39,9 @@ constexpr std::size_t kListedDepthBlock = 128;
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
-constexpr int kListedGroupPanels = 1;
+constexpr int kListedGroupVecs = 3;  // 12 registers accumulate, 3 hold a line, 1 a word
 constexpr std::size_t kListedRows = 180;
+constexpr std::size_t kGradientInputPanels = 5;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
 constexpr double kRowBlockShare = 0.3;  // measured with 512 KB alone, on Zen 3
@@ -47,8 +49,9 @@ constexpr double kRowBlockShare = 0.3;  // measured with 512 KB alone, on Zen 3
 constexpr int kTileRows = 6;  // 24 of 32 registers accumulate; not measured
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
-constexpr int kListedGroupPanels = 1;
+constexpr int kListedGroupVecs = 4;
 constexpr std::size_t kListedRows = SIZE_MAX;
+constexpr std::size_t kGradientInputPanels = 2;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
 constexpr double kRowBlockShare = 0.1;
@@ -56,13 +59,14 @@ constexpr double kRowBlockShare = 0.1;
 constexpr int kTileRows = 2;  // 8 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 2;
-constexpr int kListedGroupPanels = 1;
+constexpr int kListedGroupVecs = 4;
 constexpr std::size_t kListedRows = SIZE_MAX;
+constexpr std::size_t kGradientInputPanels = 2;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
 constexpr double kRowBlockShare = 0.1;
 #endif
-static_assert(kListedRowPanels <= int{kWidestTile} && kListedGroupPanels <= int{kWidestTile});
+static_assert(kListedRowPanels <= int{kWidestTile} && kListedGroupVecs <= int{kWidestTile});
 
 }  // namespace
 }  // namespace fastmlp
