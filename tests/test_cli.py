@@ -166,6 +166,7 @@ def test_train_into_an_earlier_run_refuses_unless_told_to_overwrite(
         (["--dataset", "no-such-data"], "no-such-data"),
         (["--layers", "foo"], "foo"),
         (["--layers", "20,0"], "20,0"),
+        (["--layers", "99999999999"], "2147483647"),
         (["--epochs", "-1"], "-1"),
         (["--epochs", "2", "--steps", "2"], "--steps"),
         (["--learning-rate", "0"], "0"),

@@ -397,6 +397,23 @@ def test_layer_that_is_dead_as_a_whole_warns_and_is_noted() -> None:
     assert any("hidden layer 1" in note for note in net.history.notes)
 
 
+@pytest.mark.parametrize("pixels_first", [True, False])
+def test_pixels_beside_numbers_up_to_255_warn(pixels_first: bool) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (53, 6), np.uint8)
+    both = (images, images.astype(np.float32))
+    training, validation = both if pixels_first else both[::-1]
+    with pytest.warns(UserWarning, match=r"holds pixels \(uint8\).* numbers up to 255") as caught:
+        Net([6, 3], seed=0).fit(training, Y, epochs=1, validation_data=(validation, Y))
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("scaled", [np.uint8, np.float32])
+def test_pixels_beside_pixels_do_not_warn(scaled: type) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (53, 6), np.uint8)
+    validation = images if scaled is np.uint8 else images / np.float32(255)
+    Net([6, 3], seed=0).fit(images, Y, epochs=1, validation_data=(validation, Y))
+
+
 def test_single_dead_units_are_noted_without_a_warning() -> None:
     net = Net([6, 5, 3], seed=0)
     net.set_weights(net.weights, [[-1e3, 0.5, 0.5, -1e3, 0.5], net.biases[1]])

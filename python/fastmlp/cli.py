@@ -102,7 +102,7 @@ def _layers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...
     if value.strip().lower() == "none":
         return ()
     sizes = [size.strip() for size in value.split(",")]
-    if not all(size.isascii() and size.isdecimal() and len(size) < 10 and int(size) > 0 for size in sizes):
+    if not all(size.isascii() and size.isdecimal() and len(size) < 100 and int(size) > 0 for size in sizes):
         raise click.BadParameter(f"{value!r} is not a list of sizes such as 200 or 512,256 (or none).")
     return tuple(int(size) for size in sizes)
 

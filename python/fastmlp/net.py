@@ -349,7 +349,8 @@ class Net:
         Warns
         -----
         UserWarning
-            If all units of a hidden layer are dead.
+            If all units of a hidden layer are dead; if X has pixels (uint8) and validation data other numbers
+            that are far above 1, or the other way round.
 
         References
         ----------
@@ -394,6 +395,10 @@ class Net:
             progress=progress,
         )
         data = job.data
+        if data.validation is not None:
+            mistake = _notes.different_scales(data.samples, data.validation[0])
+            if mistake is not None:
+                warnings.warn(mistake, UserWarning, stacklevel=2)
         kind_of_data = len(data.samples), data.validation is not None, data.weights is not None
         checksums = data.checksums()
         if unfinished is not None:
