@@ -3,6 +3,7 @@
     python benchmarks/kernels.py                                    all of it: about half a minute
     python benchmarks/kernels.py --only sparse --sets avx2
     python benchmarks/kernels.py --only dense --against ../other    two checkouts in turn: to choose tiles
+    python benchmarks/kernels.py --only step --try gradient_input_panels=2,5,8    to choose a block size
 
 It builds benchmarks/cpp on the spot. What is measured beside each workload is the rate of multiply-adds
 between registers, or of copying as many bytes as it has in memory, with the same vectors on the same thread.
@@ -19,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from machine import commit
 from native import ROOT, BuildError, build
@@ -29,14 +30,36 @@ from results import middle_half, summary
 HERE = Path(__file__).parent
 ROUNDS = 9
 SECONDS = 0.02  # of each workload in each round, and half as much for its ceilings
+SIZES = ("depth_block", "listed_depth_block", "row_block", "gradient_input_panels")  # of a KernelTable
 COLUMNS = ("workload", "microseconds", "rate", "of ceiling", "middle half", "executed", "of ceiling", "ratio")
 
 Measurement = dict[str, float]
 
 
+class Variant(NamedTuple):
+    """A block size of the set's table to change for the time being, or "none" of them."""
+
+    size: str = "none"
+    value: int = 0
+
+    def of(self, workload: str) -> str:
+        """Return what to call a workload with this."""
+        return workload if self.size == "none" else f"{workload}, {self}"
+
+    def __str__(self) -> str:
+        return f"{self.size}={self.value}"
+
+
 @dataclass(frozen=True)
 class Timed:
-    """One workload on one instruction set: what it does, and what was measured in each round."""
+    """One workload on one instruction set: what it does, and what was measured in each round.
+
+    Attributes
+    ----------
+    rounds : list of Measurement
+    against : list of Measurement
+        Of the other checkout, or of the first of the values that are tried.
+    """
 
     rounds: list[Measurement]
     against: list[Measurement]
@@ -72,7 +95,7 @@ class Timed:
 
     @property
     def ratios(self) -> list[float]:
-        """The other checkout's time / this one's, in each round."""
+        """The time of what this is compared with / this one's, in each round."""
         return [
             other["seconds"] / each["seconds"] for other, each in zip(self.against, self.rounds, strict=True)
         ]
@@ -100,13 +123,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             facts = ours.ask(request="describe")
             sets, workloads = chosen(facts, args.sets, args.only)
             print(f"{facts['cpu']}, one thread, commit {commit()}, {args.rounds} rounds")
-            timed = measure(ours, others, sets, workloads, args.rounds)
+            timed = measure(ours, others, sets, workloads, args.variants, args.rounds)
     except (BuildError, ProcessError) as error:
         print(f"kernels.py: {error}", file=sys.stderr)
         return 2
     for name in sets:
         print(f"\n{described(name, facts['sets'][name])}\n{table(timed[name])}")
-    name = "-".join(filter(None, (commit(), "kernels", args.sets, args.only)))
+    tried = args.variants[1].size if len(args.variants) > 1 else None
+    name = "-".join(filter(None, (commit(), "kernels", args.sets, args.only, tried)))
     name = re.sub(r"[^\w.+-]+", "_", name)  # --only is any text
     path = args.output / f"{name}.json"
     save(path, facts, timed)
@@ -127,18 +151,28 @@ def chosen(facts: Mapping[str, Any], sets: str | None, only: str | None) -> tupl
 
 
 def measure(
-    ours: Process, others: Sequence[Process], sets: Sequence[str], workloads: Sequence[str], rounds: int
+    ours: Process,
+    others: Sequence[Process],
+    sets: Sequence[str],
+    workloads: Sequence[str],
+    variants: Sequence[Variant],
+    rounds: int,
 ) -> dict[str, dict[str, Timed]]:
     """Go through all workloads once a round, so that what disturbs the machine disturbs all of them."""
-    timed = {name: {workload: Timed([], []) for workload in workloads} for name in sets}
+    first = variants[0]
+    timed: dict[str, dict[str, Timed]] = {name: {} for name in sets}
+    for name in sets:
+        for workload in workloads:
+            timed[name][first.of(workload)] = base = Timed([], [])
+            timed[name] |= {variant.of(workload): Timed([], base.rounds) for variant in variants[1:]}
     for number in range(rounds):
         for workload in workloads:
             for name in sets:
-                turns = [(ours, timed[name][workload].rounds)]
-                turns += [(other, timed[name][workload].against) for other in others]
-                for process, measurements in turns if number % 2 == 0 else reversed(turns):
-                    answer = process.ask(request="measure", set=name, workload=workload, seconds=SECONDS)
-                    measurements.append(answer)
+                turns = [(ours, variant, timed[name][variant.of(workload)].rounds) for variant in variants]
+                turns += [(other, first, timed[name][first.of(workload)].against) for other in others]
+                for process, variant, measurements in turns if number % 2 == 0 else reversed(turns):
+                    asked = {"set": name, "workload": workload, "seconds": SECONDS, **variant._asdict()}
+                    measurements.append(process.ask(request="measure", **asked))
         print(".", end="", flush=True)
     print()
     return timed
@@ -213,15 +247,33 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--against", type=Path, metavar="CHECKOUT", help="time this checkout too, turn by turn"
     )
+    parser.add_argument(
+        "--try",
+        dest="variants",
+        type=variants,
+        default=[Variant()],
+        metavar="SIZE=VALUES",
+        help=f"another value, or several, for one of {', '.join(SIZES)}",
+    )
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the JSON file")
     args = parser.parse_args(arguments)
     if args.rounds < 1:
         fail(f"--rounds {args.rounds}: at least 1 round is needed.")
+    if args.against is not None and len(args.variants) > 1:
+        fail("--against and --try are two comparisons: one at a time.")
     if args.against is not None:
         args.against = args.against.resolve()
         if not (args.against / "benchmarks" / "cpp").is_dir():
             fail(f"--against {args.against}: there is no benchmarks/cpp in it.")
     return args
+
+
+def variants(text: str) -> list[Variant]:
+    """Return what to try: the sizes as they are, then with each of these values."""
+    size, _equals, values = text.partition("=")
+    if size not in SIZES or not all(value.isdecimal() and int(value) > 0 for value in values.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size and values, such as row_block=96,192")
+    return [Variant(), *(Variant(size, int(value)) for value in values.split(","))]
 
 
 def fail(message: str) -> None:

@@ -13,6 +13,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import accuracy
 import bounds
+import kernels
 from cases import CASES, DISTORTED, FEATURES, GROUPS, Case
 from compare import chosen_cases
 from footprint import Footprint
@@ -235,3 +236,25 @@ def test_bounds_are_the_products_at_the_ceiling_and_adam(monkeypatch):
     assert numbers == ["1", "1.25", "0.8", "0.5", "0.26", "0.006", "0.266", "3.76x", "2.00x"]
     bfloat16 = speed_up("dense", "fastmlp-bf16", "jax", 2.4)
     assert bounds.row_of(bfloat16, run, 2e-9) is None
+
+
+class FakeKernels:
+    """Takes a second for each workload, less with a larger row_block."""
+
+    def ask(self, *, request, set, workload, seconds, size, value):
+        assert (request, set) == ("measure", "avx2")
+        return {"seconds": 1.0 if size == "none" else 96 / value, "flops": 1e9, "executed_flops": 0.0}
+
+
+def test_sizes_of_blocks_are_tried_in_turn_and_compared_with_the_size_as_it_is():
+    variants = kernels.variants("row_block=192,384")
+    timed = kernels.measure(FakeKernels(), [], ["avx2"], ["step_32"], variants, 3)["avx2"]
+    assert list(timed) == ["step_32", "step_32, row_block=192", "step_32, row_block=384"]
+    assert [each.ratios for each in timed.values() if each.against] == [[2.0] * 3, [4.0] * 3]
+
+
+@pytest.mark.parametrize("text", ["", "row_block", "row_block=", "row_block=0", "row_block=1,", "rows=3"])
+def test_what_is_no_size_of_a_block_cannot_be_tried(text, capsys):
+    with pytest.raises(SystemExit):
+        kernels.parse_arguments(["--try", text])
+    assert "--try" in capsys.readouterr().err

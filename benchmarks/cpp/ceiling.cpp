@@ -133,7 +133,7 @@ constexpr double (*bfloat16_rate)(double) = nullptr;
 Ceiling FASTMLP_CEILING() {
     return {FASTMLP_SET,
             FASTMLP_VECTOR_BYTES * 8,
-            {kTileRows, kTilePanels, kListedRowPanels, kListedGroupVecs * kLanes, kDepthBlock},
+            {kTileRows, kTilePanels, kListedRowPanels, kListedGroupVecs * kLanes},
             multiply_add_rate,
             bfloat16_rate,
             copy_rate};

@@ -9,7 +9,6 @@ struct Tiles {
     int rows, panels;          // of a tile of a product
     int listed_row_panels;     // of a tile of a product with lists of a row's words
     int listed_group_columns;  // of one with lists of the rows of kListedColumns neighbouring columns
-    std::size_t depth_block;
 };
 
 struct Ceiling {

@@ -1,9 +1,10 @@
 // Times workloads on each instruction set, beside what the same thread can do at best: benchmarks/kernels.py.
 //
 // Answers each line of JSON with another:
-//   {"request": "describe"}   the processor, the names of all workloads, and each set's vectors and tiles
-//   {"request": "measure", "set": ..., "workload": ..., "seconds": ...}
-//                             a workload's work, the seconds it takes, and the ceilings right before and after it
+//   {"request": "describe"}   the processor, the names of all workloads, and each set's vectors, tiles and block sizes
+//   {"request": "measure", "set": ..., "workload": ..., "seconds": ..., "size": ..., "value": ...}
+//                             a workload's work, the seconds it takes, and the ceilings right before and after it; with
+//                             this value of a block size ("none": with those that the set has)
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -32,10 +33,29 @@ double now() {
     return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
 }
 
+struct Size {
+    std::string name;
+    std::size_t KernelTable::* member;
+    std::size_t unit;  // of which values are multiples
+};
+
+const std::vector<Size> kSizes = {
+    {"depth_block", &KernelTable::depth_block, kPanel},
+    {"listed_depth_block", &KernelTable::listed_depth_block, kPanel},
+    {"row_block", &KernelTable::row_block, 2},
+    {"gradient_input_panels", &KernelTable::gradient_input_panels, 1},
+};
+
+// A set with one or none of its sizes changed. Workloads refer to the table.
+struct Variant {
+    KernelTable kernels;
+    std::map<std::string, Workload> prepared;
+};
+
 struct Set {
     const KernelTable& kernels;
     Ceiling ceiling;
-    std::map<std::string, Workload> prepared;
+    std::map<std::string, Variant> variants;
 };
 
 // In the order of instruction_sets().
@@ -74,16 +94,18 @@ class Benchmark {
             json << (&set == sets_.data() ? "\"" : ", \"") << set.kernels.name
                  << "\": {\"vector_bits\": " << set.ceiling.vector_bits << ", \"tile_rows\": " << tiles.rows
                  << ", \"tile_panels\": " << tiles.panels << ", \"listed_row_panels\": " << tiles.listed_row_panels
-                 << ", \"listed_group_columns\": " << tiles.listed_group_columns
-                 << ", \"depth_block\": " << tiles.depth_block << ", \"row_block\": " << set.kernels.row_block << '}';
+                 << ", \"listed_group_columns\": " << tiles.listed_group_columns;
+            for (const Size& size : kSizes) json << ", \"" << size.name << "\": " << set.kernels.*size.member;
+            json << '}';
         }
         json << "}}";
         return json.str();
     }
 
-    std::string measure(const std::string& set_name, const std::string& workload_name, double seconds) {
+    std::string measure(const std::string& set_name, const std::string& workload_name, double seconds,
+                        const std::string& size, std::size_t value) {
         Set& set = set_named(set_name);
-        const Workload& workload = prepared(set, workload_name);
+        const Workload& workload = prepared(variant_of(set, size, value), workload_name);
         workload.run();
         Ceilings ceilings = measure_ceilings(set.ceiling, workload, seconds / 4);
         const double start = now();
@@ -130,7 +152,22 @@ class Benchmark {
         return *set;
     }
 
-    const Workload& prepared(Set& set, const std::string& name) const {
+    static Variant& variant_of(Set& set, const std::string& name, std::size_t value) {
+        const std::string key = name + "=" + std::to_string(value);
+        const auto found = set.variants.find(key);
+        if (found != set.variants.end()) return found->second;
+        KernelTable kernels = set.kernels;
+        if (name != "none") {
+            const auto size = std::ranges::find(kSizes, name, &Size::name);
+            if (size == kSizes.end()) throw std::runtime_error("there is no size " + name);
+            if (value == 0 || value > 4096 || value % size->unit != 0)
+                throw std::runtime_error(key + " is no multiple of " + std::to_string(size->unit) + " up to 4096");
+            kernels.*size->member = value;
+        }
+        return set.variants.emplace(key, Variant{kernels, {}}).first->second;
+    }
+
+    const Workload& prepared(Variant& set, const std::string& name) const {
         const auto found = set.prepared.find(name);
         if (found != set.prepared.end()) return found->second;
         const auto recipe = std::ranges::find(recipes_, name, &Recipe::name);
@@ -154,13 +191,15 @@ int main() {
             for (char& letter : line)
                 if (std::strchr("{}:,\"", letter) != nullptr) letter = ' ';
             std::istringstream words(line);
-            std::string name, request, set, workload;
+            std::string name, request, set, workload, size;
             double seconds = 0;
-            words >> name >> request >> name >> set >> name >> workload >> name >> seconds;
+            std::size_t value = 0;
+            words >> name >> request >> name >> set >> name >> workload >> name >> seconds >> name >> size >> name >>
+                value;
             if (request == "describe")
                 std::cout << benchmark.describe() << std::endl;
             else if (request == "measure" && seconds > 0)
-                std::cout << benchmark.measure(set, workload, seconds) << std::endl;
+                std::cout << benchmark.measure(set, workload, seconds, size, value) << std::endl;
             else
                 throw std::runtime_error("unknown request: " + line);
         }

@@ -8,6 +8,7 @@
 
 #include "../../cpp/core/aligned_buffer.h"
 #include "../../cpp/core/data.h"
+#include "../../cpp/core/division.h"
 #include "../../cpp/core/floating_point.h"
 #include "../../cpp/core/gemm.h"
 #include "../../cpp/core/input_batch.h"
@@ -120,16 +121,14 @@ Workload forward_product(const KernelTable& kernels, Rounding rounding, std::siz
     return workload;
 }
 
-// Tiles of d_weights that a training step makes at a time.
-constexpr std::size_t kInputPanels = 4, kOutputPanels = 16;
-
-// Calls f(input panels, output panels) for each of these tiles.
+// Calls f(input panels, output panels) for each tile of d_weights that a training step makes at a time.
 template <class F>
-void for_each_gradient_tile(std::size_t n_inputs, std::size_t n_outputs, F f) {
-    for (std::size_t in = 0; in < n_panels(n_inputs); in += kInputPanels)
-        for (std::size_t out = 0; out < n_panels(n_outputs); out += kOutputPanels)
-            f(Range{in, std::min(in + kInputPanels, n_panels(n_inputs))},
-              Range{out, std::min(out + kOutputPanels, n_panels(n_outputs))});
+void for_each_gradient_tile(const KernelTable& kernels, std::size_t n_inputs, std::size_t n_outputs, F f) {
+    const std::size_t inputs = kernels.gradient_input_panels, outputs = kGradientOutputPanels;
+    for (std::size_t in = 0; in < n_panels(n_inputs); in += inputs)
+        for (std::size_t out = 0; out < n_panels(n_outputs); out += outputs)
+            f(Range{in, std::min(in + inputs, n_panels(n_inputs))},
+              Range{out, std::min(out + outputs, n_panels(n_outputs))});
 }
 
 // d_weights = inputs' deltas.
@@ -137,12 +136,12 @@ Workload gradient_product(const KernelTable& kernels, Rounding rounding, std::si
                           std::size_t n_outputs) {
     const Words words = words_of(kernels, rounding);
     const std::size_t depth = n_words(words, batch);
-    const auto of =
-        std::make_shared<Operands>(depth, n_inputs, depth, n_outputs, kInputPanels * kPanel, kOutputPanels * kPanel);
+    const auto of = std::make_shared<Operands>(depth, n_inputs, depth, n_outputs,
+                                               kernels.gradient_input_panels * kPanel, kGradientOutputPanels * kPanel);
     Workload workload = of->workload(flops_of(n_inputs, batch, n_outputs), words);
     workload.run = [=, &kernels] {
         const FloatingPointScope scope(kernels);
-        for_each_gradient_tile(n_inputs, n_outputs, [&](Range in, Range out) {
+        for_each_gradient_tile(kernels, n_inputs, n_outputs, [&](Range in, Range out) {
             multiply_transposed(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(), in,
                                 out, n_inputs, {0, depth}, false);
         });
@@ -223,7 +222,7 @@ struct FirstLayer {
           scratch(InputBatch::pack_scratch_size(lesson.network, nullptr)),
           z(samples, kHidden),
           deltas(n_words(lesson.network.words(), samples), kHidden),
-          gradient(kInputPanels * kPanel, kOutputPanels * kPanel) {
+          gradient(kernels.gradient_input_panels * kPanel, kGradientOutputPanels * kPanel) {
         deltas.fill_randomly();
         pack();
     }
@@ -238,7 +237,7 @@ struct FirstLayer {
                            {0, n_panels(kHidden)});
     }
     void multiply_transposed() {
-        for_each_gradient_tile(kPixels, kHidden, [&](Range in, Range out) {
+        for_each_gradient_tile(lesson.network.kernels(), kPixels, kHidden, [&](Range in, Range out) {
             input.multiply_transposed(parts, std::as_const(deltas).all(), gradient.all(), in, out);
         });
     }

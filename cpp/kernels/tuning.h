@@ -1,5 +1,6 @@
-// Block and tile sizes of each instruction set, in one place. `benchmarks/kernels.py` shows what they reach; change
-// them in a second checkout, and its option --against compares. A set that has not been measured says so.
+// Block and tile sizes of each instruction set, in one place. `benchmarks/kernels.py` shows what they reach; its option
+// --try compares other sizes of blocks, and --against another checkout's tiles. A set that has not been measured says
+// so.
 //
 // A tile is kTileRows rows of kTilePanels panels of the result, held in registers for the whole of a depth block:
 // kTileRows * kTilePanels lines of accumulators, kTilePanels lines of the right operand and one broadcast element
@@ -9,7 +10,9 @@
 // forward product by groups kListedColumns rows of weights, kListedGroupVecs wide, stay in registers. A depth block of
 // the right operand, kTilePanels wide, should fit into the L1 cache, and so should as many of its lines as the
 // kListedRows that a gradient's sums by groups are made over at a time. kRowBlockShare is what a row block may fill of
-// the L2 cache, see row_block_for: what is done with it should find it there, but lists of its rows should be long.
+// the L2 cache, see row_block_for: what is done with it should find it there, but lists of its rows should be long. A
+// task of kGradientInputPanels fetches all deltas: the more panels, the less often; its sums, moments and lists should
+// fit into the L2 cache.
 #pragma once
 
 #include <cstddef>
