@@ -34,7 +34,7 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # beside busy programs it may take a hundred times as long
         check=False,
     )
 

@@ -15,6 +15,8 @@ namespace fastmlp {
 // cache with its operands.
 inline constexpr std::size_t kGradientOutputPanels = 16;
 
+inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
+
 // Between the panels of such a gradient.
 inline std::size_t gradient_stride(const KernelTable& kernels) {
     return kernels.gradient_input_panels * kPanel * kPanel;

@@ -43,20 +43,21 @@ template <class Word, int kRows, int kWidth, int kFirst>
 FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const float* words, const float* right,
                               std::size_t panel_stride) {
     if constexpr (kWidth < kRows) {
-        return tile.add(words, 1, right, panel_stride);
-    }
-    constexpr int kRegisters = 32;  // sets that have 16 have small tiles
-    constexpr int kInRegisters = kRows * kWidth + kRows < kRegisters ? kRows : kRows - 1;
-    Vec left[kInRegisters];
+        tile.add(words, 1, right, panel_stride);
+    } else {
+        constexpr int kRegisters = 32;  // the baseline, which has 16, is faster with a few sums in memory
+        constexpr int kInRegisters = kRows * kWidth + kRows < kRegisters ? kRows : kRows - 1;
+        Vec left[kInRegisters];
 #pragma GCC unroll 4
-    for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
+        for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
 #pragma GCC unroll 8
-    for (int j = 0; j < kWidth; ++j) {
-        const Vec vec = load(tile.at(right, j, panel_stride));
-        words = in_one_register(words);
+        for (int j = 0; j < kWidth; ++j) {
+            const Vec vec = load(tile.at(right, j, panel_stride));
+            words = in_one_register(words);
 #pragma GCC unroll 4
-        for (int i = 0; i < kRows; ++i)
-            tile.sum[i][j] = Word::multiply_add(i < kInRegisters ? left[i] : splat(words[i]), vec, tile.sum[i][j]);
+            for (int i = 0; i < kRows; ++i)
+                tile.sum[i][j] = Word::multiply_add(i < kInRegisters ? left[i] : splat(words[i]), vec, tile.sum[i][j]);
+        }
     }
 }
 
@@ -96,6 +97,7 @@ FASTMLP_INLINE std::size_t parts_at_a_time(const ListedGroups* parts, std::size_
 template <class Word>
 void multiply_transposed_listed(const ListedTransposedProduct& p) {
     constexpr int kRows = static_cast<int>(kListedColumns);
+    constexpr int kFirsts = kListedGroupVecs % kVecs == 0 ? 1 : kVecs;  // a tile may begin inside of a line
     for_even_parts<kListedGroupVecs>(p.panels * kVecs, [&](std::size_t vec, std::size_t width) {
         const float* b = p.b + vec / kVecs * p.b_panel_stride + vec % kVecs * kLanes;
         float* c = p.c + vec / kVecs * p.c_panel_stride + vec % kVecs * kLanes;
@@ -107,7 +109,7 @@ void multiply_transposed_listed(const ListedTransposedProduct& p) {
             for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
                 const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
                 with_constant<kListedGroupVecs>(width, [&](auto n_vecs) {
-                    with_constant<kVecs>(vec % kVecs + 1, [&](auto first) {
+                    with_constant<kFirsts>(vec % kVecs + 1, [&](auto first) {
                         with_constant<kRows>(rows, [&](auto n_rows) {
                             multiply_listed_group<Word, n_rows, n_vecs, first - 1>(
                                 some, p.first_group + row / kListedColumns, b, c + row * kPanel);
@@ -170,6 +172,7 @@ void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) 
 
 template <class Word>
 void multiply_grouped(const GroupedProduct& p) {
+    static_assert(kVecs == 1);  // a vector is a panel's line
     for_even_parts<kListedGroupVecs>(p.panels, [&](std::size_t panel, std::size_t panels) {
         with_constant<kListedGroupVecs>(panels, [&](auto n) {
             multiply_grouped_panels<Word, n>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);

@@ -25,6 +25,7 @@ FASTMLP_INLINE Element* in_one_register(Element* p) {
 // kRows rows of the result, kWidth vectors wide, of which the first is part kFirst of a panel's lines.
 template <class Word, int kRows, int kWidth, int kFirst = 0>
 struct Tile {
+    static_assert(kWidth <= 32, "loops over vectors must be unrolled, for sums to be in registers");
     Vec sum[kRows][kWidth];
 
     // The address of vector j in the row whose first one is at p.
@@ -36,7 +37,7 @@ struct Tile {
     template <class Element, class F>
     static FASTMLP_INLINE void for_each_vec(Element* p, std::size_t panel_stride, F f) {
         p = in_one_register(p);
-#pragma GCC unroll 16
+#pragma GCC unroll 32
         for (int j = 0; j < kWidth; ++j) {
             f(j, p);
             const bool ends_line = (kFirst + j + 1) % kVecs == 0;
@@ -54,12 +55,12 @@ struct Tile {
     // Adds column k of the left operand (one element per tile row, `stride` apart) times row k of the right one.
     FASTMLP_INLINE void add(const float* a, std::size_t stride, const float* b, std::size_t b_panel_stride) {
         Vec right[kWidth];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
         for (int j = 0; j < kWidth; ++j) right[j] = load(at(b, j, b_panel_stride));
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
             const Vec left = splat(a[i * stride]);
-#pragma GCC unroll 16
+#pragma GCC unroll 32
             for (int j = 0; j < kWidth; ++j) sum[i][j] = Word::multiply_add(left, right[j], sum[i][j]);
         }
     }

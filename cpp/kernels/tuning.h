@@ -42,8 +42,8 @@ constexpr std::size_t kListedDepthBlock = 128;
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
 constexpr int kListedRowPanels = 5;
-constexpr int kListedGroupVecs = 3;  // 12 registers accumulate, 3 hold a line, 1 a word
-constexpr std::size_t kListedRows = 180;
+constexpr int kListedGroupVecs = 3;       // 12 registers accumulate, 3 hold a line, 1 a word
+constexpr std::size_t kListedRows = 100;  // of which a tile reads two lines each
 constexpr std::size_t kGradientInputPanels = 5;
 constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
@@ -69,6 +69,7 @@ constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
 constexpr double kRowBlockShare = 0.1;
 #endif
+// A tile is in no more panels than it has vectors.
 static_assert(kListedRowPanels <= int{kWidestTile} && kListedGroupVecs <= int{kWidestTile});
 
 }  // namespace
