@@ -188,17 +188,7 @@ def described(name: str, facts: Mapping[str, int]) -> str:
 
 
 def table(workloads: Mapping[str, Timed]) -> str:
-    header = (
-        "workload",
-        "microseconds",
-        "rate",
-        "of ceiling",
-        "middle half",
-        "executed",
-        "of ceiling",
-        "ratio",
-    )
-    rows = [header, *(row(name, timed) for name, timed in workloads.items())]
+    rows = [COLUMNS, *(row(name, timed) for name, timed in workloads.items())]
     kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in kept]
     lines = []

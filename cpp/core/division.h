@@ -14,7 +14,6 @@ namespace fastmlp {
 // up to this many panels of its outputs: large enough to use each operand line often, small enough to lie in the L2
 // cache with its operands.
 inline constexpr std::size_t kGradientOutputPanels = 16;
-
 inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
 
 // Between the panels of such a gradient.

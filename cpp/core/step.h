@@ -79,8 +79,7 @@ class Step {
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
     void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
-        const auto input_panels = [&](std::size_t l) { return gradient_input_panels(l); };
-        for_each_gradient_tile(input_panels, [&](std::size_t l, std::size_t, Range in, Range out) {
+        for_each_gradient_tile(kernels_.gradient_input_panels, [&](std::size_t l, std::size_t, Range in, Range out) {
             const Panels gradient{scratch(), gradient_stride(kernels_)};
             weights_gradient(l, in, out, gradient);
             bool finite = update.update_weights(layer(l), rows_of_weights(l, in), out, {gradient.data, gradient.stride},
@@ -98,8 +97,8 @@ class Step {
 
     // The same in two phases: the update of a parameter may depend on the whole gradient.
     void update_from(WholeGradient& whole, ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
-        const auto input_panels = [](std::size_t) { return WholeGradient::kChunkPanels; };
-        for_each_gradient_tile(input_panels, [&](std::size_t l, std::size_t chunk, Range in, Range out) {
+        static_assert(WholeGradient::kChunkPanels <= kLeastInputPanels, "chunks must not depend on the team");
+        for_each_gradient_tile(WholeGradient::kChunkPanels, [&](std::size_t l, std::size_t chunk, Range in, Range out) {
             const Panels gradient{whole.data() + layer(l).weights, layer(l).weights_stride()};
             const Range rows = rows_of_weights(l, in);
             weights_gradient(l, in, out, {gradient.at(rows.begin, out.begin), gradient.stride});
@@ -138,19 +137,19 @@ class Step {
     bool weights_stay(std::size_t l) const {
         return fastmlp::weights_stay(rows_, layer(l).n_inputs, layer(l).panels(), team_.size());
     }
-    // Panels of inputs in a task that makes a gradient: fewer where there would not be enough tasks for all threads.
-    std::size_t gradient_input_panels(std::size_t l) const {
-        const std::size_t most_output_parts = (layer(l).panels() + kPanelUnit - 1) / kPanelUnit;
-        const std::size_t enough = n_panels(layer(l).n_inputs) * most_output_parts / (2 * team_.size());
-        return std::clamp(enough, std::min(kLeastInputPanels, kernels_.gradient_input_panels),
-                          kernels_.gradient_input_panels);
+    std::size_t most_output_parts(std::size_t l) const { return (layer(l).panels() + kPanelUnit - 1) / kPanelUnit; }
+    // Panels of inputs in a task that makes a gradient: `most`, or fewer where there would not be enough tasks for all
+    // threads.
+    std::size_t input_panels(std::size_t l, std::size_t most) const {
+        const std::size_t enough = n_panels(layer(l).n_inputs) * most_output_parts(l) / (2 * team_.size());
+        return std::clamp(enough, std::min(kLeastInputPanels, most), most);
     }
     // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l, std::size_t input_parts) const {
         const std::size_t panels = layer(l).panels();
         const std::size_t parts = parts_for_team(panels, kGradientOutputPanels, weights_stay(l) ? team_.size() : 1);
         const std::size_t wanted = (2 * team_.size() + input_parts - 1) / input_parts;
-        return std::max(parts, std::min(wanted, (panels + kPanelUnit - 1) / kPanelUnit));
+        return std::max(parts, std::min(wanted, most_output_parts(l)));
     }
 
     Grid grid_of(const Phase& phase) const {
@@ -326,11 +325,10 @@ class Step {
     };
 
     // Of the layer with an owner's task i; each thread owns a range of each layer's tiles.
-    template <class InputPanels>
-    LayerTiles tiles_with(const InputPanels& input_panels, std::size_t owner, std::size_t i) const {
+    LayerTiles tiles_with(std::size_t most_input_panels, std::size_t owner, std::size_t i) const {
         LayerTiles tiles{0, owner, {0, 0}, 0, 0, 0};
         for (;; ++tiles.layer) {
-            tiles.in_parts = input_parts(layer(tiles.layer), input_panels(tiles.layer));
+            tiles.in_parts = input_parts(layer(tiles.layer), input_panels(tiles.layer, most_input_panels));
             tiles.out_parts = output_parts(tiles.layer, tiles.in_parts);
             const std::size_t n_tiles = tiles.in_parts * tiles.out_parts;
             tiles.first = team_.first_task(n_tiles, owner);
@@ -340,14 +338,16 @@ class Step {
     }
 
     // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient, with parts of
-    // at most input_panels(l) of the inputs.
-    template <class InputPanels, class Body>
-    void for_each_gradient_tile(const InputPanels& input_panels, const Body& body) {
-        LayerTiles tiles = tiles_with(input_panels, rank_, 0);
-        const auto n_tasks_of = [&](std::size_t owner) { return tiles_with(input_panels, owner, SIZE_MAX).tasks.end; };
+    // at most so many panels of the inputs.
+    template <class Body>
+    void for_each_gradient_tile(std::size_t most_input_panels, const Body& body) {
+        LayerTiles tiles = tiles_with(most_input_panels, rank_, 0);
+        const auto n_tasks_of = [&](std::size_t owner) {
+            return tiles_with(most_input_panels, owner, SIZE_MAX).tasks.end;
+        };
         const auto run = [&](std::size_t owner, std::size_t i) {
             // An owner's tasks come in rising order. To find the layer takes ten divisions, too long for each tile.
-            if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(input_panels, owner, i);
+            if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(most_input_panels, owner, i);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
             const std::size_t l = tiles.layer, task = tiles.first + i - tiles.tasks.begin;
             const std::size_t in_part = task % tiles.in_parts, out_part = task / tiles.in_parts;

@@ -83,7 +83,9 @@ def different_scales(samples: Samples, validation: Samples) -> str | None:
     if samples.dtype == validation.dtype:
         return None
     pixels, numbers = (samples, validation) if samples.dtype == np.uint8 else (validation, samples)
-    largest = numbers.gather(numbers.spread(min(len(numbers), _ROWS_COMPARED))).max()
+    largest = numbers.gather(
+        numbers.spread(min(len(numbers), _ROWS_COMPARED, numbers.n_rows_at_a_time))
+    ).max()
     if not _ABOVE_PIXELS < largest < np.inf:
         return None
     return (
