@@ -189,8 +189,8 @@ def order_of_fit(n: int, steps: int, batch_size: int) -> NDArray[np.int64]:
     from fastmlp._random import PURPOSE_SHUFFLE
 
     epochs = -(-steps * batch_size // n)
-    shuffles = [_core.philox_permutation(SEED, PURPOSE_SHUFFLE, epoch, n) for epoch in range(epochs)]
-    return np.concatenate(shuffles)[: steps * batch_size].reshape(steps, batch_size)
+    shuffles = _core.philox_permutation(SEED, PURPOSE_SHUFFLE, 0, n, epochs)
+    return shuffles[: steps * batch_size].reshape(steps, batch_size)
 
 
 def as_floats(X: Samples) -> NDArray[np.float32]:

@@ -490,6 +490,13 @@ def test_philox_permutation_is_a_permutation(seed, stream, n):
     np.testing.assert_array_equal(permutation, _core.philox_permutation(seed, 3, stream, n))
 
 
+@pytest.mark.parametrize("n_streams", [0, 1, 3])
+def test_permutations_of_several_streams_are_theirs_one_after_the_other(n_streams):
+    together = _core.philox_permutation(1, 3, 7, 70, n_streams)
+    apart = [_core.philox_permutation(1, 3, 7 + i, 70) for i in range(n_streams)]
+    np.testing.assert_array_equal(together, np.array(apart, np.int64).ravel())
+
+
 def chi_square(counts):
     expected = counts.sum() / counts.size
     return ((counts - expected) ** 2).sum() / expected

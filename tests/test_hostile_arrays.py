@@ -92,6 +92,7 @@ CALLS: dict[str, Callable[..., object]] = {
         [weights, np.ones((4, CLASSES), np.float32)], [biases, np.ones(CLASSES, np.float32)]
     ),
     "forward": lambda X: network().forward(X, 2, 2),
+    "active_units": lambda X: network().active_units(X, 2),
     "softmax": lambda X: network().softmax(X, 2),
     "softmax_of_few": lambda X: network().softmax_of_few(X),
     "sigmoid": lambda X: network().sigmoid(X, 2),
@@ -294,6 +295,9 @@ def test_core_sizes_beyond_memory_are_refused() -> None:
     for n in (2**61, 2**63, 2**64 - 1):
         with pytest.raises(DOCUMENTED):
             _core.philox_permutation(0, 0, 0, n)
+    for stream, n_streams, n in ((0, 2, 2**63), (0, 2**32 - 1, 2**60), (1, 2**32, 1), (2**32 - 1, 2, 1)):
+        with pytest.raises(DOCUMENTED):
+            _core.philox_permutation(0, 0, stream, n, n_streams)
     for sizes in ([2**62, 2], [2, 2**62], [2**32, 2**32], [2**64 - 1, 1], [0, 1], [1]):
         with pytest.raises(DOCUMENTED):
             _core.Network(sizes, [])

@@ -1,7 +1,11 @@
 #include "../core/random.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <limits>
+#include <new>
 
 #include "../core/floating_point.h"
 #include "../dispatch/dispatch.h"
@@ -48,16 +52,24 @@ py::array_t<float> scaled_numbers(std::uint64_t seed, std::uint32_t purpose, std
     });
 }
 
+// Of so many streams from this one on, one after the other.
+py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n,
+                                       std::size_t n_streams) {
+    if (n_streams > std::numeric_limits<std::uint32_t>::max() - stream + std::uint64_t{1})
+        throw py::value_error("there are 2^32 streams");
+    if (n_streams > 0 && n > std::numeric_limits<std::size_t>::max() / n_streams) throw std::bad_alloc();
+    return generate<std::int64_t>(n_streams * n, [&](std::int64_t* out) {
+        for (std::size_t i = 0; i < n_streams; ++i)
+            permutation({seed, purpose, stream + static_cast<std::uint32_t>(i)}, n, out + i * n);
+    });
+}
+
 }  // namespace
 
 void bind_random(py::module_& m) {
     using namespace pybind11::literals;
-    m.def(
-        "philox_permutation",
-        [](std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-            return generate<std::int64_t>(n, [&](std::int64_t* out) { permutation({seed, purpose, stream}, n, out); });
-        },
-        "seed"_a, "purpose"_a, "stream"_a, "n"_a, "A uniform permutation of range(n).");
+    m.def("philox_permutation", &permutations, "seed"_a, "purpose"_a, "stream"_a, "n"_a, "n_streams"_a = 1,
+          "A uniform permutation of range(n); of several streams, one after the other.");
     m.def("philox_uniform", &numbers<uniforms>, "seed"_a, "purpose"_a, "stream"_a, "n"_a,
           "n numbers uniform in (0, 1).");
     m.def("philox_normal", &numbers<normals>, "seed"_a, "purpose"_a, "stream"_a, "n"_a, "n standard normal numbers.");

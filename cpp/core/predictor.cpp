@@ -4,7 +4,9 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "floating_point.h"
@@ -62,8 +64,15 @@ ConstPanels operand_of(const Network& network, std::size_t l, std::size_t rows, 
     return {scratch.pairs.data(), scratch.stride};
 }
 
-// Leaves the output of n_layers layers in scratch.current. Returns whether all input was finite.
-bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch) {
+struct LookAtNone {
+    void operator()(std::size_t, std::size_t, ConstPanels) const {}
+};
+
+// Leaves the output of n_layers layers in scratch.current. Returns whether all input was finite. Calls
+// look(l, n_rows, output) with what each layer l gives for these rows.
+template <class Look = LookAtNone>
+bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch,
+                  Look look = {}) {
     const KernelTable& kernels = network.kernels();
     const bool finite =
         scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {0, rows.size()}, scratch.packing.data());
@@ -93,6 +102,7 @@ bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_la
         kernels.bias_activation({scratch.current.data(), scratch.stride, rows.size(), layer.panels(), biases,
                                  l == 0 ? inputs.scale() : 1.0f, layer.activation,
                                  l + 1 < n_layers ? network.rounding() : Rounding::kNone, nullptr, scales});
+        look(l, rows.size(), ConstPanels{scratch.current.data(), scratch.stride});
     }
     return finite;
 }
@@ -118,10 +128,10 @@ std::size_t first_non_finite_output(ConstPanels outputs, std::size_t rows, std::
 }
 
 // Calls sink(rows, panels) with the output of n_layers layers for blocks of rows, on several threads. sink returns the
-// first of these rows that it finds to be not finite, or kAllFinite.
-template <class Sink>
-void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads,
-                    Sink sink) {
+// first of these rows that it finds to be not finite, or kAllFinite. look is for forward_rows.
+template <class Sink, class Look = LookAtNone>
+void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads, Sink sink,
+                    Look look = {}) {
     if (inputs.n_samples == 0) return;
     const KernelTable& kernels = network.kernels();
     const std::size_t block = std::min(kernels.row_block, inputs.n_samples);
@@ -140,7 +150,7 @@ void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_
         const FloatingPointScope scope(kernels);
         team.for_each(rank, n_blocks, [&](std::size_t task) {
             const Range rows = even_part(inputs.n_samples, task, n_blocks);
-            if (!forward_rows(network, inputs, n_layers, rows, scratch[rank])) finite = false;
+            if (!forward_rows(network, inputs, n_layers, rows, scratch[rank], look)) finite = false;
             const std::size_t bad = sink(rows, Panels{scratch[rank].current.data(), scratch[rank].stride});
             if (bad == kAllFinite) return;
             for (std::size_t first = first_bad; rows.begin + bad < first;)
@@ -170,6 +180,29 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
         if (n_layers < network.layers().size()) return kAllFinite;
         return first_non_finite_output({output.data, output.stride}, rows.size(), n_outputs);
     });
+}
+
+void find_active_units(const Network& network, const Inputs& inputs, std::size_t threads, bool* active) {
+    const std::size_t n_hidden = network.layers().size() - 1;
+    std::vector<bool*> active_of_layer;
+    for (std::size_t l = 0; l < n_hidden; ++l) {
+        active_of_layer.push_back(active);
+        active = std::fill_n(active, network.layers()[l].n_outputs, false);
+    }
+    std::mutex mutex;
+    const auto look = [&](std::size_t l, std::size_t n_rows, ConstPanels output) {
+        const std::size_t n_units = network.layers()[l].n_outputs;
+        for (std::size_t first = 0; first < n_units; first += kPanel) {
+            bool found[kPanel] = {};
+            const float* line = output.at(0, first / kPanel);
+            for (std::size_t row = 0; row < n_rows; ++row, line += kPanel)
+                for (std::size_t i = 0; i < kPanel; ++i) found[i] |= line[i] != 0.0f;
+            const std::lock_guard lock(mutex);
+            for (std::size_t i = 0; i < kPanel && first + i < n_units; ++i) active_of_layer[l][first + i] |= found[i];
+        }
+    };
+    if (n_hidden > 0)
+        for_each_block(network, inputs, n_hidden, threads, [](Range, Panels) { return kAllFinite; }, look);
 }
 
 namespace {

@@ -30,8 +30,11 @@ def supported_instruction_sets() -> list[str]:
 def selected_instruction_set() -> tuple[str, str]:
     """Name of the set a new Network uses, and why; RuntimeError if FASTMLP_ISA names one that is lacking."""
 
-def philox_permutation(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.int64]:
-    """A uniform permutation of range(n); depends on (seed, purpose, stream, n) alone."""
+def philox_permutation(seed: int, purpose: int, stream: int, n: int, n_streams: int = 1) -> NDArray[np.int64]:
+    """A uniform permutation of range(n); depends on (seed, purpose, stream, n) alone.
+
+    With n_streams, those of so many streams from this one on, one after the other: (n_streams * n,).
+    """
 
 def philox_uniform(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.float64]:
     """n numbers uniform in (0, 1); element i depends on (seed, purpose, stream, i) alone."""
@@ -91,6 +94,9 @@ class Network:
         Raises NonFiniteInput (ValueError) with the row if X holds a non-finite value, and NonFiniteOutput if
         a logit is not finite though X is.
         """
+
+    def active_units(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.bool_]:
+        """Which hidden units give anything but 0 for any sample, one layer after the other."""
 
     def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
         """Class probabilities, (n_samples, n_classes)."""

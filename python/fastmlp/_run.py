@@ -202,7 +202,7 @@ class Run:
         """Return all steps of the next epochs that have no entry in the history yet: so many, or all."""
         first = self.history.n_epochs
         epochs = np.arange(first, min(first + n_epochs, self.n_epochs))
-        order = np.concatenate([self._order(seed, self.first_epoch + epoch) for epoch in epochs.tolist()])
+        order = self._order(seed, self.first_epoch + first, len(epochs))
         starts = np.arange(0, self.n_samples, self.batch_size)
         offsets = np.append((self.n_samples * (epochs - first)[:, np.newaxis] + starts).ravel(), len(order))
         offsets = offsets[: self.n_steps - first * self.steps_per_epoch + 1]
@@ -215,10 +215,10 @@ class Run:
         rates = self.settings.optimizer.learning_rate * factors
         return Steps(order[: offsets[-1]], offsets, rates, self.first_epoch + first)
 
-    def _order(self, seed: int, net_epoch: int) -> NDArray[np.int64]:
+    def _order(self, seed: int, net_epoch: int, n_epochs: int) -> NDArray[np.int64]:
         if self.settings.shuffle:
-            return _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples)
-        return np.arange(self.n_samples)
+            return _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples, n_epochs)
+        return np.tile(np.arange(self.n_samples), n_epochs)
 
     def check_epochs(self) -> None:
         """Raise ValueError if the net would have had more epochs than `MAX_EPOCHS` at the end."""

@@ -190,8 +190,8 @@ def order_of_fit(n_samples: int, batch_size: int, steps: int, seed: int = _SEED)
     n_samples is a multiple of batch_size.
     """
     epochs = -(-steps * batch_size // n_samples)
-    shuffles = [_core.philox_permutation(seed, PURPOSE_SHUFFLE, epoch, n_samples) for epoch in range(epochs)]
-    return np.concatenate(shuffles)[: steps * batch_size].reshape(steps, batch_size)
+    shuffles = _core.philox_permutation(seed, PURPOSE_SHUFFLE, 0, n_samples, epochs)
+    return shuffles[: steps * batch_size].reshape(steps, batch_size)
 
 
 def flops_per_step(layer_sizes: Sequence[int], batch_size: int) -> int:
