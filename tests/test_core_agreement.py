@@ -53,9 +53,9 @@ def assert_forward_agrees(net, network, X, targets):
         actual = network.forward(X, layer + 1, 0)
         assert actual.dtype == np.float32
         assert_within(actual, expected.outputs[layer], bound.outputs[layer])
-    outputs = [network.forward(X, layer, 0) for layer in range(1, net.n_layers)]
-    active = np.concatenate([np.empty(0, bool), *((output != 0).any(axis=0) for output in outputs)])
-    np.testing.assert_array_equal(network.active_units(X, 0), active)
+    outputs = [network.forward(X, layer, 0) for layer in range(1, net.n_layers + 1)]
+    active = np.concatenate([(output != 0).any(axis=0) for output in outputs])
+    np.testing.assert_array_equal(network.active_units(X, net.n_layers, 0), active)
     if net.loss == "softmax_cross_entropy":
         assert_within(network.softmax(X, 0), softmax(expected.logits), bound.probabilities)
     if net.loss == "sigmoid_cross_entropy":
@@ -548,7 +548,7 @@ def test_callers_denormals_survive_every_call(instruction_set):
     network, denormal = network_like(net, instruction_set), np.array([1e-40], np.float32)
     calls = {
         "forward": lambda: network.forward(X, 2, 1),
-        "active_units": lambda: network.active_units(X, 1),
+        "active_units": lambda: network.active_units(X, 1, 1),
         "softmax": lambda: network.softmax(X, 1),
         "evaluate": lambda: network.evaluate(X, labels, 1),
         "set_parameters": lambda: network.set_parameters(net.weights, net.biases),

@@ -92,7 +92,7 @@ CALLS: dict[str, Callable[..., object]] = {
         [weights, np.ones((4, CLASSES), np.float32)], [biases, np.ones(CLASSES, np.float32)]
     ),
     "forward": lambda X: network().forward(X, 2, 2),
-    "active_units": lambda X: network().active_units(X, 2),
+    "active_units": lambda X: network().active_units(X, 1, 2),
     "softmax": lambda X: network().softmax(X, 2),
     "softmax_of_few": lambda X: network().softmax_of_few(X),
     "sigmoid": lambda X: network().sigmoid(X, 2),

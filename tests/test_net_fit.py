@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, Callback, Net, _core, _samples, _training
+from fastmlp import SGD, Adam, Callback, Net, _core, _notes, _samples, _training
 from fastmlp._random import PURPOSE_SHUFFLE
 from fastmlp._shared_network import SharedNetwork
 from fastmlp.schedules import Constant, Cosine, ReduceOnPlateau, Schedule, Step, Warmup
@@ -422,6 +422,32 @@ def test_single_dead_units_are_noted_without_a_warning() -> None:
         "2 of 5 units of hidden layer 1 (relu) give 0 for each of 53 training samples: they are dead and "
         "take no part in training."
     ]
+
+
+def test_notes_do_not_depend_on_how_many_rows_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes() -> list[str]:
+        net = Net([6, 5, 4, 3], seed=0)
+        first, second, last = net.biases
+        net.set_weights(net.weights, [first - np.eye(5, dtype=np.float32)[1] * 1e3, second - 1e3, last])
+        with pytest.warns(UserWarning, match="All 4 units of hidden layer 2"):
+            return net.fit(X, Y, epochs=20, optimizer=SGD(1e-6)).notes
+
+    together = notes()
+    assert len(together) == 2 and " of 5 units of hidden layer 1" in together[0]
+    monkeypatch.setattr(_notes, "_ROWS_PER_LOOK", 7)
+    assert notes() == together
+
+
+def test_sample_that_is_no_number_and_not_trained_on_costs_no_other_note() -> None:
+    samples = np.random.default_rng(3).random((3000, 6), dtype=np.float32)
+    samples[:, 2] = 7
+    samples[-1, 0] = np.nan
+    net = Net([6, 5, 3], seed=0)
+    net.set_weights(net.weights, [[-1e3, 0, 0, 0, 0], net.biases[1]])
+    labels = np.arange(3000) % 3
+    history = net.fit(samples, labels, steps=20, batch_size=100, shuffle=False, optimizer=SGD(1e-6))
+    assert len(history.notes) == 1
+    assert history.notes[0].startswith("1 of 6 features have one and the same value")
 
 
 def test_constant_features_are_noted_unless_zero() -> None:

@@ -112,16 +112,17 @@ py::array_t<float> call_forward(const Network& network, const py::array& X, std:
     return out;
 }
 
-py::array_t<bool> call_active_units(const Network& network, const py::array& X, py::ssize_t threads) {
+py::array_t<bool> call_active_units(const Network& network, const py::array& X, std::size_t n_layers,
+                                    py::ssize_t threads) {
+    if (n_layers == 0) throw py::index_error("no such layer");
+    std::size_t n_units = 0;
+    for (std::size_t l = 0; l < n_layers; ++l) n_units += layer_at(network, l).n_outputs;
     const Inputs inputs = inputs_of(X, network.n_features());
     const std::size_t limit = thread_limit(threads);
-    std::size_t n_hidden_units = 0;
-    for (const Layer& layer : network.layers()) n_hidden_units += layer.n_outputs;
-    n_hidden_units -= network.layers().back().n_outputs;
-    auto active = new_array<bool>({n_hidden_units});
+    auto active = new_array<bool>({n_units});
     bool* data = active.mutable_data();
     const ReleasedGil released;
-    find_active_units(network, inputs, limit, data);
+    find_active_units(network, inputs, n_layers, limit, data);
     return active;
 }
 
@@ -240,8 +241,8 @@ void bind_network(py::module_& m) {
                                })
         .def("set_parameters", &set_parameters, "weights"_a, "biases"_a, "Assign all layers at once.")
         .def("forward", &call_forward, "X"_a, "n_layers"_a, "threads"_a, "Output of the first n_layers layers.")
-        .def("active_units", &call_active_units, "X"_a, "threads"_a,
-             "Which hidden units give anything but 0 for any sample, one layer after the other.")
+        .def("active_units", &call_active_units, "X"_a, "n_layers"_a, "threads"_a,
+             "Which units of the first n_layers layers give anything but 0 for any sample.")
         .def("softmax", &call_probabilities<softmax>, "X"_a, "threads"_a,
              "Class probabilities, (n_samples, n_classes).")
         .def("softmax_of_few", &call_softmax_of_few, "X"_a,

@@ -52,14 +52,14 @@ py::array_t<float> scaled_numbers(std::uint64_t seed, std::uint32_t purpose, std
     });
 }
 
-// Of so many streams from this one on, one after the other.
+// The permutations of n_streams streams, from this one on, one after the other.
 py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n,
                                        std::size_t n_streams) {
     if (n_streams > std::numeric_limits<std::uint32_t>::max() - stream + std::uint64_t{1})
         throw py::value_error("there are 2^32 streams");
     if (n_streams > 0 && n > std::numeric_limits<std::size_t>::max() / n_streams) throw std::bad_alloc();
     return generate<std::int64_t>(n_streams * n, [&](std::int64_t* out) {
-        for (std::size_t i = 0; i < n_streams; ++i)
+        for (std::size_t i = 0; i < n_streams && n > 0; ++i)
             permutation({seed, purpose, stream + static_cast<std::uint32_t>(i)}, n, out + i * n);
     });
 }

@@ -182,27 +182,24 @@ void forward(const Network& network, const Inputs& inputs, std::size_t n_layers,
     });
 }
 
-void find_active_units(const Network& network, const Inputs& inputs, std::size_t threads, bool* active) {
-    const std::size_t n_hidden = network.layers().size() - 1;
-    std::vector<bool*> active_of_layer;
-    for (std::size_t l = 0; l < n_hidden; ++l) {
-        active_of_layer.push_back(active);
-        active = std::fill_n(active, network.layers()[l].n_outputs, false);
-    }
+void find_active_units(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads,
+                       bool* active) {
+    std::vector<std::size_t> first_unit{0};  // of each layer
+    for (std::size_t l = 0; l < n_layers; ++l) first_unit.push_back(first_unit.back() + network.layers()[l].n_outputs);
+    std::fill_n(active, first_unit.back(), false);
     std::mutex mutex;
     const auto look = [&](std::size_t l, std::size_t n_rows, ConstPanels output) {
-        const std::size_t n_units = network.layers()[l].n_outputs;
-        for (std::size_t first = 0; first < n_units; first += kPanel) {
-            bool found[kPanel] = {};
-            const float* line = output.at(0, first / kPanel);
+        const Layer& layer = network.layers()[l];
+        std::vector<std::uint8_t> found(layer.panels() * kPanel);
+        for (std::size_t panel = 0; panel < layer.panels(); ++panel) {
+            const float* line = output.at(0, panel);
             for (std::size_t row = 0; row < n_rows; ++row, line += kPanel)
-                for (std::size_t i = 0; i < kPanel; ++i) found[i] |= line[i] != 0.0f;
-            const std::lock_guard lock(mutex);
-            for (std::size_t i = 0; i < kPanel && first + i < n_units; ++i) active_of_layer[l][first + i] |= found[i];
+                for (std::size_t i = 0; i < kPanel; ++i) found[panel * kPanel + i] |= line[i] != 0.0f;
         }
+        const std::lock_guard lock(mutex);
+        for (std::size_t unit = 0; unit < layer.n_outputs; ++unit) active[first_unit[l] + unit] |= found[unit] != 0;
     };
-    if (n_hidden > 0)
-        for_each_block(network, inputs, n_hidden, threads, [](Range, Panels) { return kAllFinite; }, look);
+    for_each_block(network, inputs, n_layers, threads, [](Range, Panels) { return kAllFinite; }, look);
 }
 
 namespace {

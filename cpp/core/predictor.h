@@ -16,8 +16,10 @@ namespace fastmlp {
 // out: row-major (n_samples, n_outputs of layer n_layers - 1), the output of the first n_layers layers.
 void forward(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads, float* out);
 
-// active: of each hidden unit, one layer after the other, whether it gives anything but 0 for any of the samples.
-void find_active_units(const Network& network, const Inputs& inputs, std::size_t threads, bool* active);
+// active: of each unit of the first n_layers layers, one layer after the other, whether it gives anything but 0 for any
+// of the samples.
+void find_active_units(const Network& network, const Inputs& inputs, std::size_t n_layers, std::size_t threads,
+                       bool* active);
 
 // out: row-major (n_samples, n_classes).
 void softmax(const Network& network, const Inputs& inputs, std::size_t threads, float* out);

@@ -95,8 +95,13 @@ class Network:
         a logit is not finite though X is.
         """
 
-    def active_units(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.bool_]:
-        """Which hidden units give anything but 0 for any sample, one layer after the other."""
+    def active_units(
+        self, X: NDArray[np.uint8] | NDArray[np.float32], n_layers: int, threads: int
+    ) -> NDArray[np.bool_]:
+        """Which units of the first n_layers layers give anything but 0 for any sample, layer after layer.
+
+        Raises as forward does, but outputs may be anything.
+        """
 
     def softmax(self, X: NDArray[np.uint8] | NDArray[np.float32], threads: int) -> NDArray[np.float32]:
         """Class probabilities, (n_samples, n_classes)."""

@@ -14,7 +14,8 @@ from fastmlp._samples import CHUNK_BYTES, CoreSamples, Samples
 
 _MOST_ROWS: Final = 1000
 _FEWEST_ROWS: Final = 100  # a unit that is silent for fewer than these may speak for others
-_SHARE_OF_TRAINING: Final = 20  # rows trained on for each row looked at: looking is 1/60 of the products
+_ROWS_PER_LOOK: Final = 250
+_SHARE_OF_TRAINING: Final = 20  # rows trained on for each row looked at: at most 1/40 of the work is to look
 _ROWS_COMPARED: Final = 64
 _ABOVE_PIXELS: Final = 1.5  # pixels count as 1 at most; numbers that suit them may be a little more
 _CAN_DIE: Final = ("relu", "gelu")  # whose output and slope are exactly 0 for inputs that are negative enough
@@ -57,10 +58,12 @@ def look_at(
     sees_all = n_rows == len(samples)
     seen = f"{n_rows:,}" if sees_all else f"{n_rows:,} of {len(samples):,}"
     notes, warnings = _constant_features(X, seen, sees_all), list[str]()
-    if not set(activations).intersection(_CAN_DIE):
+    n_layers = max((layer for layer, name in enumerate(activations, start=1) if name in _CAN_DIE), default=0)
+    try:
+        active_units = _active_units(network, layer_sizes[1 : n_layers + 1], X, threads)
+    except _core.NonFiniteInput:  # of a sample that was not trained on
         return notes, warnings
-    active_units = np.split(network.active_units(X, threads), list(accumulate(layer_sizes[1:-2])))
-    for layer, (activation, active) in enumerate(zip(activations, active_units, strict=True), start=1):
+    for layer, (activation, active) in enumerate(zip(activations, active_units, strict=False), start=1):
         if activation not in _CAN_DIE:
             continue
         n_units, n_dead = len(active), int((~active).sum())
@@ -94,6 +97,21 @@ def different_scales(samples: Samples, validation: Samples) -> str | None:
         f"{pixels.name} holds pixels (uint8), which count as p / 255, but {numbers.name} holds numbers up to "
         f"{largest:g}: these are two scales. Pass both as uint8, or divide the numbers by 255."
     )
+
+
+def _active_units(
+    network: _core.Network, n_units: Sequence[int], X: CoreSamples, threads: int
+) -> list[NDArray[np.bool_]]:
+    """Tell of so many units of the first layers whether they give anything but 0 for any sample."""
+    if not n_units:
+        return []
+    active = np.zeros(sum(n_units), np.bool_)
+    n_rows = max(1, min(_ROWS_PER_LOOK, CHUNK_BYTES // (4 * max(n_units))))
+    for first in range(0, len(X), n_rows):
+        if active.all():
+            break
+        active |= network.active_units(X[first : first + n_rows], len(n_units), threads)
+    return np.split(active, list(accumulate(n_units[:-1])))
 
 
 def _constant_features(X: CoreSamples, seen: str, sees_all: bool) -> list[str]:

@@ -20,7 +20,7 @@ from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
-_SNAPSHOT_PAUSE: Final = 100  # times what the last snapshot cost: at most 1 % of the time goes into them
+_SNAPSHOT_PAUSE: Final = 100  # times what the last one cost: 1 % of a long fit, and so long a way to go again
 
 
 class CallDone(NamedTuple):

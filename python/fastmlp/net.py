@@ -536,17 +536,14 @@ class Net:
 
     def _look_at(self, job: Job, n_samples_seen: int) -> tuple[list[str], list[str]]:
         """Return notes on the trained net, and what to warn of."""
-        try:
-            return _notes.look_at(
-                network=self._network.network,
-                layer_sizes=self.layer_sizes,
-                activations=self.activations,
-                samples=job.data.samples,
-                n_samples_seen=n_samples_seen,
-                threads=job.threads.n_threads,
-            )
-        except ValueError:  # a sample that was not trained on holds something that is not a number
-            return [], []
+        return _notes.look_at(
+            network=self._network.network,
+            layer_sizes=self.layer_sizes,
+            activations=self.activations,
+            samples=job.data.samples,
+            n_samples_seen=n_samples_seen,
+            threads=job.threads.n_threads,
+        )
 
     # Prediction.
 
