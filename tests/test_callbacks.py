@@ -125,6 +125,27 @@ def test_every_that_is_no_number_of_steps_is_an_error(every: Any, error: type[Ex
     assert net.n_epochs == 0
 
 
+def test_on_step_without_every_is_an_error_unless_it_says_so() -> None:
+    class Forgotten(Callback):
+        def on_step(self, net: Net, fit: Any) -> None:
+            raise AssertionError
+
+    class Inherited(Forgotten):
+        pass
+
+    class Never(Forgotten):
+        every = None
+
+    net = new_net()
+    for kind in (Forgotten, Inherited):
+        with pytest.raises(ValueError, match=f"{kind.__name__} has on_step but no every"):
+            net.fit(X, Y, callbacks=[kind()])
+    assert net.n_epochs == 0
+    set_later = Forgotten()
+    set_later.every = 10**6
+    net.fit(X, Y, epochs=1, callbacks=[Never(), set_later])
+
+
 def test_on_step_can_stop_the_fit_at_that_very_step() -> None:
     class StopAt7(Steps):
         def on_step(self, net: Net, fit: Any) -> None:

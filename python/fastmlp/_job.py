@@ -73,6 +73,8 @@ def checked_job(
     )
     settings.schedule._check_validation(data.validation is not None, loss.name != "squared_error")
     observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
+    for observer in observers:
+        observer._require_every()
     if progress is not None and _validation.boolean(progress, "progress"):
         observers.append(Progress())
     checkpoints = [observer for observer in observers if isinstance(observer, Checkpoint)]

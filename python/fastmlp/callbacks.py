@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
 import numpy as np
@@ -101,7 +102,8 @@ class Callback:
     Attributes
     ----------
     every : int or None
-        After how many steps `on_step` is called, and again after as many; None, the default, for never.
+        After how many steps `on_step` is called, and again after as many; None for never. The default is
+        None, but where there is an `on_step`, `fit` raises ValueError if none is given.
 
     Examples
     --------
@@ -118,6 +120,16 @@ class Callback:
     """
 
     every: int | None = None
+
+    def _require_every(self) -> None:
+        """Raise ValueError if there is an `on_step` that is never called because `every` was forgotten."""
+        kinds = takewhile(lambda kind: kind is not Callback, type(self).__mro__)
+        if type(self).on_step is Callback.on_step or any("every" in vars(owner) for owner in (self, *kinds)):
+            return
+        raise ValueError(
+            f"{type(self).__name__} has on_step but no every, so it would never be called: set every to the "
+            "number of steps between two calls, or to None."
+        )
 
     def on_fit_begin(self, net: Any, fit: Fit) -> None:
         """Do something before the first step, after all arguments have been checked."""
