@@ -104,7 +104,9 @@ def make_problem(case: Case) -> tuple[Problem, str | None]:
         n = len(data.X) // case.batch_size * case.batch_size
         data = Data(data.name, data.X[:n], data.y[:n], data.X_test, data.y_test)
         weights, biases = he_normal(case.layer_sizes)
-        order = order_of_fit(n, case.steps, case.batch_size)
+        from fastmlp.benchmark import order_of_fit
+
+        order = order_of_fit(n, case.batch_size, case.steps, SEED)
     return Problem(case, data, order, weights, biases), reason
 
 
@@ -181,16 +183,6 @@ def trained(case: Case, data: Data) -> Parameters:
     net = Net(case.layer_sizes, seed=SEED)
     net.fit(data.X, data.y, epochs=1)
     return net.weights, net.biases
-
-
-def order_of_fit(n: int, steps: int, batch_size: int) -> NDArray[np.int64]:
-    """Return the training samples of each step of `Net(..., seed=SEED).fit`, (steps, batch_size)."""
-    from fastmlp import _core
-    from fastmlp._random import PURPOSE_SHUFFLE
-
-    epochs = -(-steps * batch_size // n)
-    shuffles = _core.philox_permutation(SEED, PURPOSE_SHUFFLE, 0, n, epochs)
-    return shuffles[: steps * batch_size].reshape(steps, batch_size)
 
 
 def as_floats(X: Samples) -> NDArray[np.float32]:

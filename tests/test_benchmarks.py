@@ -19,12 +19,14 @@ from compare import chosen_cases
 from footprint import Footprint
 from measure import Check, orders
 from peers import FLOAT32_LOSS, PEERS
-from problems import Data, Problem, he_normal, order_of_fit
+from problems import SEED, Data, Problem, he_normal
 from process import environment
 from report import case_table, targets_table
 from results import CaseResults, PeerResult, Run, Turn
 from targets import TARGETS, Target, of_ceiling, speed_up, verdicts
 from verify import VerificationError
+
+from fastmlp.benchmark import order_of_fit
 
 CASE = Case("tiny", (2, 3, 2), batch_size=5, steps=10, quick_steps=10)
 
@@ -180,7 +182,7 @@ def problem_of_random_pixels():
     generator = np.random.default_rng(0)
     X = (generator.integers(0, 256, (80, 784)) * (generator.random((80, 784)) < 0.2)).astype(np.uint8)
     y = generator.integers(0, 10, 80).astype(np.uint8)
-    order = order_of_fit(len(X), case.steps, case.batch_size)
+    order = order_of_fit(len(X), case.batch_size, case.steps, SEED)
     return Problem(case, Data("random", X, y, X, y), order, *he_normal(case.layer_sizes))
 
 

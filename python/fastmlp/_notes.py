@@ -50,14 +50,14 @@ def look_at(
     notes, warnings : list of str
         What was noticed; and that a layer is dead as a whole, which is also among the notes.
     """
-    n_rows = min(len(samples), _MOST_ROWS, CHUNK_BYTES // (samples.n_features * samples.dtype.itemsize))
-    n_rows = min(n_rows, n_samples_seen // _SHARE_OF_TRAINING)
+    n_rows = min(len(samples), _MOST_ROWS, samples.n_rows_at_a_time, n_samples_seen // _SHARE_OF_TRAINING)
     if n_rows < max(2, min(len(samples), _FEWEST_ROWS)):
         return [], []
     X = samples.gather(samples.spread(n_rows))
     sees_all = n_rows == len(samples)
     seen = f"{n_rows:,}" if sees_all else f"{n_rows:,} of {len(samples):,}"
-    notes, warnings = _constant_features(X, seen, sees_all), list[str]()
+    notes = _constant_features(X, seen, sees_all)
+    warnings: list[str] = []
     n_layers = max((layer for layer, name in enumerate(activations, start=1) if name in _CAN_DIE), default=0)
     try:
         active_units = _active_units(network, layer_sizes[1 : n_layers + 1], X, threads)
@@ -88,9 +88,8 @@ def different_scales(samples: Samples, validation: Samples) -> str | None:
     if samples.dtype == validation.dtype:
         return None
     pixels, numbers = (samples, validation) if samples.dtype == np.uint8 else (validation, samples)
-    largest = numbers.gather(
-        numbers.spread(min(len(numbers), _ROWS_COMPARED, numbers.n_rows_at_a_time))
-    ).max()
+    n_rows = min(len(numbers), _ROWS_COMPARED, numbers.n_rows_at_a_time)
+    largest = numbers.gather(numbers.spread(n_rows)).max()
     if not _ABOVE_PIXELS < largest < np.inf:
         return None
     return (

@@ -201,10 +201,11 @@ class Run:
     def steps_ahead(self, seed: int, n_epochs: int) -> Steps:
         """Return all steps of the next epochs that have no entry in the history yet: so many, or all."""
         first = self.history.n_epochs
-        epochs = np.arange(first, min(first + n_epochs, self.n_epochs))
-        order = self._order(seed, self.first_epoch + first, len(epochs))
+        n_epochs = min(n_epochs, self.n_epochs - first)
+        order = self._order(seed, self.first_epoch + first, n_epochs)
         starts = np.arange(0, self.n_samples, self.batch_size)
-        offsets = np.append((self.n_samples * (epochs - first)[:, np.newaxis] + starts).ravel(), len(order))
+        epochs = self.n_samples * np.arange(n_epochs)[:, np.newaxis]
+        offsets = np.append((epochs + starts).ravel(), len(order))
         offsets = offsets[: self.n_steps - first * self.steps_per_epoch + 1]
         span = Span(self.n_steps, self.steps_per_epoch, self.history)
         factors = self.settings.schedule.factors(

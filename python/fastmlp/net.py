@@ -433,7 +433,14 @@ class Net:
         observers = Observers(self, fit, job.callbacks, run.records)
         try:
             self._do_steps(job, run, fit, observers)
-            notes, alarms = self._look_at(job, fit.n_samples_seen)
+            notes, alarms = _notes.look_at(
+                network=self._network.network,
+                layer_sizes=self.layer_sizes,
+                activations=self.activations,
+                samples=job.data.samples,
+                n_samples_seen=fit.n_samples_seen,
+                threads=job.threads.n_threads,
+            )
             run.history.notes += notes
         finally:
             observers.end(checkpoints=True)
@@ -533,17 +540,6 @@ class Net:
         if run is not None and observers is not None:
             observers.keep_in(run)  # if a callback's state fails, there is no going on exactly
             self._run = run
-
-    def _look_at(self, job: Job, n_samples_seen: int) -> tuple[list[str], list[str]]:
-        """Return notes on the trained net, and what to warn of."""
-        return _notes.look_at(
-            network=self._network.network,
-            layer_sizes=self.layer_sizes,
-            activations=self.activations,
-            samples=job.data.samples,
-            n_samples_seen=n_samples_seen,
-            threads=job.threads.n_threads,
-        )
 
     # Prediction.
 
