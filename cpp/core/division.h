@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
 #include "gemm.h"
 #include "network.h"
@@ -48,10 +49,15 @@ struct Grid {
     bool operator==(const Grid&) const = default;
 };
 
-// Whether each thread should have panels of a layer of its own in the forward phase and the update. It pays where
-// weights outweigh activations, since weights would wander from the cache of the thread that updates them to others'.
-inline bool weights_stay(std::size_t rows, std::size_t n_inputs, std::size_t panels, std::size_t team) {
-    return n_inputs > rows && panels >= kPanelUnit * team;
+// Whether each thread should have panels of layer l of its own in the forward phase and the update, and in the backward
+// phase if there are fewer deltas to read than to write. It pays where weights outweigh activations, since weights
+// would wander from the cache of the thread that updates them to others', and where a layer is wider than its
+// neighbours, since its deltas would.
+inline bool weights_stay(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t team) {
+    const std::size_t panels = layers[l].panels();
+    const bool is_widest =
+        team > 1 && l + 1 < layers.size() && n_panels(layers[l].n_inputs) < panels && layers[l + 1].panels() < panels;
+    return (layers[l].n_inputs > rows || is_widest) && panels >= kPanelUnit * team;
 }
 
 // Parts of n, as many for each thread, of at most `most`.
@@ -68,24 +74,28 @@ inline std::size_t divide_rows(std::size_t rows, std::size_t row_block, std::siz
 // too few rows for the team. The first layer's tasks have rows that were packed together. Those of other layers whose
 // weights stay have as many rows as can be, since each loads its weights from afar, and few panels, so that their
 // result, too, stays in the L2 cache.
-inline Grid divide_forward(std::size_t layer, std::size_t rows, std::size_t n_inputs, std::size_t panels,
-                           std::size_t row_block, std::size_t team) {
-    const std::size_t row_parts = divide_rows(rows, row_block, team);
-    if (weights_stay(rows, n_inputs, panels, team)) {
+inline Grid divide_forward(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t row_block,
+                           std::size_t team) {
+    const std::size_t row_parts = divide_rows(rows, row_block, team), panels = layers[l].panels();
+    if (weights_stay(layers, l, rows, team)) {
         const bool bound = rows < kRowsToBind;
-        if (layer == 0) return {row_parts, team, bound};
+        if (l == 0) return {row_parts, team, bound};
         return {parts_for_team(rows, 4 * row_block, 1), parts_for_team(panels, kGradientOutputPanels, team), bound};
     }
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
 }
 
-// Of a backward phase. By rows, so that deltas stay in their thread's cache: in the parts that were packed, unless
-// these are so many that transposing the weights for each of them costs more than to wait for the other threads. But by
-// panels where weights outweigh deltas, so that no two tasks transpose the same weights.
-inline Grid divide_backward(std::size_t rows, std::size_t n_outputs, std::size_t panels, std::size_t packed_parts,
+// Of a backward phase, which makes the deltas of layer l - 1 from those of layer l. By rows, so that deltas stay in
+// their thread's cache: in the parts that were packed, unless these are so many that transposing the weights for each
+// of them costs more than to wait for the other threads. But by panels where weights outweigh deltas, so that no two
+// tasks transpose the same weights; and where the panels are a thread's own and more than those of the deltas it reads.
+inline Grid divide_backward(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t packed_parts,
                             std::size_t team) {
+    const std::size_t n_outputs = layers[l].n_outputs, panels = layers[l - 1].panels();
     if (n_outputs <= rows) {
+        const bool reads_fewer = layers[l].panels() < panels;
+        if (team > 1 && reads_fewer && weights_stay(layers, l - 1, rows, team)) return {1, team};
         const bool cheap = packed_parts <= 2 * team || n_outputs <= kPanel;
         const std::size_t row_parts = cheap ? packed_parts : std::min(most_row_parts(rows), 2 * team);
         if (row_parts >= team) return {row_parts, 1};

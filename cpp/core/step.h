@@ -134,9 +134,7 @@ class Step {
     Range rows_of_weights(std::size_t l, Range in) const {
         return {in.begin * kPanel, std::min(in.end * kPanel, layer(l).n_inputs)};
     }
-    bool weights_stay(std::size_t l) const {
-        return fastmlp::weights_stay(rows_, layer(l).n_inputs, layer(l).panels(), team_.size());
-    }
+    bool weights_stay(std::size_t l) const { return fastmlp::weights_stay(network_.layers(), l, rows_, team_.size()); }
     std::size_t most_output_parts(std::size_t l) const { return (layer(l).panels() + kPanelUnit - 1) / kPanelUnit; }
     // Panels of inputs in a task that makes a gradient: `most`, or fewer where there would not be enough tasks for all
     // threads.
@@ -159,9 +157,9 @@ class Step {
             case Phase::Kind::kLoss:
                 break;
             case Phase::Kind::kForward:
-                return divide_forward(phase.layer, rows_, of.n_inputs, of.panels(), kernels_.row_block, team_.size());
+                return divide_forward(network_.layers(), phase.layer, rows_, kernels_.row_block, team_.size());
             case Phase::Kind::kBackward:
-                return divide_backward(rows_, of.n_outputs, n_panels(of.n_inputs), row_parts(), team_.size());
+                return divide_backward(network_.layers(), phase.layer, rows_, row_parts(), team_.size());
             case Phase::Kind::kNormalize:
             case Phase::Kind::kNormalizeBackward:  // statistics are of whole columns
                 return {1, std::min((of.panels() + kPanelUnit - 1) / kPanelUnit, 2 * team_.size())};
