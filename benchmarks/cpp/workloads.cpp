@@ -165,9 +165,9 @@ Workload backward_product(const KernelTable& kernels, Rounding rounding, std::si
     return workload;
 }
 
-std::vector<std::int64_t> rows_in_disorder(std::size_t n) {
+std::vector<std::int64_t> rows_in_disorder(const KernelTable& kernels, std::size_t n) {
     std::vector<std::int64_t> order(n);
-    permutation({2026, 3, 0}, n, order.data());
+    permutation(kernels, {2026, 3, 0}, n, order.data());
     return order;
 }
 
@@ -216,7 +216,7 @@ Workload streaming(double read, double written, double in_place, std::function<v
 struct FirstLayer {
     FirstLayer(const KernelTable& kernels, Left left, std::size_t samples, Rounding rounding)
         : lesson(kernels, left, samples, rounding),
-          order(rows_in_disorder(samples)),
+          order(rows_in_disorder(kernels, samples)),
           parts((samples + kernels.row_block - 1) / kernels.row_block),
           input(lesson.network, samples, parts, true),
           scratch(InputBatch::pack_scratch_size(lesson.network, nullptr)),
@@ -347,7 +347,9 @@ Workload update(const KernelTable& kernels, OptimizerSettings::Kind kind) {
 Workload training_step(const KernelTable& kernels, Left left, std::size_t batch, Rounding rounding) {
     struct Training {
         Training(const KernelTable& table, Left which, std::size_t samples, Rounding operands)
-            : lesson(table, which, samples, operands), trainer(lesson.network), order(rows_in_disorder(samples)) {}
+            : lesson(table, which, samples, operands),
+              trainer(lesson.network),
+              order(rows_in_disorder(table, samples)) {}
         Lesson lesson;
         Trainer trainer;
         std::vector<std::int64_t> order;

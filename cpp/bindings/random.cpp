@@ -25,14 +25,15 @@ py::array_t<Element> generate(std::size_t n, Generate fill) {
 }
 
 // uniforms or normals.
-using Numbers = void (*)(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out);
+using Numbers = void (*)(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
+                         double* out);
 
 template <Numbers kNumbers>
 py::array_t<double> numbers(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
     const KernelTable& kernels = *select_instruction_set().kernels;
     return generate<double>(n, [&](double* out) {
         const FloatingPointScope scope(kernels);
-        kNumbers({seed, purpose, stream}, 0, n, out);
+        kNumbers(kernels, {seed, purpose, stream}, 0, n, out);
     });
 }
 
@@ -44,9 +45,10 @@ py::array_t<float> scaled_numbers(std::uint64_t seed, std::uint32_t purpose, std
     return generate<float>(n, [&](float* out) {
         const FloatingPointScope scope(kernels);
         double some[1024];
+        static_assert(std::size(some) % kRandomBits == 0);
         for (std::size_t first = 0; first < n; first += std::size(some)) {
             const std::size_t count = std::min(n - first, std::size(some));
-            kNumbers({seed, purpose, stream}, first, count, some);
+            kNumbers(kernels, {seed, purpose, stream}, first, count, some);
             for (std::size_t i = 0; i < count; ++i) out[first + i] = static_cast<float>(scale * some[i] + shift);
         }
     });
@@ -58,9 +60,10 @@ py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint32_t purpose
     if (n_streams > std::numeric_limits<std::uint32_t>::max() - stream + std::uint64_t{1})
         throw py::value_error("there are 2^32 streams");
     if (n_streams > 0 && n > std::numeric_limits<std::size_t>::max() / n_streams) throw std::bad_alloc();
+    const KernelTable& kernels = *select_instruction_set().kernels;
     return generate<std::int64_t>(n_streams * n, [&](std::int64_t* out) {
         for (std::size_t i = 0; i < n_streams && n > 0; ++i)
-            permutation({seed, purpose, stream + static_cast<std::uint32_t>(i)}, n, out + i * n);
+            permutation(kernels, {seed, purpose, stream + static_cast<std::uint32_t>(i)}, n, out + i * n);
     });
 }
 

@@ -9,45 +9,32 @@ namespace fastmlp {
 
 namespace {
 
-// Philox4x32-10 of several counters, each word's side by side, so that compilers make vectors of them: Salmon, Moraes,
-// Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
-template <std::size_t kCount>
-struct Counters {
-    std::uint32_t word[4][kCount];
-};
-
-template <std::size_t kCount>
-void philox(Counters<kCount>& counters, std::uint32_t key_0, std::uint32_t key_1) {
-    auto& c = counters.word;
-    for (int round = 0; round < 10; ++round) {
-        for (std::size_t i = 0; i < kCount; ++i) {
-            const std::uint64_t product_0 = std::uint64_t{0xD2511F53} * c[0][i];
-            const std::uint64_t product_1 = std::uint64_t{0xCD9E8D57} * c[2][i];
-            c[0][i] = static_cast<std::uint32_t>(product_1 >> 32) ^ c[1][i] ^ key_0;
-            c[1][i] = static_cast<std::uint32_t>(product_1);
-            c[2][i] = static_cast<std::uint32_t>(product_0 >> 32) ^ c[3][i] ^ key_1;
-            c[3][i] = static_cast<std::uint32_t>(product_0);
-        }
-        key_0 += 0x9E3779B9;
-        key_1 += 0xBB67AE85;
+// The first 64 bits of Philox4x32-10: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3"
+// (2011).
+std::uint64_t bits64(const RandomSequence& sequence, std::uint64_t i) {
+    auto key_0 = static_cast<std::uint32_t>(sequence.seed), key_1 = static_cast<std::uint32_t>(sequence.seed >> 32);
+    std::uint32_t c[] = {static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), sequence.stream,
+                         sequence.purpose};
+    for (int round = 0; round < 10; ++round, key_0 += 0x9E3779B9, key_1 += 0xBB67AE85) {
+        const std::uint64_t product_0 = std::uint64_t{0xD2511F53} * c[0], product_1 = std::uint64_t{0xCD9E8D57} * c[2];
+        c[0] = static_cast<std::uint32_t>(product_1 >> 32) ^ c[1] ^ key_0;
+        c[1] = static_cast<std::uint32_t>(product_1);
+        c[2] = static_cast<std::uint32_t>(product_0 >> 32) ^ c[3] ^ key_1;
+        c[3] = static_cast<std::uint32_t>(product_0);
     }
+    return std::uint64_t{c[1]} << 32 | c[0];
 }
 
-constexpr std::size_t kBlock = 64;  // numbers made side by side
-
-// Of the elements first, first + 1, ...
-template <std::size_t kCount>
-void bits64(const RandomSequence& sequence, std::uint64_t first, std::uint64_t (&out)[kCount]) {
-    Counters<kCount> counters;
-    auto& c = counters.word;
-    for (std::size_t i = 0; i < kCount; ++i) {
-        c[0][i] = static_cast<std::uint32_t>(first + i);
-        c[1][i] = static_cast<std::uint32_t>((first + i) >> 32);
-        c[2][i] = sequence.stream;
-        c[3][i] = sequence.purpose;
+// Calls f(i, bits of element first + i) for i in [0, n).
+template <class F>
+void for_each_bits64(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
+                     F f) {
+    std::uint64_t bits[kRandomBits];
+    for (std::size_t begin = 0; begin < n; begin += kRandomBits) {
+        kernels.random_bits({sequence.seed, sequence.purpose, sequence.stream, first + begin}, bits);
+        const std::size_t count = std::min(n - begin, kRandomBits);
+        for (std::size_t i = 0; i < count; ++i) f(begin + i, bits[i]);
     }
-    philox(counters, static_cast<std::uint32_t>(sequence.seed), static_cast<std::uint32_t>(sequence.seed >> 32));
-    for (std::size_t i = 0; i < kCount; ++i) out[i] = std::uint64_t{c[1][i]} << 32 | c[0][i];
 }
 
 template <std::size_t kCount>
@@ -119,23 +106,16 @@ double tail_quantile(double p) {
 
 }  // namespace
 
-double uniform(const RandomSequence& sequence, std::uint64_t i) {
-    std::uint64_t bits[1];
-    bits64(sequence, i, bits);
-    return uniform_of(bits[0]);
+double uniform(const RandomSequence& sequence, std::uint64_t i) { return uniform_of(bits64(sequence, i)); }
+
+void uniforms(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
+              double* out) {
+    for_each_bits64(kernels, sequence, first, n, [&](std::size_t i, std::uint64_t bits) { out[i] = uniform_of(bits); });
 }
 
-void uniforms(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out) {
-    std::uint64_t bits[kBlock];
-    for (std::size_t begin = 0; begin < n; begin += kBlock) {
-        bits64(sequence, first + begin, bits);
-        const std::size_t count = std::min(n - begin, kBlock);
-        for (std::size_t i = 0; i < count; ++i) out[begin + i] = uniform_of(bits[i]);
-    }
-}
-
-void normals(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out) {
-    uniforms(sequence, first, n, out);
+void normals(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
+             double* out) {
+    uniforms(kernels, sequence, first, n, out);
     for (std::size_t i = 0; i < n; ++i) out[i] = normal_quantile(out[i]);
 }
 
@@ -144,19 +124,16 @@ double normal_quantile(double p) {
     return q >= -0.425 && q <= 0.425 ? central_quantile(q) : tail_quantile(p);
 }
 
-void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* out) {
-    std::uint64_t bits[kBlock];
-    for (std::size_t i = 0; i < n; ++i) {
-        const std::size_t place = i % kBlock;
-        if (place == 0) bits64(sequence, i, bits);
+void permutation(const KernelTable& kernels, const RandomSequence& sequence, std::size_t n, std::int64_t* out) {
+    for_each_bits64(kernels, sequence, 0, n, [&](std::size_t i, std::uint64_t bits) {
         // The high half of 64 random bits times i + 1 is uniform in [0, i] up to a bias of (i + 1) / 2^64.
         const std::uint64_t bound = static_cast<std::uint64_t>(i) + 1;
-        const std::uint64_t low = (bits[place] & 0xffffffffULL) * bound;
-        const std::uint64_t high = (bits[place] >> 32) * bound;
+        const std::uint64_t low = (bits & 0xffffffffULL) * bound;
+        const std::uint64_t high = (bits >> 32) * bound;
         const auto j = static_cast<std::size_t>((high + (low >> 32)) >> 32);
         out[i] = static_cast<std::int64_t>(i);
         std::swap(out[i], out[j]);
-    }
+    });
 }
 
 }  // namespace fastmlp

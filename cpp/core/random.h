@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../kernels/kernel_table.h"
+
 namespace fastmlp {
 
 struct RandomSequence {
@@ -20,14 +22,16 @@ inline constexpr std::uint32_t kPurposeTransformation = 5, kPurposeDisplacement 
 // Element i in (0, 1): the centres of 2^53 equal cells.
 double uniform(const RandomSequence& sequence, std::uint64_t i);
 
-// out[0..n) = the elements first, first + 1, ...
-void uniforms(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out);
+// out[0..n) = the elements first, first + 1, ...; first is a multiple of kRandomBits.
+void uniforms(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
+              double* out);
 
 // The same of standard normal numbers: the inverse distribution function of uniform(sequence, i).
-void normals(const RandomSequence& sequence, std::uint64_t first, std::size_t n, double* out);
+void normals(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
+             double* out);
 
 // out[0..n) = a uniformly random permutation of 0..n-1 (Fisher & Yates).
-void permutation(const RandomSequence& sequence, std::size_t n, std::int64_t* out);
+void permutation(const KernelTable& kernels, const RandomSequence& sequence, std::size_t n, std::int64_t* out);
 
 // The p-quantile of the standard normal distribution, 0 < p < 1, to about 1e-16 relative: Wichura, "Algorithm AS 241"
 // (1988), PPND16. Only arithmetic and square roots: the same bits on every machine.

@@ -13,6 +13,7 @@
 #include "optimizer.inl"
 #include "packing.inl"
 #include "pairs.inl"
+#include "philox.inl"
 #include "pixel_lists.inl"
 #include "product.inl"
 #include "softmax.inl"
@@ -125,6 +126,7 @@ constexpr KernelTable make_table(const char* name) {
         .add_squares = add_squares,
         .scale_columns = scale_columns,
         .write_operand = write_operand,
+        .random_bits = random_bits,
         .random_fields = random_fields,
         .resample = resample,
     };

@@ -25,19 +25,23 @@ struct PhiloxWords {
     IntVec word[kPhiloxWords];
 };
 
-FASTMLP_INLINE PhiloxWords philox(PhiloxWords counter, std::uint64_t key) {
+// From counters to what Philox makes of them, kCount vectors side by side.
+template <std::size_t kCount>
+FASTMLP_INLINE void philox(PhiloxWords (&counters)[kCount], std::uint64_t key) {
     const IntVec multiplier_0 = splat_word(0xD2511F53), multiplier_1 = splat_word(0xCD9E8D57);
     auto key_0 = static_cast<std::uint32_t>(key), key_1 = static_cast<std::uint32_t>(key >> 32);
-    auto& c = counter.word;
-    for (int round = 0; round < 10; ++round) {
-        const IntVec product_0 = multiply_even_lanes(c[0], multiplier_0);
-        const IntVec product_1 = multiply_even_lanes(c[2], multiplier_1);
-        counter = {{even_lanes_from_odd(product_1) ^ c[1] ^ splat_word(key_0), product_1,
-                    even_lanes_from_odd(product_0) ^ c[3] ^ splat_word(key_1), product_0}};
-        key_0 += 0x9E3779B9;
-        key_1 += 0xBB67AE85;
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; ++round, key_0 += 0x9E3779B9, key_1 += 0xBB67AE85) {
+        const IntVec keys[] = {splat_word(key_0), splat_word(key_1)};
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < kCount; ++i) {
+            auto& c = counters[i].word;
+            const IntVec product_0 = multiply_even_lanes(c[0], multiplier_0);
+            const IntVec product_1 = multiply_even_lanes(c[2], multiplier_1);
+            counters[i] = {{even_lanes_from_odd(product_1) ^ c[1] ^ keys[0], product_1,
+                            even_lanes_from_odd(product_0) ^ c[3] ^ keys[1], product_0}};
+        }
     }
-    return counter;
 }
 
 // word[j] = word j of Philox at the counters (low, high, stream, purpose), lane by lane.
@@ -47,11 +51,34 @@ FASTMLP_INLINE void philox_lines(std::uint64_t key, std::uint32_t purpose, std::
     const IntVec even_lanes = even_lanes_from_odd(splat_bits(-1));
     for (int part = 0; part < kVecs; ++part) {
         const IntVec c0 = bits(low.part[part]), c1 = bits(high.part[part]);
-        const PhiloxWords even = philox({{c0, c1, c2, c3}}, key);
-        const PhiloxWords odd = philox({{even_lanes_from_odd(c0), even_lanes_from_odd(c1), c2, c3}}, key);
+        PhiloxWords even_odd[] = {{{c0, c1, c2, c3}}, {{even_lanes_from_odd(c0), even_lanes_from_odd(c1), c2, c3}}};
+        philox(even_odd, key);
         for (std::size_t j = 0; j < kPhiloxWords; ++j)
-            word[j].part[part] = from_bits((even.word[j] & even_lanes) | odd_lanes_from_even(odd.word[j]));
+            word[j].part[part] =
+                from_bits((even_odd[0].word[j] & even_lanes) | odd_lanes_from_even(even_odd[1].word[j]));
     }
+}
+
+alignas(64) constexpr std::uint32_t kEvenLaneNumber[kPanel] = {0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0};
+
+void random_bits(const RandomBits& args, std::uint64_t (&out)[kRandomBits]) {
+    constexpr std::size_t kNumbers = kLanes / 2, kSideBySide = 2;
+    const RandomBits from = args;
+    const IntVec even_lanes = even_lanes_from_odd(splat_bits(-1)), first = bits(load_words(kEvenLaneNumber).part[0]);
+    const IntVec c1 = splat_word(static_cast<std::uint32_t>(from.first_counter >> 32));
+    const IntVec c2 = splat_word(from.stream), c3 = splat_word(from.purpose);
+    alignas(64) float same_bits[2 * kRandomBits];
+    for (std::size_t i = 0; i < kRandomBits; i += kSideBySide * kNumbers) {
+        const auto low = static_cast<std::uint32_t>(from.first_counter + i);
+        PhiloxWords random[kSideBySide];
+        for (std::size_t j = 0; j < kSideBySide; ++j)
+            random[j] = {{first + splat_word(low + static_cast<std::uint32_t>(j * kNumbers)), c1, c2, c3}};
+        philox(random, from.seed);
+        for (std::size_t j = 0; j < kSideBySide; ++j)
+            store(same_bits + 2 * (i + j * kNumbers),
+                  from_bits((random[j].word[0] & even_lanes) | odd_lanes_from_even(random[j].word[1])));
+    }
+    std::memcpy(out, same_bits, sizeof(out));
 }
 
 }  // namespace

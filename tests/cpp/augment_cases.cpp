@@ -1,5 +1,5 @@
-// Random fields, resampling, and both together. All memory has exactly the size that the kernels ask for, so that a
-// sanitizer sees the first byte beyond it.
+// Random bits, random fields, resampling, and the last two together. All memory has exactly the size that the
+// kernels ask for, so that a sanitizer sees the first byte beyond it.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -46,6 +46,9 @@ class AugmentCases : KernelCases {
             for (const double spread : {0.0, 0.2, 4.0, 1e30}) resample(size, spread);
             both(size);
         }
+        for (const std::uint64_t first :
+             {std::uint64_t{0}, (std::uint64_t{1} << 32) - kRandomBits, std::uint64_t{1} << 63})
+            random_bits(first);
     }
 
  private:
@@ -91,13 +94,33 @@ class AugmentCases : KernelCases {
         }
     }
 
+    void random_bits(std::uint64_t first_counter) {
+        Item item(set_, "random_bits " + std::to_string(first_counter));
+        const std::uint64_t seed = random_.next();
+        std::uint64_t numbers[kRandomBits];
+        {
+            const FloatingPointScope scope(table_);
+            table_.random_bits({seed, 6, 9, first_counter}, numbers);
+        }
+        for (std::size_t i = 0; i < kRandomBits; ++i) {
+            const PhiloxCounter expected = random_at(seed, first_counter + i);
+            for (const std::size_t half : {0, 1, 2, 3})
+                item.expect_exactly(static_cast<float>(numbers[i] >> (16 * half) & 0xffff),
+                                    static_cast<float>(expected[half / 2] >> (16 * (half % 2)) & 0xffff));
+        }
+    }
+
+    static PhiloxCounter random_at(std::uint64_t seed, std::uint64_t counter) {
+        return philox4x32_10({static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32), 9, 6},
+                             seed);
+    }
+
     static std::int64_t noise_at(std::uint64_t seed, std::uint64_t first_counter, std::size_t width, std::size_t row,
                                  std::size_t column, int field) {
         const std::size_t word = row * noise_stride(width) + column / 2;
         const std::size_t line = word / kPanel, lane = word % kPanel;
         const std::uint64_t counter = first_counter + 16 * (line / 4) + lane;
-        const PhiloxCounter random =
-            philox4x32_10({static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32), 9, 6}, seed);
+        const PhiloxCounter random = random_at(seed, counter);
         const std::size_t byte = 2 * (column % 2) + static_cast<std::size_t>(field);
         const std::int64_t b = (random[line % 4] >> (8 * byte) & 0xff) ^ 0x80;
         return (2 * b - 255) * 128;
