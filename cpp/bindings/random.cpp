@@ -15,6 +15,12 @@ namespace fastmlp::bindings {
 
 namespace {
 
+// Chosen once: random numbers do not depend on it, and a fit should not on what FASTMLP_ISA has become since.
+const KernelTable& kernels_chosen() {
+    static const KernelTable& kernels = *select_instruction_set().kernels;
+    return kernels;
+}
+
 template <class Element, class Generate>
 py::array_t<Element> generate(std::size_t n, Generate fill) {
     py::array_t<Element> out = new_array<Element>({n});
@@ -30,7 +36,7 @@ using Numbers = void (*)(const KernelTable& kernels, const RandomSequence& seque
 
 template <Numbers kNumbers>
 py::array_t<double> numbers(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n) {
-    const KernelTable& kernels = *select_instruction_set().kernels;
+    const KernelTable& kernels = kernels_chosen();
     return generate<double>(n, [&](double* out) {
         const FloatingPointScope scope(kernels);
         kNumbers(kernels, {seed, purpose, stream}, 0, n, out);
@@ -41,11 +47,11 @@ py::array_t<double> numbers(std::uint64_t seed, std::uint32_t purpose, std::uint
 template <Numbers kNumbers>
 py::array_t<float> scaled_numbers(std::uint64_t seed, std::uint32_t purpose, std::uint32_t stream, std::size_t n,
                                   double scale, double shift) {
-    const KernelTable& kernels = *select_instruction_set().kernels;
+    const KernelTable& kernels = kernels_chosen();
     return generate<float>(n, [&](float* out) {
         const FloatingPointScope scope(kernels);
         double some[1024];
-        static_assert(std::size(some) % kRandomBits == 0);
+        static_assert(std::size(some) % kRandomNumbers == 0);
         for (std::size_t first = 0; first < n; first += std::size(some)) {
             const std::size_t count = std::min(n - first, std::size(some));
             kNumbers(kernels, {seed, purpose, stream}, first, count, some);
@@ -60,7 +66,7 @@ py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint32_t purpose
     if (n_streams > std::numeric_limits<std::uint32_t>::max() - stream + std::uint64_t{1})
         throw py::value_error("there are 2^32 streams");
     if (n_streams > 0 && n > std::numeric_limits<std::size_t>::max() / n_streams) throw std::bad_alloc();
-    const KernelTable& kernels = *select_instruction_set().kernels;
+    const KernelTable& kernels = kernels_chosen();
     return generate<std::int64_t>(n_streams * n, [&](std::int64_t* out) {
         for (std::size_t i = 0; i < n_streams && n > 0; ++i)
             permutation(kernels, {seed, purpose, stream + static_cast<std::uint32_t>(i)}, n, out + i * n);

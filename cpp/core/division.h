@@ -22,8 +22,8 @@ inline std::size_t gradient_stride(const KernelTable& kernels) {
     return kernels.gradient_input_panels * kPanel * kPanel;
 }
 
-// In batches of fewer rows, tasks are bound to threads where weights outweigh activations: whoever takes over a task
-// fetches its weights from another thread's cache, and next time they are fetched back.
+// In batches of fewer rows, tasks with panels that stay are bound to threads: whoever takes over a task fetches its
+// weights and activations from another thread's cache, and next time they are fetched back.
 inline constexpr std::size_t kRowsToBind = 128;
 
 // Parts of a layer's inputs of at most so many panels each.
@@ -49,15 +49,19 @@ struct Grid {
     bool operator==(const Grid&) const = default;
 };
 
+// A layer's panels stay because of its deltas in batches of at most so many rows; from 300 on that gives nothing.
+inline constexpr std::size_t kRowsOfWidest = 256;
+
 // Whether each thread should have panels of layer l of its own in the forward phase and the update, and in the backward
 // phase if there are fewer deltas to read than to write. It pays where weights outweigh activations, since weights
-// would wander from the cache of the thread that updates them to others', and where a layer is wider than its
-// neighbours, since its deltas would.
-inline bool weights_stay(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t team) {
+// would wander from the cache of the thread that updates them to others', and for few rows where a layer is wider than
+// its neighbours, since its deltas would.
+inline bool panels_stay(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t team) {
     const std::size_t panels = layers[l].panels();
     const bool is_widest =
-        team > 1 && l + 1 < layers.size() && n_panels(layers[l].n_inputs) < panels && layers[l + 1].panels() < panels;
-    return (layers[l].n_inputs > rows || is_widest) && panels >= kPanelUnit * team;
+        l + 1 < layers.size() && n_panels(layers[l].n_inputs) < panels && layers[l + 1].panels() < panels;
+    return (layers[l].n_inputs > rows || (team > 1 && is_widest && rows <= kRowsOfWidest)) &&
+           panels >= kPanelUnit * team;
 }
 
 // Parts of n, as many for each thread, of at most `most`.
@@ -65,22 +69,26 @@ inline std::size_t parts_for_team(std::size_t n, std::size_t most, std::size_t t
     return team * ((n + most * team - 1) / (most * team));
 }
 
-// Parts in which rows are packed, and go through layers whose weights do not stay.
+// Parts in which rows are packed, and go through layers whose panels do not stay.
 inline std::size_t divide_rows(std::size_t rows, std::size_t row_block, std::size_t team) {
     return std::min(most_row_parts(rows), parts_for_team(rows, row_block, team));
 }
 
-// Of a forward phase. By rows, so that a task can go on with its rows alone, unless weights are to stay or there are
-// too few rows for the team. The first layer's tasks have rows that were packed together. Those of other layers whose
-// weights stay have as many rows as can be, since each loads its weights from afar, and few panels, so that their
-// result, too, stays in the L2 cache.
+// Rows of a task with panels that stay: as many as can be, since each loads its weights from afar or transposes them,
+// but few enough for the L2 cache beside kGradientOutputPanels.
+inline std::size_t rows_of_panels(std::size_t row_block) { return 4 * row_block; }
+
+// Of a forward phase. By rows, so that a task can go on with its rows alone, unless panels are to stay or there are too
+// few rows for the team. The first layer's tasks have rows that were packed together. Those of other layers whose
+// panels stay have many rows and few panels, so that their result, too, stays in the L2 cache.
 inline Grid divide_forward(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t row_block,
                            std::size_t team) {
     const std::size_t row_parts = divide_rows(rows, row_block, team), panels = layers[l].panels();
-    if (weights_stay(layers, l, rows, team)) {
+    if (panels_stay(layers, l, rows, team)) {
         const bool bound = rows < kRowsToBind;
         if (l == 0) return {row_parts, team, bound};
-        return {parts_for_team(rows, 4 * row_block, 1), parts_for_team(panels, kGradientOutputPanels, team), bound};
+        return {parts_for_team(rows, rows_of_panels(row_block), 1), parts_for_team(panels, kGradientOutputPanels, team),
+                bound};
     }
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};
@@ -90,12 +98,14 @@ inline Grid divide_forward(const std::vector<Layer>& layers, std::size_t l, std:
 // their thread's cache: in the parts that were packed, unless these are so many that transposing the weights for each
 // of them costs more than to wait for the other threads. But by panels where weights outweigh deltas, so that no two
 // tasks transpose the same weights; and where the panels are a thread's own and more than those of the deltas it reads.
-inline Grid divide_backward(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t packed_parts,
+inline Grid divide_backward(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t row_block,
                             std::size_t team) {
     const std::size_t n_outputs = layers[l].n_outputs, panels = layers[l - 1].panels();
+    const std::size_t packed_parts = divide_rows(rows, row_block, team);
     if (n_outputs <= rows) {
         const bool reads_fewer = layers[l].panels() < panels;
-        if (team > 1 && reads_fewer && weights_stay(layers, l - 1, rows, team)) return {1, team};
+        if (team > 1 && reads_fewer && panels_stay(layers, l - 1, rows, team))
+            return {parts_for_team(rows, rows_of_panels(row_block), 1), team};
         const bool cheap = packed_parts <= 2 * team || n_outputs <= kPanel;
         const std::size_t row_parts = cheap ? packed_parts : std::min(most_row_parts(rows), 2 * team);
         if (row_parts >= team) return {row_parts, 1};

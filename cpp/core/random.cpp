@@ -29,10 +29,10 @@ std::uint64_t bits64(const RandomSequence& sequence, std::uint64_t i) {
 template <class F>
 void for_each_bits64(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
                      F f) {
-    std::uint64_t bits[kRandomBits];
-    for (std::size_t begin = 0; begin < n; begin += kRandomBits) {
+    std::uint64_t bits[kRandomNumbers];
+    for (std::size_t begin = 0; begin < n; begin += kRandomNumbers) {
         kernels.random_bits({sequence.seed, sequence.purpose, sequence.stream, first + begin}, bits);
-        const std::size_t count = std::min(n - begin, kRandomBits);
+        const std::size_t count = std::min(n - begin, kRandomNumbers);
         for (std::size_t i = 0; i < count; ++i) f(begin + i, bits[i]);
     }
 }

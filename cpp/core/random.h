@@ -22,7 +22,7 @@ inline constexpr std::uint32_t kPurposeTransformation = 5, kPurposeDisplacement 
 // Element i in (0, 1): the centres of 2^53 equal cells.
 double uniform(const RandomSequence& sequence, std::uint64_t i);
 
-// out[0..n) = the elements first, first + 1, ...; first is a multiple of kRandomBits.
+// out[0..n) = the elements first, first + 1, ...; first is a multiple of kRandomNumbers.
 void uniforms(const KernelTable& kernels, const RandomSequence& sequence, std::uint64_t first, std::size_t n,
               double* out);
 

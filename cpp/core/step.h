@@ -83,7 +83,7 @@ class Step {
             const Panels gradient{scratch(), gradient_stride(kernels_)};
             weights_gradient(l, in, out, gradient);
             bool finite = update.update_weights(layer(l), rows_of_weights(l, in), out, {gradient.data, gradient.stride},
-                                                input_scale(l), team_.is_far() && !weights_stay(l));
+                                                input_scale(l), team_.is_far() && !panels_stay(l));
             if (in.begin == 0) {
                 for (std::size_t row = 0; row < layer(l).n_trained_bias_rows(); ++row) {
                     biases_gradient(l, row, out, scratch());
@@ -134,7 +134,7 @@ class Step {
     Range rows_of_weights(std::size_t l, Range in) const {
         return {in.begin * kPanel, std::min(in.end * kPanel, layer(l).n_inputs)};
     }
-    bool weights_stay(std::size_t l) const { return fastmlp::weights_stay(network_.layers(), l, rows_, team_.size()); }
+    bool panels_stay(std::size_t l) const { return fastmlp::panels_stay(network_.layers(), l, rows_, team_.size()); }
     std::size_t most_output_parts(std::size_t l) const { return (layer(l).panels() + kPanelUnit - 1) / kPanelUnit; }
     // Panels of inputs in a task that makes a gradient: `most`, or fewer where there would not be enough tasks for all
     // threads.
@@ -142,10 +142,10 @@ class Step {
         const std::size_t enough = n_panels(layer(l).n_inputs) * most_output_parts(l) / (2 * team_.size());
         return std::clamp(enough, std::min(kLeastInputPanels, most), most);
     }
-    // As many for each thread where weights stay; and enough for all threads, if there are enough panels.
+    // As many for each thread where panels stay; and enough for all threads, if there are enough panels.
     std::size_t output_parts(std::size_t l, std::size_t input_parts) const {
         const std::size_t panels = layer(l).panels();
-        const std::size_t parts = parts_for_team(panels, kGradientOutputPanels, weights_stay(l) ? team_.size() : 1);
+        const std::size_t parts = parts_for_team(panels, kGradientOutputPanels, panels_stay(l) ? team_.size() : 1);
         const std::size_t wanted = (2 * team_.size() + input_parts - 1) / input_parts;
         return std::max(parts, std::min(wanted, most_output_parts(l)));
     }
@@ -159,7 +159,7 @@ class Step {
             case Phase::Kind::kForward:
                 return divide_forward(network_.layers(), phase.layer, rows_, kernels_.row_block, team_.size());
             case Phase::Kind::kBackward:
-                return divide_backward(network_.layers(), phase.layer, rows_, row_parts(), team_.size());
+                return divide_backward(network_.layers(), phase.layer, rows_, kernels_.row_block, team_.size());
             case Phase::Kind::kNormalize:
             case Phase::Kind::kNormalizeBackward:  // statistics are of whole columns
                 return {1, std::min((of.panels() + kPanelUnit - 1) / kPanelUnit, 2 * team_.size())};

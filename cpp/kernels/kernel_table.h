@@ -370,15 +370,15 @@ struct RandomFields {
 
 inline constexpr std::size_t kPhiloxWords = 4;
 
-// Random numbers of 64 bits, kRandomBits of them: words 0 and, in the upper half, 1 of Philox4x32-10 with the key
-// `seed` and the counters (c, stream, purpose), c of 64 bits from first_counter on, which is a multiple of kRandomBits.
+// kRandomNumbers random numbers of 64 bits: word 0 in the lower half and word 1 in the upper of Philox4x32-10 with the
+// key `seed` and the counters (c, stream, purpose), c of 64 bits from first_counter on, a multiple of kRandomNumbers.
 struct RandomBits {
     std::uint64_t seed;
     std::uint32_t purpose;
     std::uint32_t stream;
     std::uint64_t first_counter;
 };
-inline constexpr std::size_t kRandomBits = 64;
+inline constexpr std::size_t kRandomNumbers = 64;
 
 [[gnu::always_inline]] constexpr std::size_t noise_stride(std::size_t width) {
     return n_panels((width + 1) / 2) * kPanel;
@@ -512,7 +512,7 @@ struct KernelTable {
     // As adam and sgd write `operand`, for one panel of weights: rows lines.
     void (*write_operand)(const float* value, float* operand, std::size_t rows);
 
-    void (*random_bits)(const RandomBits& args, std::uint64_t (&out)[kRandomBits]);
+    void (*random_bits)(const RandomBits& args, std::uint64_t (&out)[kRandomNumbers]);
     void (*random_fields)(const RandomFields& args);
     void (*resample)(const Resampling& args);
 };

@@ -61,19 +61,19 @@ FASTMLP_INLINE void philox_lines(std::uint64_t key, std::uint32_t purpose, std::
 
 alignas(64) constexpr std::uint32_t kEvenLaneNumber[kPanel] = {0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0};
 
-void random_bits(const RandomBits& args, std::uint64_t (&out)[kRandomBits]) {
+void random_bits(const RandomBits& args, std::uint64_t (&out)[kRandomNumbers]) {
     constexpr std::size_t kNumbers = kLanes / 2, kSideBySide = 2;
-    const RandomBits from = args;
+    static_assert(kRandomNumbers % (kSideBySide * kNumbers) == 0);
+    alignas(64) float same_bits[2 * kRandomNumbers];  // stored as vectors, which is faster than to out
     const IntVec even_lanes = even_lanes_from_odd(splat_bits(-1)), first = bits(load_words(kEvenLaneNumber).part[0]);
-    const IntVec c1 = splat_word(static_cast<std::uint32_t>(from.first_counter >> 32));
-    const IntVec c2 = splat_word(from.stream), c3 = splat_word(from.purpose);
-    alignas(64) float same_bits[2 * kRandomBits];
-    for (std::size_t i = 0; i < kRandomBits; i += kSideBySide * kNumbers) {
-        const auto low = static_cast<std::uint32_t>(from.first_counter + i);
+    const IntVec c1 = splat_word(static_cast<std::uint32_t>(args.first_counter >> 32));
+    const IntVec c2 = splat_word(args.stream), c3 = splat_word(args.purpose);
+    for (std::size_t i = 0; i < kRandomNumbers; i += kSideBySide * kNumbers) {
+        const auto low = static_cast<std::uint32_t>(args.first_counter + i);
         PhiloxWords random[kSideBySide];
         for (std::size_t j = 0; j < kSideBySide; ++j)
             random[j] = {{first + splat_word(low + static_cast<std::uint32_t>(j * kNumbers)), c1, c2, c3}};
-        philox(random, from.seed);
+        philox(random, args.seed);
         for (std::size_t j = 0; j < kSideBySide; ++j)
             store(same_bits + 2 * (i + j * kNumbers),
                   from_bits((random[j].word[0] & even_lanes) | odd_lanes_from_even(random[j].word[1])));

@@ -47,7 +47,7 @@ class AugmentCases : KernelCases {
             both(size);
         }
         for (const std::uint64_t first :
-             {std::uint64_t{0}, (std::uint64_t{1} << 32) - kRandomBits, std::uint64_t{1} << 63})
+             {std::uint64_t{0}, (std::uint64_t{1} << 32) - kRandomNumbers, std::uint64_t{1} << 63})
             random_bits(first);
     }
 
@@ -97,12 +97,12 @@ class AugmentCases : KernelCases {
     void random_bits(std::uint64_t first_counter) {
         Item item(set_, "random_bits " + std::to_string(first_counter));
         const std::uint64_t seed = random_.next();
-        std::uint64_t numbers[kRandomBits];
+        std::uint64_t numbers[kRandomNumbers];
         {
             const FloatingPointScope scope(table_);
             table_.random_bits({seed, 6, 9, first_counter}, numbers);
         }
-        for (std::size_t i = 0; i < kRandomBits; ++i) {
+        for (std::size_t i = 0; i < kRandomNumbers; ++i) {
             const PhiloxCounter expected = random_at(seed, first_counter + i);
             for (const std::size_t half : {0, 1, 2, 3})
                 item.expect_exactly(static_cast<float>(numbers[i] >> (16 * half) & 0xffff),
