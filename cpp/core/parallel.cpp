@@ -203,7 +203,7 @@ void Team::barrier() {
     const unsigned generation = generation_.load(std::memory_order_relaxed);
     const std::size_t size = size_;  // before arriving: behind find_distance's barrier it may change
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-        for (std::size_t rank = 0; rank < size; ++rank) slots_[rank].taken.store(1, std::memory_order_relaxed);
+        for (std::size_t rank = 0; rank < size; ++rank) slots_[rank].claims.reset();
         arrived_.store(0, std::memory_order_relaxed);
         generation_.store(generation + 1);
         if (n_asleep_.load() > 0) {

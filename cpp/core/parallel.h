@@ -8,6 +8,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -33,10 +34,11 @@ class Team {
     std::vector<std::size_t> tasks_per_thread() const;
 
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
-    // for all threads. Called by every thread of the team with its rank and the same n_tasks_of. Each thread starts
+    // for all threads. Called by every thread of the team with its rank and the same n_tasks_of. Each thread begins
     // with the tasks it owns, the same every time, so that data stay in its cache; whoever finishes early takes over
-    // from others, at most half of each one's tasks if they are `bound` to it. The first task of an owner is never
-    // taken over: who owns tasks has work. Each thread runs an owner's tasks in rising order.
+    // from others, at most half of each one's tasks if they are `bound` to it, and none of these if it is far. The
+    // first task of an owner is never taken over: who owns tasks has work. Owners run their tasks in rising order;
+    // others take them over from the last one on, so that it is the same tasks again if work is divided unevenly.
     template <class Count, class Body>
     void for_each_owned(std::size_t rank, Count&& n_tasks_of, Body&& body, bool bound = false) {
         for (std::size_t offset = 0; offset < size_; ++offset) {
@@ -47,12 +49,13 @@ class Team {
                 body(owner, i);
                 ++slots_[rank].tasks_done;
             };
-            if (owner == rank) run(0);
-            const std::size_t free = owner == rank || !bound ? n_tasks : n_tasks / 2;
-            while (slots_[owner].taken.load(std::memory_order_relaxed) < free) {
-                const std::size_t i = slots_[owner].taken.fetch_add(1, std::memory_order_relaxed);
-                if (i >= n_tasks) break;
-                run(i);
+            Claims& claims = slots_[owner].claims;
+            if (owner == rank) {
+                run(0);
+                while (const std::optional<std::size_t> i = claims.next(n_tasks)) run(*i);
+            } else {
+                const std::size_t most = !bound ? n_tasks : is_far() ? 0 : n_tasks / 2;
+                while (const std::optional<std::size_t> i = claims.last(n_tasks, most)) run(*i);
             }
         }
         barrier();
@@ -73,8 +76,35 @@ class Team {
  private:
     friend void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
 
+    // Which of an owner's tasks have been claimed: from the first on by itself, from the last on by others. At most
+    // 2^32.
+    class Claims {
+     public:
+        void reset() { counts_.store(1, std::memory_order_relaxed); }  // the first is the owner's
+        // The owner's next task, and the last one for another thread, if others may have one more of at most `most`.
+        std::optional<std::size_t> next(std::size_t n_tasks) { return claim(kByOwner, n_tasks, n_tasks); }
+        std::optional<std::size_t> last(std::size_t n_tasks, std::size_t most) {
+            return claim(kByOthers, n_tasks, most);
+        }
+
+     private:
+        static constexpr std::uint64_t kByOwner = 1, kByOthers = std::uint64_t{1} << 32;
+
+        std::optional<std::size_t> claim(std::uint64_t one, std::size_t n_tasks, std::size_t most_by_others) {
+            std::uint64_t counts = counts_.load(std::memory_order_relaxed);
+            for (;;) {
+                const std::size_t by_owner = counts % kByOthers, by_others = counts / kByOthers;
+                if (by_owner + by_others >= n_tasks || by_others >= most_by_others) return std::nullopt;
+                if (counts_.compare_exchange_weak(counts, counts + one, std::memory_order_relaxed))
+                    return one == kByOwner ? by_owner : n_tasks - 1 - by_others;
+            }
+        }
+
+        std::atomic<std::uint64_t> counts_{1};
+    };
+
     struct alignas(64) Slot {
-        std::atomic<std::size_t> taken{1};  // of this thread's tasks; the first is its owner's
+        Claims claims;
         std::size_t tasks_done = 0;
         std::atomic<unsigned> ball{0};  // see measure_distance
     };

@@ -344,8 +344,9 @@ class Step {
             return tiles_with(most_input_panels, owner, SIZE_MAX).tasks.end;
         };
         const auto run = [&](std::size_t owner, std::size_t i) {
-            // An owner's tasks come in rising order. To find the layer takes ten divisions, too long for each tile.
-            if (owner != tiles.owner || i >= tiles.tasks.end) tiles = tiles_with(most_input_panels, owner, i);
+            // Tasks of a layer come one after the other. To find the layer takes ten divisions, too long for each tile.
+            if (owner != tiles.owner || i < tiles.tasks.begin || i >= tiles.tasks.end)
+                tiles = tiles_with(most_input_panels, owner, i);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
             const std::size_t l = tiles.layer, task = tiles.first + i - tiles.tasks.begin;
             const std::size_t in_part = task % tiles.in_parts, out_part = task / tiles.in_parts;
