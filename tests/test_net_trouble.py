@@ -133,6 +133,7 @@ def test_ctrl_c_while_a_result_is_recorded_loses_no_step(monkeypatch: pytest.Mon
             press_ctrl_c()
         collect(self)
 
+    monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 0.0)  # a step each
     monkeypatch.setattr(_training.Training, "collect", interrupted_collect)
     net = new_net()
     with pytest.raises(KeyboardInterrupt):

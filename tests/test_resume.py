@@ -299,9 +299,12 @@ def test_interruption_while_an_epoch_is_validated_is_made_up_for(monkeypatch: py
     assert_same_net(net, straight)
 
 
-@pytest.mark.parametrize("steps_of_calls", [[1, 8], [1, 8, 4], [1, 8, 32]])
+@pytest.mark.parametrize(
+    ("begins_with_many", "steps_of_calls"),
+    [(False, [1, 8]), (False, [1, 8, 4]), (False, [1, 8, 32]), (True, [250])],
+)
 def test_interruption_after_a_call_of_several_epochs_leaves_entries_of_all_whole_ones(
-    steps_of_calls: list[int], monkeypatch: pytest.MonkeyPatch
+    begins_with_many: bool, steps_of_calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = SharedNetwork.train
     rest = list(steps_of_calls)
@@ -315,6 +318,8 @@ def test_interruption_after_a_call_of_several_epochs_leaves_entries_of_all_whole
     straight, net = new_net(), new_net()
     straight.fit(X, Y, batch_size=BATCH_SIZE, epochs=50)
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 1e6)
+    if not begins_with_many:
+        monkeypatch.setattr(_training, "_SURE_RATE", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(SharedNetwork, "train", interrupted_train)
         interrupted(net, epochs=50)

@@ -20,6 +20,10 @@ from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
+_SURE_RATE: Final = 4e9  # multiply-adds a second, which steps exceed wherever they can
+_STEP_WORK: Final = 2**18  # what a step, a sample and an update of a parameter take besides, in multiply-adds
+_SAMPLE_WORK: Final = 2**9
+_UPDATE_WORK: Final = 20
 _SNAPSHOT_PAUSE: Final = 100  # times what the last one cost: 1 % of a long fit, and so long a way to go again
 
 
@@ -97,6 +101,16 @@ class Training:
         self._marks: list[_Mark] = []
         self._n_assignments = network.n_assignments  # up to which the marks are of use
         self._next_mark = 0.0
+
+    def begin_with_many(self, batch_size: int) -> None:
+        """Let the first call do as many steps as surely take no longer than a call should, instead of one."""
+        if self._augmentation is not None:  # whose work is not known
+            return
+        n_parameters = self._network.n_parameters
+        # Forward, and backward twice as much.
+        work_of_samples = batch_size * (3 * n_parameters + _SAMPLE_WORK)
+        work = work_of_samples + n_parameters * _UPDATE_WORK + _STEP_WORK
+        self.steps_per_call = max(1, int(_SECONDS_PER_CALL * _SURE_RATE / work))
 
     def do(self, steps: Steps, steps_to_pause: Callable[[], int]) -> Iterator[CallDone]:
         """Do steps.
