@@ -319,7 +319,7 @@ def test_interruption_after_a_call_of_several_epochs_leaves_entries_of_all_whole
     straight.fit(X, Y, batch_size=BATCH_SIZE, epochs=50)
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", 1e6)
     if not begins_with_many:
-        monkeypatch.setattr(_training, "_SURE_RATE", 0.0)
+        monkeypatch.setattr(_training, "_CAUTIOUS_RATE", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(SharedNetwork, "train", interrupted_train)
         interrupted(net, epochs=50)

@@ -20,7 +20,7 @@ from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
-_SURE_RATE: Final = 4e9  # multiply-adds a second, which steps exceed wherever they can
+_CAUTIOUS_RATE: Final = 4e9  # multiply-adds a second: most steps make more, few make half as many
 _STEP_WORK: Final = 2**18  # what a step, a sample and an update of a parameter take besides, in multiply-adds
 _SAMPLE_WORK: Final = 2**9
 _UPDATE_WORK: Final = 20
@@ -103,14 +103,14 @@ class Training:
         self._next_mark = 0.0
 
     def begin_with_many(self, batch_size: int) -> None:
-        """Let the first call do as many steps as surely take no longer than a call should, instead of one."""
+        """Let the first call do as many steps as a cautious estimate allows, instead of one."""
         if self._augmentation is not None:  # whose work is not known
             return
         n_parameters = self._network.n_parameters
         # Forward, and backward twice as much.
         work_of_samples = batch_size * (3 * n_parameters + _SAMPLE_WORK)
         work = work_of_samples + n_parameters * _UPDATE_WORK + _STEP_WORK
-        self.steps_per_call = max(1, int(_SECONDS_PER_CALL * _SURE_RATE / work))
+        self.steps_per_call = max(1, int(_SECONDS_PER_CALL * _CAUTIOUS_RATE / work))
 
     def do(self, steps: Steps, steps_to_pause: Callable[[], int]) -> Iterator[CallDone]:
         """Do steps.
