@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from cases import CASES, Case
 from density import left
+from kernels import ROUNDS, Variant, measure_once
 from native import BuildError, build
 from process import Process, ProcessError
 from report import aligned
@@ -63,10 +64,7 @@ def adam_seconds_per_weight() -> float:
     """Measure the kernel on the fastest instruction set, in the cache."""
     with Process("kernel_benchmark", [build("kernel_benchmark")], 1) as process:
         fastest = list(process.ask(request="describe")["sets"])[-1]
-        times = [
-            process.ask(request="measure", set=fastest, workload="adam_784x200", seconds=0.05)["seconds"]
-            for _ in range(9)
-        ]
+        times = [measure_once(process, fastest, "adam_784x200", Variant())["seconds"] for _ in range(ROUNDS)]
     return float(np.median(times)) / (784 * 200)
 
 

@@ -30,7 +30,6 @@ from results import middle_half, summary
 HERE = Path(__file__).parent
 ROUNDS = 9
 SECONDS = 0.02  # of each workload in each round, and half as much for its ceilings
-SIZES = ("depth_block", "listed_depth_block", "row_block", "gradient_input_panels")  # of a KernelTable
 COLUMNS = ("workload", "microseconds", "rate", "of ceiling", "middle half", "executed", "of ceiling", "ratio")
 
 Measurement = dict[str, float]
@@ -122,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             facts = ours.ask(request="describe")
             sets, workloads = chosen(facts, args.sets, args.only)
+            check_size(facts, args.variants[-1])
             print(f"{facts['cpu']}, one thread, commit {commit()}, {args.rounds} rounds")
             timed = measure(ours, others, sets, workloads, args.variants, args.rounds)
     except (BuildError, ProcessError) as error:
@@ -150,6 +150,18 @@ def chosen(facts: Mapping[str, Any], sets: str | None, only: str | None) -> tupl
     return names, workloads
 
 
+def check_size(facts: Mapping[str, Any], variant: Variant) -> None:
+    """Refuse a size that no set has."""
+    if variant.size not in ("none", *facts["sizes"]):
+        fail(f"--try: {variant.size!r} is none of {', '.join(facts['sizes'])}.")
+
+
+def measure_once(process: Process, name: str, workload: str, variant: Variant) -> Measurement:
+    """Return what a process says of one workload on the instruction set of this name."""
+    asked = {"set": name, "workload": workload, "seconds": SECONDS, **variant._asdict()}
+    return process.ask(request="measure", **asked)
+
+
 def measure(
     ours: Process,
     others: Sequence[Process],
@@ -171,8 +183,7 @@ def measure(
                 turns = [(ours, variant, timed[name][variant.of(workload)].rounds) for variant in variants]
                 turns += [(other, first, timed[name][first.of(workload)].against) for other in others]
                 for process, variant, measurements in turns if number % 2 == 0 else reversed(turns):
-                    asked = {"set": name, "workload": workload, "seconds": SECONDS, **variant._asdict()}
-                    measurements.append(process.ask(request="measure", **asked))
+                    measurements.append(measure_once(process, name, workload, variant))
         print(".", end="", flush=True)
     print()
     return timed
@@ -243,7 +254,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=variants,
         default=[Variant()],
         metavar="SIZE=VALUES",
-        help=f"another value, or several, for one of {', '.join(SIZES)}",
+        help="another value, or several, for a block size such as row_block",
     )
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the JSON file")
     args = parser.parse_args(arguments)
@@ -261,7 +272,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def variants(text: str) -> list[Variant]:
     """Return what to try: the sizes as they are, then with each of these values."""
     size, _equals, values = text.partition("=")
-    if size not in SIZES or not all(value.isdecimal() and int(value) > 0 for value in values.split(",")):
+    if not size or not all(value.isdecimal() and int(value) > 0 for value in values.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size and values, such as row_block=96,192")
     return [Variant(), *(Variant(size, int(value)) for value in values.split(","))]
 

@@ -255,7 +255,16 @@ def test_sizes_of_blocks_are_tried_in_turn_and_compared_with_the_size_as_it_is()
     assert [each.ratios for each in timed.values() if each.against] == [[2.0] * 3, [4.0] * 3]
 
 
-@pytest.mark.parametrize("text", ["", "row_block", "row_block=", "row_block=0", "row_block=1,", "rows=3"])
+def test_a_size_that_no_set_has_cannot_be_tried(capsys):
+    facts = {"sizes": ["depth_block", "row_block"]}
+    kernels.check_size(facts, kernels.Variant())
+    kernels.check_size(facts, kernels.Variant("row_block", 96))
+    with pytest.raises(SystemExit):
+        kernels.check_size(facts, kernels.Variant("rows", 3))
+    assert "'rows' is none of depth_block, row_block" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "row_block", "row_block=", "row_block=0", "row_block=1,", "=3"])
 def test_what_is_no_size_of_a_block_cannot_be_tried(text, capsys):
     with pytest.raises(SystemExit):
         kernels.parse_arguments(["--try", text])

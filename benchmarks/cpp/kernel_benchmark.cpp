@@ -1,7 +1,8 @@
 // Times workloads on each instruction set, beside what the same thread can do at best: benchmarks/kernels.py.
 //
 // Answers each line of JSON with another:
-//   {"request": "describe"}   the processor, the names of all workloads, and each set's vectors, tiles and block sizes
+//   {"request": "describe"}   the processor, the names of all workloads and block sizes, and each set's vectors, tiles
+//                             and block sizes
 //   {"request": "measure", "set": ..., "workload": ..., "seconds": ..., "size": ..., "value": ...}
 //                             a workload's work, the seconds it takes, and the ceilings right before and after it; with
 //                             this value of a block size ("none": with those that the set has)
@@ -88,6 +89,8 @@ class Benchmark {
         json << "{\"cpu\": \"" << cpu_name() << "\", \"workloads\": [";
         for (const Recipe& recipe : recipes_)
             json << (&recipe == recipes_.data() ? "\"" : ", \"") << recipe.name << '"';
+        json << "], \"sizes\": [";
+        for (const Size& size : kSizes) json << (&size == kSizes.data() ? "\"" : ", \"") << size.name << '"';
         json << "], \"sets\": {";
         for (const Set& set : sets_) {
             const Tiles& tiles = set.ceiling.tiles;
