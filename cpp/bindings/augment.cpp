@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "../dispatch/dispatch.h"
 #include "bindings.h"
 
 namespace fastmlp::bindings {
@@ -29,8 +28,7 @@ py::array_t<std::uint8_t> apply(const Augmentation& augmentation, const py::arra
     const auto* in = in_place<std::uint8_t>(images, 3, "images");
     if (extent(images, 1) != augmentation.height() || extent(images, 2) != augmentation.width())
         throw py::value_error("images have another height or width");
-    const KernelTable& kernels = instruction_set.empty() ? *select_instruction_set().kernels
-                                                         : instruction_set_named(instruction_set, "instruction_set");
+    const KernelTable& kernels = kernels_named(instruction_set);
     const std::size_t n_images = extent(images, 0), limit = thread_limit(threads);
     auto result = new_array<std::uint8_t>({n_images, augmentation.height(), augmentation.width()});
     std::uint8_t* out = result.mutable_data();

@@ -42,6 +42,9 @@ inline std::size_t extent(const py::array& array, py::ssize_t dim) {
     return static_cast<std::size_t>(array.shape(dim));
 }
 
+// The kernels of the set called `name`, or if that is empty those that select_instruction_set chooses.
+const KernelTable& kernels_named(const std::string& name);
+
 // X: uint8 or float32 (n_samples, n_features).
 Inputs inputs_of(const py::array& X, std::size_t n_features);
 

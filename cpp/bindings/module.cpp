@@ -7,6 +7,10 @@
 
 namespace fastmlp::bindings {
 
+const KernelTable& kernels_named(const std::string& name) {
+    return name.empty() ? *select_instruction_set().kernels : instruction_set_named(name, "instruction_set");
+}
+
 Inputs inputs_of(const py::array& X, std::size_t n_features) {
     Inputs inputs;
     if (py::isinstance<py::array_t<std::uint8_t>>(X))

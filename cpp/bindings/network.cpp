@@ -7,7 +7,6 @@
 #include <map>
 
 #include "../core/predictor.h"
-#include "../dispatch/dispatch.h"
 #include "bindings.h"
 
 namespace fastmlp::bindings {
@@ -40,10 +39,8 @@ std::unique_ptr<Network> make_network(const std::vector<std::size_t>& layer_size
         if (size == 0) throw py::value_error("layer sizes are at least 1");
     std::vector<Activation> kinds;
     for (const std::string& name : activations) kinds.push_back(activation_named(name));
-    const KernelTable& kernels = instruction_set.empty() ? *select_instruction_set().kernels
-                                                         : instruction_set_named(instruction_set, "instruction_set");
     return std::make_unique<Network>(layer_sizes, kinds, mixed_bfloat16 ? Rounding::kBfloat16 : Rounding::kNone,
-                                     kernels, loss_named(loss), batch_norm);
+                                     kernels_named(instruction_set), loss_named(loss), batch_norm);
 }
 
 const Layer& layer_at(const Network& network, std::size_t layer) {
@@ -132,7 +129,7 @@ template <Probabilities compute>
 py::array_t<float> call_probabilities(const Network& network, const py::array& X, py::ssize_t threads) {
     const Inputs inputs = inputs_of(X, network.n_features());
     const std::size_t limit = thread_limit(threads);
-    auto out = new_array<float>({inputs.n_samples, network.n_classes()});
+    auto out = new_array<float>({inputs.n_samples, network.n_outputs()});
     float* data = out.mutable_data();
     const ReleasedGil released;
     compute(network, inputs, limit, data);
@@ -154,7 +151,7 @@ py::object call_softmax_of_few(const Network& network, const py::object& X) {
     for (py::ssize_t dim = 1; dim < array.ndim(); ++dim) inputs.n_features *= extent(array, dim);
     if (inputs.n_features != network.n_features()) return py::none();
     auto out =
-        py::array_t<float>({static_cast<py::ssize_t>(inputs.n_samples), static_cast<py::ssize_t>(network.n_classes())});
+        py::array_t<float>({static_cast<py::ssize_t>(inputs.n_samples), static_cast<py::ssize_t>(network.n_outputs())});
     // The GIL stays: others would wait for it longer than for this.
     if (!softmax_of_few(network, inputs, out.mutable_data())) return py::none();
     return out;
@@ -167,7 +164,7 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
                         const std::optional<py::array>& sample_weights, std::vector<std::size_t> shape,
                         void (*compute)(const Network&, const Inputs&, const Targets&, std::size_t, float*, Element*)) {
     const Inputs inputs = inputs_of(X, network.n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, network.n_classes(), network.loss(), sample_weights);
+    const CheckedTargets checked(targets, inputs.n_samples, network.n_outputs(), network.loss(), sample_weights);
     const std::size_t limit = thread_limit(threads);
     shape.insert(shape.begin(), inputs.n_samples);
     auto found = new_array<Element>(shape);
@@ -261,7 +258,7 @@ void bind_network(py::module_& m) {
             "evaluate_outputs",
             [](const Network& network, const py::array& X, const py::array& targets, py::ssize_t threads,
                const std::optional<py::array>& sample_weights) {
-                return call_evaluate<float>(network, X, targets, threads, sample_weights, {network.n_classes()},
+                return call_evaluate<float>(network, X, targets, threads, sample_weights, {network.n_outputs()},
                                             evaluate_outputs);
             },
             "X"_a, "targets"_a, "threads"_a, "sample_weights"_a = py::none(),

@@ -83,7 +83,7 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
               std::uint64_t samples_per_epoch) {
     Inputs inputs = inputs_of(X, bound.network->n_features());
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
-    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_classes(), bound.network->loss(),
+    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_outputs(), bound.network->loss(),
                                  sample_weights, label_smoothing, &batches.order);
     const std::size_t limit = thread_limit(threads);
     inputs.augmented = augmented_epoch(inputs, augmentation, epoch, ids);

@@ -150,7 +150,7 @@ void augment_images(const Augmentation& augmentation, const KernelTable& kernels
     Team team(threads);
     std::vector<AlignedBuffer> scratch(threads);
     for (AlignedBuffer& buffer : scratch) buffer = AlignedBuffer(augmentation.scratch_size());
-    run_team(team, threads, [&](std::size_t rank) {
+    run_team(team, [&](std::size_t rank) {
         const FloatingPointScope scope(kernels);
         team.for_each(rank, n_images, [&](std::size_t i) {
             augmentation.apply(kernels, epoch, static_cast<std::int64_t>(i), images + i * n_pixels, out + i * n_pixels,

@@ -50,17 +50,16 @@ void multiply_narrow(const KernelTable& kernels, Words words, ConstPanels a, Con
 }
 
 void multiply_transposed_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
-                                Range a_panels, std::size_t n_outputs, std::size_t n_columns, Range depths) {
+                                Range a_panels, std::size_t n_outputs, std::size_t n_columns, std::size_t depth) {
     constexpr std::size_t kPanelsAtATime = 2;
     constexpr std::size_t kStride = panel_stride(kNarrowGradient);
     alignas(64) float c_transposed[kPanelsAtATime * kStride];
     for (std::size_t panel = a_panels.begin; panel < a_panels.end; panel += kPanelsAtATime) {
         const std::size_t count = std::min(kPanelsAtATime, a_panels.end - panel);
-        for_depth_blocks(kernels, depths.size(), [&](std::size_t offset, std::size_t size) {
-            const std::size_t k = depths.begin + offset;
+        for_depth_blocks(kernels, depth, [&](std::size_t k, std::size_t size) {
             products_of(kernels, words)
                 .multiply_transposed({b.at(k, 0), b.stride, a.at(k, panel), a.stride, c_transposed, kStride, n_outputs,
-                                      count, size, offset > 0});
+                                      count, size, k > 0});
         });
         kernels.float_products.transpose_panel(c_transposed, kStride, n_outputs,
                                                std::min(n_columns - panel * kPanel, count * kPanel),

@@ -35,7 +35,7 @@ inline std::size_t narrow_scratch_size(const KernelTable& kernels) {
 
 // As multiply_transposed, c having n_outputs columns, at most kNarrowGradient.
 void multiply_transposed_narrow(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
-                                Range a_panels, std::size_t n_outputs, std::size_t n_columns, Range depths);
+                                Range a_panels, std::size_t n_outputs, std::size_t n_columns, std::size_t depth);
 
 // Panels of the right operand that multiply_by_transposed transposes at a time.
 inline constexpr std::size_t kTransposedPanels = 6;

@@ -37,7 +37,7 @@ void take_losses(const Network& network, const OutputRows& rows, const Targets& 
     const RowLosses args{.outputs = rows.outputs.data,
                          .panel_stride = rows.outputs.stride,
                          .rows = rows.rows,
-                         .n_outputs = network.n_classes(),
+                         .n_outputs = network.n_outputs(),
                          .labels = targets.labels,
                          .targets = targets.values,
                          .index = rows.index,

@@ -64,7 +64,7 @@ class Network {
     Rounding rounding() const { return rounding_; }
     Loss loss() const { return loss_; }
     std::size_t n_features() const { return layers_.front().n_inputs; }
-    std::size_t n_classes() const { return layers_.back().n_outputs; }
+    std::size_t n_outputs() const { return layers_.back().n_outputs; }
     std::size_t arena_size() const { return parameters_.size(); }
     // Multiply-adds of one sample's forward pass.
     double forward_work() const;

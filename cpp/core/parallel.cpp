@@ -239,9 +239,9 @@ void Team::wait_patiently(unsigned generation) {
     }
 }
 
-void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context) {
-    threads = std::clamp<std::size_t>(threads, 1, team.most_threads_);
+void run_region(Team& team, void (*body)(void*, std::size_t), void* context) {
 #if defined(_OPENMP)
+    const std::size_t threads = team.most_threads_;
     if (threads > 1) {
         try_to_start(threads);
         const std::shared_ptr<LivingThreads>& threads_there = others;

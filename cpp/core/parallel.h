@@ -74,7 +74,7 @@ class Team {
     }
 
  private:
-    friend void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
+    friend void run_region(Team& team, void (*body)(void*, std::size_t), void* context);
 
     // Which of an owner's tasks have been claimed: from the first on by itself, from the last on by others. At most
     // 2^32.
@@ -130,13 +130,13 @@ class Team {
     std::condition_variable awake_;
 };
 
-void run_region(Team& team, std::size_t threads, void (*body)(void*, std::size_t), void* context);
+void run_region(Team& team, void (*body)(void*, std::size_t), void* context);
 
-// Runs body(rank) on every thread of a team of up to `threads`; the team's size is known inside. With one thread no
+// Runs body(rank) on every thread of the team, whose size is known inside. With one thread no
 // parallel region is opened. body must not throw. Throws std::system_error if the threads cannot be started.
 template <class Body>
-void run_team(Team& team, std::size_t threads, Body&& body) {
-    run_region(team, threads, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
+void run_team(Team& team, Body&& body) {
+    run_region(team, [](void* context, std::size_t rank) { (*static_cast<Body*>(context))(rank); }, &body);
 }
 
 // What all teams are told from now on of their distance, which is measured if it is nothing; for tests and benchmarks.

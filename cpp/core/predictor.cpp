@@ -146,7 +146,7 @@ void for_each_block(const Network& network, const Inputs& inputs, std::size_t n_
     std::atomic<bool> finite{true};
     std::atomic<std::size_t> first_bad{kAllFinite};
     Team team(threads);
-    run_team(team, threads, [&](std::size_t rank) {
+    run_team(team, [&](std::size_t rank) {
         const FloatingPointScope scope(kernels);
         team.for_each(rank, n_blocks, [&](std::size_t task) {
             const Range rows = even_part(inputs.n_samples, task, n_blocks);
@@ -207,12 +207,12 @@ namespace {
 using InPlace = void (*)(float* outputs, std::size_t stride, std::size_t rows, std::size_t n_outputs);
 
 void probabilities(const Network& network, const Inputs& inputs, std::size_t threads, InPlace function, float* out) {
-    const std::size_t n_classes = network.n_classes();
+    const std::size_t n_outputs = network.n_outputs();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
-        const std::size_t bad = first_non_finite_output({logits.data, logits.stride}, rows.size(), n_classes);
-        function(logits.data, logits.stride, rows.size(), n_classes);
-        network.kernels().unpack(logits.data, logits.stride, rows.size(), n_classes, out + rows.begin * n_classes,
-                                 n_classes);
+        const std::size_t bad = first_non_finite_output({logits.data, logits.stride}, rows.size(), n_outputs);
+        function(logits.data, logits.stride, rows.size(), n_outputs);
+        network.kernels().unpack(logits.data, logits.stride, rows.size(), n_outputs, out + rows.begin * n_outputs,
+                                 n_outputs);
         return bad;
     });
 }
@@ -235,18 +235,18 @@ bool softmax_of_few(const Network& network, const Inputs& inputs, float* out) {
     if (!lock.owns_lock()) return false;
     const FloatingPointScope scope(network.kernels());
     if (!forward_rows(network, inputs, network.layers().size(), {0, inputs.n_samples}, scratch)) return false;
-    network.kernels().softmax(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes());
-    network.kernels().unpack(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_classes(), out,
-                             network.n_classes());
+    network.kernels().softmax(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_outputs());
+    network.kernels().unpack(scratch.current.data(), scratch.stride, inputs.n_samples, network.n_outputs(), out,
+                             network.n_outputs());
     // Softmax of a row with a logit that is not finite is NaN throughout.
     for (std::size_t i = 0; i < inputs.n_samples; ++i)
-        if (std::isnan(out[i * network.n_classes()])) return false;
+        if (std::isnan(out[i * network.n_outputs()])) return false;
     return true;
 }
 
 void evaluate(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads, float* losses,
               std::int64_t* predictions) {
-    const std::size_t n_classes = network.n_classes();
+    const std::size_t n_classes = network.n_outputs();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels logits) {
         find_largest({logits.data, logits.stride}, rows.size(), n_classes, predictions + rows.begin);
         take_losses(network, {logits, rows.size(), nullptr}, targets.from(rows.begin, n_classes), 1.0f, Rounding::kNone,
@@ -257,7 +257,7 @@ void evaluate(const Network& network, const Inputs& inputs, const Targets& targe
 
 void evaluate_outputs(const Network& network, const Inputs& inputs, const Targets& targets, std::size_t threads,
                       float* losses, float* outputs) {
-    const std::size_t n_outputs = network.n_classes();
+    const std::size_t n_outputs = network.n_outputs();
     for_each_block(network, inputs, network.layers().size(), threads, [&](Range rows, Panels output) {
         network.kernels().unpack(output.data, output.stride, rows.size(), n_outputs, outputs + rows.begin * n_outputs,
                                  n_outputs);

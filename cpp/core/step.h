@@ -360,13 +360,13 @@ class Step {
         const ConstPanels deltas = delta(l).summed_over_rows();
         if (l == 0) return workspace_.input.multiply_transposed(row_parts(), deltas, gradient, in, out);
         const ConstPanels input = output(l - 1).summed_over_rows();
-        const Range depths{0, n_words(network_.words(), rows_)};
+        const std::size_t depth = n_words(network_.words(), rows_);
         if (layer(l).n_outputs <= kNarrowGradient && rows_ >= kPanel)
             multiply_transposed_narrow(kernels_, network_.words(), input, deltas, gradient, in, layer(l).n_outputs,
-                                       layer(l).n_inputs, depths);
+                                       layer(l).n_inputs, depth);
         else
-            multiply_transposed(kernels_, network_.words(), input, deltas, gradient, in, out, layer(l).n_inputs, depths,
-                                false);
+            multiply_transposed(kernels_, network_.words(), input, deltas, gradient, in, out, layer(l).n_inputs,
+                                {0, depth}, false);
     }
 
     // Of the biases' row: see Layer.

@@ -92,7 +92,7 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
     std::atomic<bool> input_finite{true}, loss_finite{true}, parameters_finite{network_.is_finite()};
     std::size_t steps_done = 0;
 
-    run_team(team, threads, [&](std::size_t rank) {
+    run_team(team, [&](std::size_t rank) {
         if (threads_are_required && team.size() < threads) return;
         if (!moments_are_written_) write_moments(rank, team.size());
         const bool nearby_only = !threads_are_required && !worth_far_threads(work);
@@ -123,7 +123,10 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
                 step.update(update, parameters_finite);
             else
                 step.update_from(*whole_gradient_, update, parameters_finite);
-            if (rank == 0) steps_done = s + 1;
+            if (rank == 0) {  // the others copied count_ before the step's barriers
+                steps_done = s + 1;
+                count_ = count;
+            }
         }
         if (settings_.averages()) {
             exchange();
@@ -138,10 +141,6 @@ RunResult Trainer::run(const Inputs& inputs, const Targets& targets, const Batch
                                  std::to_string(threads) + " threads asked for; is OMP_THREAD_LIMIT set?");
     moments_are_written_ = true;
 
-    {
-        const FloatingPointScope scope(network_.kernels());  // as above, to the last bit
-        for (std::size_t s = 0; s < steps_done; ++s) count_.advance(settings_);
-    }
     network_.set_finite(parameters_finite);
     result.losses.resize(steps_done);
     if (!result.right.empty()) result.right.resize(steps_done);

@@ -78,8 +78,6 @@ class Trainer {
     // optimiser, or only one of the two averages weights.
     void restore(const State& state);
 
-    Network& network() { return network_; }
-
  private:
     void prepare(const Augmentation* augmentation, std::size_t batch_size, std::size_t threads);
     void write_moments(std::size_t rank, std::size_t n_threads);

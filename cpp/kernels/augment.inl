@@ -23,8 +23,8 @@ FASTMLP_INLINE std::uint32_t word_at(const float* p) {
 
 // Words of Philox4x32-10 at the counters first + t of lanes t.
 FASTMLP_INLINE void noise_words(const RandomFields& args, std::uint64_t first, Line (&word)[kPhiloxWords]) {
-    const IntVec first_low = splat_word(static_cast<std::uint32_t>(first));
-    const IntVec first_high = splat_word(static_cast<std::uint32_t>(first >> 32));
+    const IntVec first_low = splat_bits(static_cast<std::uint32_t>(first));
+    const IntVec first_high = splat_bits(static_cast<std::uint32_t>(first >> 32));
     const Line low = map([&](Vec t) { return from_bits(bits(t) + first_low); }, load_words(kLaneNumber));
     // A sum that lost its highest bit carries 1.
     const auto carry = [&](Vec sum) { return shift_right<31>(first_low & (first_low ^ bits(sum))); };
@@ -42,7 +42,7 @@ struct Fields {
 FASTMLP_INLINE void fill_with_noise(const RandomFields& args, Fields noise) {
     const std::size_t stride = noise_stride(args.width);
     const std::size_t n_lines = args.height * stride / kPanel;
-    const IntVec upper_bytes = splat_word(0xff00ff00), middle = splat_word(0x00800080);
+    const IntVec upper_bytes = splat_bits(0xff00ff00), middle = splat_bits(0x00800080);
     for (std::size_t first = 0; first < n_lines; first += kPhiloxWords) {
         Line word[kPhiloxWords];
         noise_words(args, args.first_counter + first / kPhiloxWords * kPanel, word);
@@ -71,7 +71,7 @@ FASTMLP_INLINE Line add_products(const Line& sum, const Line& a, IntVec b) {
 
 // Two sums of at most 2^30 in magnitude, divided by 2^15 and rounded, as a pair.
 FASTMLP_INLINE Line rounded_pair(const Line& low, const Line& high) {
-    const IntVec half = splat_word(1u << 14), upper = splat_word(0xffff0000);
+    const IntVec half = splat_bits(1u << 14), upper = splat_bits(0xffff0000);
     return map(
         [&](Vec a, Vec b) {
             return from_bits(shift_right<16>(shift_left<1>(bits(a) + half)) | (shift_left<1>(bits(b) + half) & upper));
@@ -112,7 +112,7 @@ FASTMLP_INLINE void smooth_along_rows(const RandomFields& args, std::size_t firs
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
             const std::size_t at = static_cast<std::size_t>(r) * noise_stride(args.width) + source / 2;
-            const IntVec x = splat_word(word_at(noise_x + at)), y = splat_word(word_at(noise_y + at));
+            const IntVec x = splat_bits(word_at(noise_x + at)), y = splat_bits(word_at(noise_y + at));
             for (int i = 0; i < kLines; ++i) {
                 sum_x[r][i] = add_products(sum_x[r][i], taps[i], x);
                 sum_y[r][i] = add_products(sum_y[r][i], taps[i], y);
@@ -134,7 +134,7 @@ FASTMLP_INLINE void smooth_along_columns(const RandomFields& args, std::size_t f
     const Line scale = splat_line(args.scale);
     const auto to_field = [&](const Line& sum) { return map([](Vec s) { return to_float(bits(s)); }, sum) * scale; };
     const auto taps_of = [&](int r, std::size_t source) {
-        return splat_word(word_at(tap_pairs(args, first_row + static_cast<std::size_t>(r), source)));
+        return splat_bits(word_at(tap_pairs(args, first_row + static_cast<std::size_t>(r), source)));
     };
     for (std::size_t column = 0; column < stride; column += kPanel) {
         Line sum_x[kRows], sum_y[kRows];
@@ -247,15 +247,13 @@ FASTMLP_INLINE void find_sources(const Resampling& args, Sources out) {
     const IntVec low_bits = splat_bits(0x7fffff);
     const Line row_stride = splat_line(static_cast<float>(bordered_stride(args.width)));
     const Line column_x = splat_line(args.column_x), column_y = splat_line(args.column_y);
-    alignas(64) float lanes[kPanel];
-    for (std::size_t t = 0; t < kPanel; ++t) lanes[t] = static_cast<float>(t);
 
     std::size_t at = 0;
     for (std::size_t row = 0; row < args.height; ++row) {
         // 1 is the width of the border.
         const Line row_x = splat_line(args.row_x * static_cast<float>(row) + (args.offset_x + 1.0f));
         const Line row_y = splat_line(args.row_y * static_cast<float>(row) + (args.offset_y + 1.0f));
-        Line column = load_line(lanes);
+        Line column = load_line(kLaneIndex);
         for (std::size_t first = 0; first < args.width; first += kPanel, at += kPanel) {
             Line x = fma(column_x, column, row_x), y = fma(column_y, column, row_y);
             if (args.displacement_x != nullptr) {

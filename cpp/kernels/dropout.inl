@@ -11,8 +11,8 @@ namespace {
 // factor[p] is 1 in lanes that row i keeps of panel p of this block of kMaskPanels, else 0.
 FASTMLP_INLINE void mask_lines(const DropoutMask& mask, std::size_t row, std::size_t block,
                                Line (&factor)[kMaskPanels]) {
-    const auto first = splat_word(static_cast<std::uint32_t>(block * kPanel));
-    const Vec high = from_bits(splat_word(static_cast<std::uint32_t>(mask.first_row + row)));
+    const auto first = splat_bits(static_cast<std::uint32_t>(block * kPanel));
+    const Vec high = from_bits(splat_bits(static_cast<std::uint32_t>(mask.first_row + row)));
     const Line low = map([&](Vec t) { return from_bits(bits(t) + first); }, load_words(kLaneNumber));
     Line word[kPhiloxWords];
     philox_lines(mask.seed, mask.purpose, mask.stream, low, map([&](Vec) { return high; }, low), word);
@@ -22,7 +22,7 @@ FASTMLP_INLINE void mask_lines(const DropoutMask& mask, std::size_t row, std::si
     };
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kPhiloxWords; ++j) {
-        factor[2 * j] = map([&](Vec w) { return factor_of(bits(w) & splat_word(0xffff)); }, word[j]);
+        factor[2 * j] = map([&](Vec w) { return factor_of(bits(w) & splat_bits(0xffff)); }, word[j]);
         factor[2 * j + 1] = map([&](Vec w) { return factor_of(shift_right<16>(bits(w))); }, word[j]);
     }
 }
@@ -56,7 +56,7 @@ void drop_deltas(const DroppedUnits& args) {
     for (std::size_t panel = 0; panel < args.panels; ++panel)
         for (std::size_t row = 0; row < args.rows; ++row) {
             float* line = args.matrix + panel * args.panel_stride + row * kPanel;
-            const IntVec kept = splat_word(args.kept[panel * args.kept_stride + row]);
+            const IntVec kept = splat_bits(args.kept[panel * args.kept_stride + row]);
             const Line chosen = map([&](Vec lane) { return to_float(bits(lane) & kept); }, lane_bit);
             const Line delta = load_line(line) * scale;
             store_line(line, map([](Vec c, Vec d, Vec z) { return where_less(z, c, d, z); }, chosen, delta, zero));

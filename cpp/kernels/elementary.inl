@@ -41,7 +41,7 @@ FASTMLP_INLINE Vec exp_nonpositive(Vec x) {
 
 FASTMLP_INLINE Vec absolute(Vec x) { return from_bits(bits(x) & splat_bits(0x7fffffff)); }
 FASTMLP_INLINE Vec with_sign_of(Vec magnitude, Vec x) {
-    return from_bits(bits(magnitude) | (bits(x) & splat_bits(static_cast<std::int32_t>(0x80000000u))));
+    return from_bits(bits(magnitude) | (bits(x) & splat_bits(0x80000000u)));
 }
 
 // 1 / (1 + exp(-x)), from e = exp(-|x|) on both sides.
@@ -118,7 +118,7 @@ FASTMLP_INLINE Vec log_one_plus(Vec x) {
 FASTMLP_INLINE Vec round_bfloat16(Vec x) {
     const IntVec u = bits(x);
     const IntVec odd = shift_right<16>(u) & splat_bits(1);
-    return from_bits((u + odd + splat_bits(0x7fff)) & splat_bits(static_cast<std::int32_t>(0xffff0000u)));
+    return from_bits((u + odd + splat_bits(0x7fff)) & splat_bits(0xffff0000u));
 }
 
 FASTMLP_INLINE Line rounded(const Line& a, Rounding rounding) {

@@ -61,7 +61,7 @@ FASTMLP_INLINE Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
 FASTMLP_INLINE unsigned nonzero_mask(Vec a) { return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
 FASTMLP_INLINE IntVec bits(Vec a) { return {_mm512_castps_si512(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm512_castsi512_ps(a.v)}; }
-FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+FASTMLP_INLINE IntVec splat_bits(std::uint32_t x) { return {_mm512_set1_epi32(static_cast<std::int32_t>(x))}; }
 FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm512_and_si512(a.v, b.v)}; }
@@ -119,7 +119,7 @@ FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
 }
 FASTMLP_INLINE IntVec bits(Vec a) { return {_mm256_castps_si256(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm256_castsi256_ps(a.v)}; }
-FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm256_set1_epi32(x)}; }
+FASTMLP_INLINE IntVec splat_bits(std::uint32_t x) { return {_mm256_set1_epi32(static_cast<std::int32_t>(x))}; }
 FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm256_add_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm256_and_si256(a.v, b.v)}; }
@@ -178,7 +178,7 @@ FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
 }
 FASTMLP_INLINE IntVec bits(Vec a) { return {vreinterpretq_u32_f32(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {vreinterpretq_f32_u32(a.v)}; }
-FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {vdupq_n_u32(static_cast<std::uint32_t>(x))}; }
+FASTMLP_INLINE IntVec splat_bits(std::uint32_t x) { return {vdupq_n_u32(x)}; }
 FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {vaddq_u32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {vsubq_u32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {vandq_u32(a.v, b.v)}; }
@@ -252,7 +252,7 @@ FASTMLP_INLINE unsigned nonzero_mask(Vec a) {
 }
 FASTMLP_INLINE IntVec bits(Vec a) { return {_mm_castps_si128(a.v)}; }
 FASTMLP_INLINE Vec from_bits(IntVec a) { return {_mm_castsi128_ps(a.v)}; }
-FASTMLP_INLINE IntVec splat_bits(std::int32_t x) { return {_mm_set1_epi32(x)}; }
+FASTMLP_INLINE IntVec splat_bits(std::uint32_t x) { return {_mm_set1_epi32(static_cast<std::int32_t>(x))}; }
 FASTMLP_INLINE IntVec operator+(IntVec a, IntVec b) { return {_mm_add_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator-(IntVec a, IntVec b) { return {_mm_sub_epi32(a.v, b.v)}; }
 FASTMLP_INLINE IntVec operator&(IntVec a, IntVec b) { return {_mm_and_si128(a.v, b.v)}; }
@@ -483,6 +483,8 @@ FASTMLP_INLINE Line fma(const Line& a, const Line& b, const Line& c) {
 FASTMLP_INLINE Line max_keep_nan(const Line& bound, const Line& x) {
     return map([](Vec b, Vec y) { return max_keep_nan(b, y); }, bound, x);
 }
+
+alignas(64) constexpr float kLaneIndex[kPanel] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // Bit i is set if lane i is not 0; NaN counts as not 0.
 FASTMLP_INLINE unsigned nonzero_mask(const Line& a) {

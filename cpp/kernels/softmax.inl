@@ -11,8 +11,6 @@
 namespace fastmlp {
 namespace {
 
-alignas(64) constexpr float kLaneIndex[kPanel] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
 FASTMLP_INLINE std::size_t classes_in_panel(std::size_t panel, std::size_t n_classes) {
     const std::size_t rest = n_classes - panel * kPanel;
     return rest < kPanel ? rest : kPanel;

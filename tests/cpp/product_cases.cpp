@@ -314,10 +314,10 @@ class ProductCases : KernelCases {
         Item item(set_, prefix + "multiply_transposed_narrow " + shape(rows, depth, columns));
         const Matrix a = random_words(words, depth, rows), b = random_words(words, depth, columns);
         Matrix wide(rows, columns), narrow(rows, columns);
-        const Range panels{0, n_panels(rows)}, depths{0, depth};
+        const Range panels{0, n_panels(rows)};
         const FloatingPointScope scope(table_);
-        multiply_transposed(table_, words, read(a), read(b), written(wide), panels, {0, 1}, rows, depths, false);
-        multiply_transposed_narrow(table_, words, read(a), read(b), written(narrow), panels, columns, rows, depths);
+        multiply_transposed(table_, words, read(a), read(b), written(wide), panels, {0, 1}, rows, {0, depth}, false);
+        multiply_transposed_narrow(table_, words, read(a), read(b), written(narrow), panels, columns, rows, depth);
         expect_same(item, narrow, wide);
     }
 
