@@ -491,7 +491,13 @@ def test_many_threads_predict_with_one_net(net: Net) -> None:
 
 
 def test_reading_starts_over_with_a_copy_when_the_weights_change_meanwhile() -> None:
-    how = {"mixed_bfloat16": False, "loss": "softmax_cross_entropy", "batch_norm": ()}
+    how = {
+        "mixed_bfloat16": False,
+        "loss": "softmax_cross_entropy",
+        "batch_norm": (),
+        "dropout": (),
+        "seed": 0,
+    }
     shared = SharedNetwork([2, 2], [], **how)
     ones = [np.ones((2, 2), np.float32)], [np.ones(2, np.float32)]
     networks = []

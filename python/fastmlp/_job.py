@@ -59,7 +59,8 @@ def checked_job(
     progress: object,
 ) -> Job:
     """Return a fit's arguments, or raise TypeError or ValueError."""
-    _validation.label_smoothing(settings.label_smoothing, loss.name)
+    if settings.label_smoothing:
+        _validation.has_labels(loss.name)
     data = _checked_data(
         X,
         y,
@@ -71,7 +72,7 @@ def checked_job(
         sample_weight,
         class_weight,
     )
-    settings.schedule._check_validation(data.validation is not None, loss.name != "squared_error")
+    settings.schedule._check_validation(data.validation is not None, loss.has_accuracy)
     observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
     for observer in observers:
         observer._require_every()

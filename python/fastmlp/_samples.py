@@ -36,6 +36,11 @@ class Samples:
         What messages call the array.
     first_row : int, default 0
         The number that messages give to the first row.
+
+    Attributes
+    ----------
+    in_place : numpy.ndarray or None
+        All rows as the core takes them, without a copy, if the array can be used where it is.
     """
 
     def __init__(self, X: NDArray[Any], n_features: int, name: str = "X", first_row: int = 0) -> None:
@@ -44,8 +49,8 @@ class Samples:
         self.first_row = first_row
         self.n_features = n_features
         self.dtype: np.dtype[Any] = np.dtype(np.uint8 if X.dtype == np.uint8 else np.float32)
-        self.in_place = X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned
-        self._flat: CoreSamples | None = X.reshape(len(X), n_features) if self.in_place else None
+        in_place = X.dtype == self.dtype and X.flags.c_contiguous and X.flags.aligned
+        self.in_place: CoreSamples | None = X.reshape(len(X), n_features) if in_place else None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -55,15 +60,10 @@ class Samples:
         """How many converted rows fill the memory that conversion may take; at least 1."""
         return max(1, CHUNK_BYTES // (self.n_features * self.dtype.itemsize))
 
-    @property
-    def in_place_array(self) -> CoreSamples | None:
-        """All rows, without a copy; None if the array cannot be used in place."""
-        return self._flat
-
     def gather(self, rows: slice | NDArray[np.int64]) -> CoreSamples:
         """Return these rows, C-contiguous; a slice of an array that is used in place is not copied."""
-        if self._flat is not None and isinstance(rows, slice):
-            return self._flat[rows]
+        if self.in_place is not None and isinstance(rows, slice):
+            return self.in_place[rows]
         n_rows = len(rows) if not isinstance(rows, slice) else len(range(*rows.indices(len(self))))
         gathered = np.empty((n_rows, self.n_features), self.dtype)
         step = max(1, _GATHER_BYTES // max(1, self.n_features * self.X.dtype.itemsize))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeVar
+from functools import partial
+from itertools import starmap
+from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +17,28 @@ from fastmlp._samples import CoreSamples
 from fastmlp.optimizers import Optimizer
 
 CoreTargets = NDArray[np.int64] | NDArray[np.float32]
-# X, targets, order, offsets, learning_rates, threads, threads_are_required, sample_weights, label_smoothing,
-# augmentation, epoch, ids, first_sample, samples_per_epoch
-TrainerArguments = tuple[
-    CoreSamples,
-    CoreTargets,
-    NDArray[np.int64],
-    NDArray[np.int64],
-    NDArray[np.float64],
-    int,
-    bool,
-    NDArray[np.float32] | None,
-    float,
-    _core.Augmentation | None,
-    int,
-    NDArray[np.int64] | None,
-    int,
-    int,
-]
 Parameters = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
 
 _T = TypeVar("_T")
+
+
+class TrainerArguments(TypedDict):
+    """Those of `_core.Trainer.run`."""
+
+    X: CoreSamples
+    targets: CoreTargets
+    order: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    learning_rates: NDArray[np.float64]
+    threads: int
+    threads_are_required: bool
+    sample_weights: NDArray[np.float32] | None
+    label_smoothing: float
+    augmentation: _core.Augmentation | None
+    epoch: int
+    ids: NDArray[np.int64] | None
+    first_sample: int
+    samples_per_epoch: int
 
 
 class TrainingState(NamedTuple):
@@ -103,8 +106,8 @@ class SharedNetwork:
         mixed_bfloat16: bool,
         loss: str,
         batch_norm: Sequence[bool],
-        dropout: Sequence[float] = (),
-        seed: int = 0,
+        dropout: Sequence[float],
+        seed: int,
     ) -> None:
         self.layer_sizes = tuple(layer_sizes)
         self.n_parameters = _validation.n_parameters(layer_sizes, batch_norm)
@@ -264,14 +267,13 @@ class SharedNetwork:
         returns, before its result could be assigned to a name. To extend a list is one step of the
         interpreter with the call itself, so the result is never lost.
         """
-        run = self._ready_trainer().run
-        each_once = [(argument,) for argument in arguments]
+        run = partial(self._ready_trainer().run, **arguments)
         with self._door:
             pass
         self._training_thread = threading.get_ident()
         try:
             with self._changing:
-                self._change_version(lambda: results.extend(map(run, *each_once)))
+                self._change_version(lambda: results.extend(starmap(run, [()])))
         finally:
             self._training_thread = None
 

@@ -13,7 +13,7 @@ from fastmlp import _core, _validation
 from fastmlp._prediction import non_finite_input
 from fastmlp._run import Steps
 from fastmlp._samples import CoreSamples, Samples
-from fastmlp._shared_network import CoreTargets, SharedNetwork
+from fastmlp._shared_network import CoreTargets, SharedNetwork, TrainerArguments
 from fastmlp._threads import ThreadCount
 from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
@@ -128,7 +128,7 @@ class Training:
         first = 0
         while first < len(steps):
             n_steps = min(self.steps_per_call, steps_to_pause())
-            if not self._samples.in_place:
+            if self._samples.in_place is None:
                 n_steps = max(1, min(n_steps, self._samples.n_rows_at_a_time // steps.batch_size))
             call = steps.part(first, first + n_steps)
             yield self._do(call)
@@ -160,7 +160,8 @@ class Training:
             mark.calls.append(steps.part(0, n_done))
             del self._marks[:-1]
         if result.stopped == "input":
-            row = result.bad_sample if self._samples.in_place else int(steps.order[result.bad_sample])
+            in_place = self._samples.in_place is not None
+            row = result.bad_sample if in_place else int(steps.order[result.bad_sample])
             raise non_finite_input(self._samples, row)
         if result.stopped:
             step = len(self._history.step_loss) + 1
@@ -174,12 +175,23 @@ class Training:
         self._results.clear()
         self._first_step = len(self._history.step_loss)
         try:
-            team = self._threads.n_threads, self._threads.required
-            how = steps.offsets, steps.learning_rates, *team, weights, self._label_smoothing
-            ids = None if order is steps.order else steps.order
-            distortion = self._augmentation, steps.net_epoch, ids
-            place = steps.first_sample, len(self._samples)
-            self._network.train((X, targets, order, *how, *distortion, *place), self._results)
+            arguments: TrainerArguments = {
+                "X": X,
+                "targets": targets,
+                "order": order,
+                "offsets": steps.offsets,
+                "learning_rates": steps.learning_rates,
+                "threads": self._threads.n_threads,
+                "threads_are_required": self._threads.required,
+                "sample_weights": weights,
+                "label_smoothing": self._label_smoothing,
+                "augmentation": self._augmentation,
+                "epoch": steps.net_epoch,
+                "ids": None if order is steps.order else steps.order,
+                "first_sample": steps.first_sample,
+                "samples_per_epoch": len(self._samples),
+            }
+            self._network.train(arguments, self._results)
         finally:
             self.collect()
         self.last_run = self._results[0]
@@ -192,9 +204,8 @@ class Training:
 
         All are used in place, or else those of this call are converted.
         """
-        in_place = self._samples.in_place_array
-        if in_place is not None:
-            return in_place, self._targets, self._weights, order
+        if self._samples.in_place is not None:
+            return self._samples.in_place, self._targets, self._weights, order
         weights = None if self._weights is None else self._weights[order]
         return self._samples.gather(order), self._targets[order], weights, np.arange(len(order))
 

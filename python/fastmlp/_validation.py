@@ -339,18 +339,22 @@ MAX_IMAGE_SIDE: Final = 2048  # the core's kMaxImageSide
 
 def real_array(values: object, name: str) -> NDArray[Any]:
     """Return `values` as an array of bools, integers or floats; a view where that is possible."""
-    if type(values) is not np.ndarray:
-        _refuse_look_alikes(values, name)
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be read as one array ({error}).") from None
+    array = _as_array(values, name)
     if array.dtype.kind not in "biuf":
         came = type(values).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
         if array.dtype == object and array.ndim > 0:
             came += f"; np.asarray({name}, float) is one if all that it holds are numbers"
         raise TypeError(f"{name} must be an array of real numbers, not {came}.")
     return array
+
+
+def _as_array(values: object, name: str) -> NDArray[Any]:
+    if type(values) is not np.ndarray:
+        _refuse_look_alikes(values, name)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as one array ({error}).") from None
 
 
 def _refuse_look_alikes(values: object, name: str) -> None:
@@ -488,12 +492,7 @@ def _check_targets(
 
 
 def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
-    if type(y) is not np.ndarray:
-        _refuse_look_alikes(y, name)
-    try:
-        array = np.asarray(y)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be read as one array ({error}).") from None
+    array = _as_array(y, name)
     labels = f"class labels from 0 to {n_classes - 1}"
     if array.dtype.kind in "USOT":
         raise TypeError(
@@ -579,12 +578,10 @@ def has_classes(loss: str) -> None:
         raise ValueError(f"class_weight needs classes, but with {loss} there are none; use sample_weight.")
 
 
-def label_smoothing(value: object, loss: str) -> float:
-    """Return the part of each label that is spread over all, in [0, 1)."""
-    smoothing = fraction(value, "label_smoothing")
-    if smoothing and loss == "squared_error":
+def has_labels(loss: str) -> None:
+    """Refuse label smoothing for a loss without labels."""
+    if loss == "squared_error":
         raise ValueError("label_smoothing needs labels, but with squared_error there are none.")
-    return smoothing
 
 
 ALL_WEIGHTS_ZERO: Final = "All weights of the samples are 0; at least one must be greater."

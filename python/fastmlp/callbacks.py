@@ -138,7 +138,7 @@ class Callback:
         """Do something after every so many steps, as the attribute `every` says."""
 
     def on_interval(self, net: Any, fit: Fit) -> None:
-        """Do something about every 100 ms, at least a step apart: for showing, saving, stopping."""
+        """Do something about every 75 ms, at least a step apart: for showing, saving, stopping."""
 
     def on_epoch_end(self, net: Any, fit: Fit) -> None:
         """Do something after an epoch and its validation, when history has the epoch's entry."""
@@ -222,8 +222,7 @@ class EarlyStopping(Callback):
         """Forget what an earlier fit has found."""
         self._forget()
         self._shape = net.layer_sizes, net.batch_norm, net.precision
-        has_accuracy = net.loss != "squared_error"
-        _validation.monitored(self, self.monitor, fit.has_validation, has_accuracy=has_accuracy)
+        _validation.monitored(self, self.monitor, fit.has_validation, has_accuracy=net._loss.has_accuracy)
 
     def on_epoch_end(self, net: Any, fit: Fit) -> None:
         """Keep the weights if they are the best so far; stop if the best are too long ago."""
@@ -316,7 +315,7 @@ class Checkpoint(Callback):
     steps : int, optional
         Save after every so many steps, at least 1.
     seconds : float, optional
-        Save when so many seconds have gone by, at the end of a call of the core (about every 100 ms);
+        Save when so many seconds have gone by, at the end of a call of the core (about every 75 ms);
         greater than 0.
 
     Raises

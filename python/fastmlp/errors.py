@@ -15,7 +15,13 @@ class DownloadError(OSError):
     """A data set could be had from none of its addresses; the message says what was tried."""
 
 
-class NonFiniteLossError(ArithmeticError):
+class _KeepsAttributes:
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the attributes too, so that the error survives the way back from a worker process."""
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
+
+
+class NonFiniteLossError(_KeepsAttributes, ArithmeticError):
     """The loss of a training step is infinite or not a number; that step's update was not made.
 
     Parameters
@@ -36,12 +42,8 @@ class NonFiniteLossError(ArithmeticError):
         self.epoch = epoch
         self.learning_rate = learning_rate
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the attributes too, so that the error survives the way back from a worker process."""
-        return _rebuild, (type(self), str(self), dict(self.__dict__))
 
-
-class NonFiniteInputError(ValueError):
+class NonFiniteInputError(_KeepsAttributes, ValueError):
     """X holds an infinite value or one that is not a number.
 
     Parameters
@@ -57,12 +59,8 @@ class NonFiniteInputError(ValueError):
         super().__init__(message)
         self.row = row
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the attribute too, so that the error survives the way back from a worker process."""
-        return _rebuild, (type(self), str(self), dict(self.__dict__))
 
-
-class NonFiniteOutputError(ArithmeticError):
+class NonFiniteOutputError(_KeepsAttributes, ArithmeticError):
     """An output of the net is infinite or not a number, though its input is finite.
 
     Parameters
@@ -76,10 +74,6 @@ class NonFiniteOutputError(ArithmeticError):
     def __init__(self, message: str, *, row: int) -> None:
         super().__init__(message)
         self.row = row
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the attribute too, so that the error survives the way back from a worker process."""
-        return _rebuild, (type(self), str(self), dict(self.__dict__))
 
 
 def _rebuild(kind: type[Exception], message: str, attributes: dict[str, object]) -> Exception:

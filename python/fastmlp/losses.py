@@ -29,7 +29,7 @@ negative logarithm of a likelihood, and its output unit that likelihood's canoni
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,8 @@ Weights = NDArray[np.float32] | None
 class Loss:
     """What all losses have."""
 
-    name: str
+    name: ClassVar[str]
+    has_accuracy: ClassVar[bool] = True
 
     def targets(self, y: object, n_samples: int, n_outputs: int, name: str, X_name: str) -> CoreTargets:
         """Return y as the core takes it, or raise TypeError or ValueError."""
@@ -144,6 +145,7 @@ class _SigmoidCrossEntropy(Loss):
 
 class _SquaredError(Loss):
     name = "squared_error"
+    has_accuracy = False
 
     def targets(self, y: object, n_samples: int, n_outputs: int, name: str, X_name: str) -> CoreTargets:
         return _validation.number_rows(y, n_samples, n_outputs, name, X_name)
