@@ -7,6 +7,7 @@
 
 #include "aligned_buffer.h"
 #include "floating_point.h"
+#include "panels.h"
 #include "parallel.h"
 #include "random.h"
 
@@ -26,6 +27,8 @@ constexpr double kPi = 3.14159265358979323846;
 
 // Multiply-adds that distorting a pixel is about worth.
 constexpr double kWorkPerPixel = 50.0;
+// A team counts the tasks of a thread with 32 bits.
+constexpr std::size_t kMostTasks = std::size_t{1} << 20;
 
 // Own elementary functions, whose last bits do not depend on the system's library: Taylor series.
 
@@ -147,14 +150,17 @@ void augment_images(const Augmentation& augmentation, const KernelTable& kernels
     const std::size_t n_pixels = augmentation.n_pixels();
     const double work = kWorkPerPixel * static_cast<double>(n_pixels) * static_cast<double>(n_images);
     threads = std::min(threads_worth(work, threads), most_threads());
+    const std::size_t n_tasks = std::min(n_images, kMostTasks);
     Team team(threads);
     std::vector<AlignedBuffer> scratch(threads);
     for (AlignedBuffer& buffer : scratch) buffer = AlignedBuffer(augmentation.scratch_size());
     run_team(team, [&](std::size_t rank) {
         const FloatingPointScope scope(kernels);
-        team.for_each(rank, n_images, [&](std::size_t i) {
-            augmentation.apply(kernels, epoch, static_cast<std::int64_t>(i), images + i * n_pixels, out + i * n_pixels,
-                               scratch[rank].data());
+        team.for_each(rank, n_tasks, [&](std::size_t task) {
+            const Range some = even_part(n_images, task, n_tasks);
+            for (std::size_t i = some.begin; i < some.end; ++i)
+                augmentation.apply(kernels, epoch, static_cast<std::int64_t>(i), images + i * n_pixels,
+                                   out + i * n_pixels, scratch[rank].data());
         });
     });
 }

@@ -22,8 +22,9 @@ inline std::size_t gradient_stride(const KernelTable& kernels) {
     return kernels.gradient_input_panels * kPanel * kPanel;
 }
 
-// In batches of fewer rows, tasks with panels that stay are bound to threads: whoever takes over a task fetches its
-// weights and activations from another thread's cache, and next time they are fetched back.
+// In batches of fewer rows, tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound
+// to threads: whoever takes over a task fetches its weights and activations from another thread's cache, and next time
+// they are fetched back.
 inline constexpr std::size_t kRowsToBind = 128;
 
 // Parts of a layer's inputs of at most so many panels each.

@@ -36,9 +36,10 @@ class Team {
     // Runs body(owner, i) for each owner in [0, size()) and each of its tasks i in [0, n_tasks_of(owner)), then waits
     // for all threads. Called by every thread of the team with its rank and the same n_tasks_of. Each thread begins
     // with the tasks it owns, the same every time, so that data stay in its cache; whoever finishes early takes over
-    // from others, at most half of each one's tasks if they are `bound` to it, and none of these if it is far. The
-    // first task of an owner is never taken over: who owns tasks has work. Owners run their tasks in rising order;
-    // others take them over from the last one on, so that it is the same tasks again if work is divided unevenly.
+    // from others, at most half of each one's tasks if they are `bound` to it, and none of these if the team is far.
+    // The first task of an owner is never taken over: who owns tasks has work. Owners run their tasks in rising order;
+    // others take them over from the last one on, so that it is the same tasks again if work is divided unevenly. An
+    // owner has less than 2^32 tasks.
     template <class Count, class Body>
     void for_each_owned(std::size_t rank, Count&& n_tasks_of, Body&& body, bool bound = false) {
         for (std::size_t offset = 0; offset < size_; ++offset) {
@@ -53,8 +54,8 @@ class Team {
             if (owner == rank) {
                 run(0);
                 while (const std::optional<std::size_t> i = claims.next(n_tasks)) run(*i);
-            } else {
-                const std::size_t most = !bound ? n_tasks : is_far() ? 0 : n_tasks / 2;
+            } else if (!bound || !is_far()) {
+                const std::size_t most = bound ? n_tasks / 2 : n_tasks;
                 while (const std::optional<std::size_t> i = claims.last(n_tasks, most)) run(*i);
             }
         }
@@ -76,8 +77,7 @@ class Team {
  private:
     friend void run_region(Team& team, void (*body)(void*, std::size_t), void* context);
 
-    // Which of an owner's tasks have been claimed: from the first on by itself, from the last on by others. At most
-    // 2^32.
+    // How many of an owner's tasks have been claimed: from the first on by itself, from the last on by others.
     class Claims {
      public:
         void reset() { counts_.store(1, std::memory_order_relaxed); }  // the first is the owner's

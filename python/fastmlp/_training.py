@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
 import numpy as np
@@ -14,16 +15,17 @@ from fastmlp._prediction import non_finite_input
 from fastmlp._run import Steps
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, SharedNetwork, TrainerArguments
-from fastmlp._threads import ThreadCount
+from fastmlp._threads import ThreadCount, thread_count
 from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
 _SECONDS_PER_CALL: Final = 0.075
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
-_CAUTIOUS_RATE: Final = 4e9  # multiply-adds a second: most steps make more, few make half as many
-_STEP_WORK: Final = 2**18  # what a step, a sample and an update of a parameter take besides, in multiply-adds
-_SAMPLE_WORK: Final = 2**9
+_MOST_AT_FIRST: Final = 64  # steps, however little work: samples may have yet to come from a disk
+_CAUTIOUS_RATE: Final = 4e9  # multiply-adds a second, which nearly all steps reach
+_LAYER_WORK: Final = 2**15  # what each layer takes besides in a step, and each weight, in multiply-adds
 _UPDATE_WORK: Final = 20
+_PANEL: Final = 16  # the core fills up each layer's inputs and outputs to a multiple of it
 _SNAPSHOT_PAUSE: Final = 100  # times what the last one cost: 1 % of a long fit, and so long a way to go again
 
 
@@ -104,13 +106,13 @@ class Training:
 
     def begin_with_many(self, batch_size: int) -> None:
         """Let the first call do as many steps as a cautious estimate allows, instead of one."""
-        if self._augmentation is not None:  # whose work is not known
+        if self._threads.n_threads > thread_count().n_threads:  # they wait for one another
             return
-        n_parameters = self._network.n_parameters
+        sizes = [-(-size // _PANEL) * _PANEL for size in self._network.layer_sizes]
         # Forward, and backward twice as much.
-        work_of_samples = batch_size * (3 * n_parameters + _SAMPLE_WORK)
-        work = work_of_samples + n_parameters * _UPDATE_WORK + _STEP_WORK
-        self.steps_per_call = max(1, int(_SECONDS_PER_CALL * _CAUTIOUS_RATE / work))
+        work = sum(a * b * (3 * batch_size + _UPDATE_WORK) + _LAYER_WORK for a, b in pairwise(sizes))
+        n_steps = min(_MOST_AT_FIRST, int(_SECONDS_PER_CALL * _CAUTIOUS_RATE / work))
+        self.steps_per_call = max(1, n_steps)
 
     def do(self, steps: Steps, steps_to_pause: Callable[[], int]) -> Iterator[CallDone]:
         """Do steps.
