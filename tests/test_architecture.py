@@ -17,7 +17,9 @@ PACKAGE = ROOT / "python" / "fastmlp"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_atomic_file", "_numpy_net", "_random", "_samples", "_threads", "_validation", "errors"}),
-    frozenset({"_notes", "_safetensors", "augment", "history", "idx", "initializers", "optimizers"}),
+    frozenset(
+        {"_notes", "_safetensors", "_scale", "augment", "history", "idx", "initializers", "optimizers"}
+    ),
     frozenset({"_schedule", "_shared_network", "callbacks", "metrics"}),
     frozenset({"_sample_weights", "losses", "progress", "schedules"}),
     frozenset({"_run"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tracemalloc
 from typing import Any
 
@@ -379,6 +380,47 @@ def test_fit_bad_argument_is_an_error_before_any_work(
     assert_same_weights(net, fitted(epochs=4))
 
 
+class FirstCallError(Exception):
+    """Raised in place of the first call of the core, with how many steps it would do."""
+
+
+def steps_of_first_call(monkeypatch: pytest.MonkeyPatch, sizes: list[int], **settings: Any) -> int:
+    def train(network: SharedNetwork, arguments: Any, results: Any) -> None:
+        raise FirstCallError(len(arguments["learning_rates"]))
+
+    monkeypatch.setattr(SharedNetwork, "train", train)
+    features, targets = np.ones((1000, sizes[0]), np.float32), np.zeros((1000, sizes[-1]), np.float32)
+    with pytest.raises(FirstCallError) as caught:
+        Net(sizes, loss="squared_error", seed=0).fit(features, targets, **({"steps": 10**4} | settings))
+    return int(caught.value.args[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "fewest", "most"),
+    [
+        ([4, 8, 2], 8, 50, 64),
+        ([30, 100, 2], 200, 50, 64),
+        ([784, 200, 10], 32, 5, 32),
+        ([784, 1000, 10], 1000, 1, 1),
+        ([1] * 1002, 1, 2, 10),
+        ([1] * 302, 1000, 1, 1),
+    ],
+)
+def test_first_call_has_many_steps_if_they_are_short_and_nobody_looks_on(
+    sizes: list[int], batch_size: int, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fewest <= steps_of_first_call(monkeypatch, sizes, batch_size=batch_size) <= most
+
+
+@pytest.mark.parametrize(
+    "settings", [{"callbacks": [Callback()]}, {"validation_split": 0.1}, {"threads": 1024}], ids=str
+)
+def test_first_call_has_one_step_if_somebody_looks_on_or_threads_must_wait(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert steps_of_first_call(monkeypatch, [4, 8, 2], batch_size=8, **settings) == 1
+
+
 # What is noticed.
 
 
@@ -397,21 +439,65 @@ def test_layer_that_is_dead_as_a_whole_warns_and_is_noted() -> None:
     assert any("hidden layer 1" in note for note in net.history.notes)
 
 
+def images_of_noise() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (53, 6), np.uint8)
+
+
 @pytest.mark.parametrize("pixels_first", [True, False])
 def test_pixels_beside_numbers_up_to_255_warn(pixels_first: bool) -> None:
-    images = np.random.default_rng(5).integers(0, 256, (53, 6), np.uint8)
+    images = images_of_noise()
     both = (images, images.astype(np.float32))
     training, validation = both if pixels_first else both[::-1]
-    with pytest.warns(UserWarning, match=r"holds pixels \(uint8\).* numbers up to 255") as caught:
+    with pytest.warns(UserWarning, match="numbers up to 255") as caught:
         Net([6, 3], seed=0).fit(training, Y, epochs=1, validation_data=(validation, Y))
     assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("scaled", [np.uint8, np.float32])
 def test_pixels_beside_pixels_do_not_warn(scaled: type) -> None:
-    images = np.random.default_rng(5).integers(0, 256, (53, 6), np.uint8)
+    images = images_of_noise()
     validation = images if scaled is np.uint8 else images / np.float32(255)
     Net([6, 3], seed=0).fit(images, Y, epochs=1, validation_data=(validation, Y))
+
+
+PREDICTIONS = [
+    lambda net, X: net.predict(X),
+    lambda net, X: net.predict_proba(X, threads=1),
+    lambda net, X: net.logits(X),
+    lambda net, X: net.evaluate(X, Y),
+]
+
+
+@pytest.mark.parametrize("predict", PREDICTIONS)
+def test_predictions_on_another_scale_than_training_warn(predict: Any) -> None:
+    images = images_of_noise()
+    net = Net([6, 3], seed=0)
+    net.fit(images, Y, epochs=1)
+    for same in (images, images / np.float32(255), images // 128):
+        predict(net, same)
+    with pytest.warns(UserWarning, match=r"X holds numbers up to 255, but what .* holds pixels") as caught:
+        predict(net, images.astype(np.float32))
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"X holds numbers up to 255, but what .* holds pixels"):
+        predict(pickle.loads(pickle.dumps(net)), images.astype(np.float32))
+    with pytest.warns(UserWarning, match=r"X holds numbers up to 255, but what"):
+        net.fit(images.astype(np.float32), Y, epochs=1)
+    with pytest.warns(UserWarning, match=r"X holds pixels .* but what .* holds numbers up to 255"):
+        predict(net, images)
+
+
+def test_numbers_of_a_table_that_count_as_pixels_warn() -> None:
+    codes = images_of_noise() // 128
+    net = Net([6, 3], seed=0)
+    with pytest.warns(UserWarning, match=r"X holds uint8 numbers up to 1, which count as pixels") as caught:
+        net.fit(codes, Y, epochs=1)
+    assert caught[0].filename == __file__
+    net.fit(codes.astype(np.float32), Y, epochs=1)
+    with pytest.warns(UserWarning, match=r"X holds pixels .* but what .* holds numbers up to 1"):
+        net.predict(codes)
+    net.predict(codes.astype(bool))
+    net.predict(images_of_noise())
+    net.predict(np.zeros((9, 6), np.uint8))
 
 
 def test_single_dead_units_are_noted_without_a_warning() -> None:

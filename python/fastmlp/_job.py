@@ -11,6 +11,7 @@ from fastmlp import _core, _validation
 from fastmlp._run import Settings, encoded_settings
 from fastmlp._sample_weights import combined_weights
 from fastmlp._samples import Samples
+from fastmlp._scale import Scale, scale_of
 from fastmlp._shared_network import CoreTargets
 from fastmlp._threads import MAX_THREADS, ThreadCount, thread_count
 from fastmlp.callbacks import Callback, Checkpoint
@@ -26,6 +27,7 @@ class Data(NamedTuple):
     weights: Weights
     validation: tuple[Samples, CoreTargets] | None
     image_shape: tuple[int, ...] | None
+    scale: Scale
 
     def checksums(self) -> tuple[int, int | None]:
         """Return what tells these data from others: of those for training, and of those for validation."""
@@ -132,11 +134,12 @@ def _checked_data(
         validation = held_out, targets[n_training:]
     if sample_weight is not None:
         sample_weight = _validation.sample_weights(sample_weight, len(array))[:n_training]
-    targets = targets[:n_training]
+    training, targets = Samples(array[:n_training], n_features), targets[:n_training]
     return Data(
-        Samples(array[:n_training], n_features),
+        training,
         targets,
         combined_weights(sample_weight, class_weight, targets, layer_sizes[-1], loss.name),
         validation,
         image_shape=array.shape[1:] if array.ndim > 2 else None,
+        scale=scale_of(training),
     )

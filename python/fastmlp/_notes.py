@@ -1,4 +1,4 @@
-"""What a net and its data show at a glance: dead units, features that say nothing, pixels on two scales."""
+"""What a net and its data show at a glance: dead units, features that say nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ _MOST_ROWS: Final = 1000
 _FEWEST_ROWS: Final = 100  # a unit that is silent for fewer than these may speak for others
 _ROWS_PER_LOOK: Final = 250
 _SHARE_OF_TRAINING: Final = 20  # rows trained on for each row looked at: at most 1/40 of the work is to look
-_ROWS_COMPARED: Final = 64
-_ABOVE_PIXELS: Final = 1.5  # pixels count as 1 at most; numbers that suit them may be a little more
 _CAN_DIE: Final = ("relu", "gelu")  # whose output and slope are exactly 0 for inputs that are negative enough
 
 
@@ -81,21 +79,6 @@ def look_at(
                 f"{n_dead:,} of {n_units:,} {where}: {condition}they are dead and take no part in training."
             )
     return notes, warnings
-
-
-def different_scales(samples: Samples, validation: Samples) -> str | None:
-    """Return what to warn of if one has pixels, which count as p / 255, and the other numbers far above 1."""
-    if samples.dtype == validation.dtype:
-        return None
-    pixels, numbers = (samples, validation) if samples.dtype == np.uint8 else (validation, samples)
-    n_rows = min(len(numbers), _ROWS_COMPARED, numbers.n_rows_at_a_time)
-    largest = numbers.gather(numbers.spread(n_rows)).max()
-    if not _ABOVE_PIXELS < largest < np.inf:
-        return None
-    return (
-        f"{pixels.name} holds pixels (uint8), which count as p / 255, but {numbers.name} holds numbers up to "
-        f"{largest:g}: these are two scales. Pass both as uint8, or divide the numbers by 255."
-    )
 
 
 def _active_units(

@@ -47,6 +47,7 @@ from fastmlp._safetensors import (
     read_tensors,
     write_tensors,
 )
+from fastmlp._scale import Scale
 from fastmlp._shared_network import Parameters, TrainingState, same_parameters
 from fastmlp._validation import shortened
 from fastmlp.errors import ModelFileError
@@ -98,6 +99,8 @@ class StoredModel(NamedTuple):
         Epochs begun in the net's life; the order of samples in the next one depends on it.
     image_shape : tuple of int or None
         Dimensions of one sample, if known.
+    scale : Scale or None
+        Of the samples of the last fit, if known.
     class_names : tuple of str or None
         One for each class, if known.
     weights, biases : list of numpy.ndarray
@@ -121,6 +124,7 @@ class StoredModel(NamedTuple):
     seed: int
     n_epochs: int
     image_shape: tuple[int, ...] | None
+    scale: Scale | None
     class_names: tuple[str, ...] | None
     weights: list[NDArray[np.float32]]
     biases: list[NDArray[np.float32]]
@@ -235,6 +239,7 @@ def _encoded_settings(model: StoredModel) -> dict[str, object]:
         "seed": model.seed,
         "n_epochs": model.n_epochs,
         "image_shape": model.image_shape,
+        "scale": None if model.scale is None else model.scale._asdict(),
         "class_names": model.class_names,
         "notes": model.history.notes,
     }
@@ -394,6 +399,7 @@ def _decoded_settings(stored: dict[str, Any]) -> dict[str, Any]:
         "seed": _validation.seed(_required(stored, "seed")),
         "n_epochs": _validation.whole_number(_required(stored, "n_epochs"), "n_epochs", 0, MAX_EPOCHS),
         "image_shape": _validation.image_shape(stored.get("image_shape"), sizes[0]),
+        "scale": _decoded_scale(stored.get("scale")),
         "class_names": _validation.class_names(stored.get("class_names"), sizes[-1]),
         "notes": _decoded_notes(stored.get("notes", [])),
     }
@@ -411,6 +417,15 @@ def _decoded_initializer(stored: object) -> Initializer:
     if set(stored) != {"mean", "std", "bias_too"}:
         raise ValueError("its initializer is not described by mean, std and bias_too.")
     return Normal(**stored)
+
+
+def _decoded_scale(stored: object) -> Scale | None:
+    if stored is None:
+        return None
+    if not isinstance(stored, dict) or set(stored) != set(Scale._fields):
+        raise ValueError("its scale is not described by pixels and largest.")
+    largest = _validation.real_number(stored["largest"], "largest of its scale")
+    return Scale(_validation.boolean(stored["pixels"], "pixels of its scale"), largest)
 
 
 def _decoded_notes(notes: object) -> list[str]:

@@ -22,6 +22,7 @@ from fastmlp._random import draw_seed
 from fastmlp._run import Run, Settings, Steps
 from fastmlp._sample_weights import ClassWeight, combined_weights
 from fastmlp._samples import CoreSamples, Samples
+from fastmlp._scale import Scale, mistakes, unlike_training
 from fastmlp._schedule import Schedule
 from fastmlp._shared_network import Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, thread_count
@@ -202,6 +203,7 @@ class Net:
         self.history = History()
         self.n_epochs = 0
         self._image_shape: tuple[int, ...] | None = None
+        self._scale: Scale | None = None  # of the X of the last fit
         self._class_names: tuple[str, ...] | None = None
         self._loss = loss
         self._network = SharedNetwork(
@@ -349,8 +351,9 @@ class Net:
         Warns
         -----
         UserWarning
-            If all units of a hidden layer are dead; if X has pixels (uint8) and validation data other numbers
-            that are far above 1, or the other way round.
+            If all units of a hidden layer are dead; if X has pixels (uint8) and validation data, or the X of
+            an earlier fit, numbers that are above those of pixels, or the other way round; if X is uint8, but
+            its numbers are as small as those of a table.
 
         References
         ----------
@@ -395,10 +398,9 @@ class Net:
             progress=progress,
         )
         data = job.data
-        if data.validation is not None:
-            mistake = _notes.different_scales(data.samples, data.validation[0])
-            if mistake is not None:
-                warnings.warn(mistake, UserWarning, stacklevel=2)
+        validation = None if data.validation is None else data.validation[0]
+        for mistake in mistakes(data.samples, data.scale, validation, self._scale):
+            warnings.warn(mistake, UserWarning, stacklevel=2)
         kind_of_data = len(data.samples), data.validation is not None, data.weights is not None
         checksums = data.checksums()
         if unfinished is not None:
@@ -476,6 +478,7 @@ class Net:
             history.notes.clear()  # they are of its end
             self._network.go_live(run.settings.optimizer)
             self._image_shape = job.data.image_shape or self._image_shape
+            self._scale = job.data.scale
 
             observers.on_epoch_end()  # of an epoch whose end an interruption kept from some
             while history.n_epochs < run.n_epochs and (run.n_open_steps or not fit.stopped):
@@ -572,12 +575,17 @@ class Net:
         fastmlp.NonFiniteOutputError
             If outputs for a sample overflow, and are infinite or not a number.
 
+        Warns
+        -----
+        UserWarning
+            As for `evaluate`.
+
         Examples
         --------
         >>> Net([2, 3], seed=0).predict([[0.0, 1.0], [1.0, 0.0]]).shape
         (2,)
         """
-        return self._loss.predicted(self.logits(X, threads=threads))
+        return self._loss.predicted(self._outputs(X, threads, self._forward))
 
     def predict_proba(self, X: ArrayLike, *, threads: int | None = None) -> NDArray[np.float32]:
         """Return the probability of each class for each sample.
@@ -604,6 +612,11 @@ class Net:
             If a sample holds a value that is infinite or not a number.
         fastmlp.NonFiniteOutputError
             If outputs for a sample overflow, and are infinite or not a number.
+
+        Warns
+        -----
+        UserWarning
+            As for `evaluate`, but for up to 8 samples, which a small net predicts at once.
 
         Examples
         --------
@@ -640,13 +653,17 @@ class Net:
         fastmlp.NonFiniteOutputError
             If outputs for a sample overflow, and are infinite or not a number.
 
+        Warns
+        -----
+        UserWarning
+            As for `evaluate`.
+
         Examples
         --------
         >>> Net([2, 3], seed=0).logits([[0.0, 0.0]])
         array([[0., 0., 0.]], dtype=float32)
         """
-        n_layers = len(self.layer_sizes) - 1
-        return self._outputs(X, threads, lambda network, rows, limit: network.forward(rows, n_layers, limit))
+        return self._outputs(X, threads, self._forward)
 
     def evaluate(
         self,
@@ -684,6 +701,12 @@ class Net:
         fastmlp.NonFiniteInputError
             If a sample holds a value that is infinite or not a number.
 
+        Warns
+        -----
+        UserWarning
+            If the net was trained on pixels (uint8) and X holds numbers above those of pixels; if it was
+            trained on other numbers and X is uint8, unless both are on one scale.
+
         Examples
         --------
         >>> print(Net([2, 2], seed=0).evaluate([[0.0, 0.0], [0.0, 0.0]], [0, 1]))
@@ -696,8 +719,12 @@ class Net:
         n_outputs = self.layer_sizes[-1]
         weights = combined_weights(sample_weight, class_weight, targets, n_outputs, self.loss)
         samples = Samples(array, self.layer_sizes[0])
+        self._warn_if_unlike_training(samples, stacklevel=3)
         loss, predicted = loss_and_predicted(self._network, self._loss, samples, targets, weights, limit)
         return self._loss.evaluation(loss, targets, weights, predicted, n_outputs)
+
+    def _forward(self, network: _core.Network, X: CoreSamples, threads: int) -> NDArray[np.float32]:
+        return network.forward(X, len(self.layer_sizes) - 1, threads)
 
     def _outputs(
         self,
@@ -708,7 +735,13 @@ class Net:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape)
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).n_threads
         samples = Samples(array, self.layer_sizes[0])
+        self._warn_if_unlike_training(samples, stacklevel=4)
         return outputs(self._network, samples, lambda network, rows: compute(network, rows, limit))
+
+    def _warn_if_unlike_training(self, samples: Samples, stacklevel: int) -> None:
+        mistake = unlike_training(samples, self._scale)
+        if mistake is not None:
+            warnings.warn(mistake, UserWarning, stacklevel=stacklevel)
 
     # Weights and what else there is to know.
 
@@ -796,7 +829,7 @@ class Net:
             seed=self.seed,
         )
         net.set_weights(weights, biases)
-        net.image_shape, net.class_names = self.image_shape, self.class_names
+        net.image_shape, net.class_names, net._scale = self.image_shape, self.class_names, self._scale
         return net
 
     @property
@@ -936,6 +969,7 @@ class Net:
             self.seed,
             self.n_epochs,
             self._image_shape,
+            self._scale,
             self._class_names,
             weights,
             biases,
@@ -954,6 +988,7 @@ class Net:
         net.history = stored.history
         net.n_epochs = stored.n_epochs
         net._image_shape = stored.image_shape
+        net._scale = stored.scale
         net._class_names = stored.class_names
         net._run = stored.run
         if stored.training is not None:

@@ -1,0 +1,89 @@
+"""On which scale the input of a net is: pixels, which count as p / 255, or numbers as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from fastmlp._samples import Samples
+
+_ROWS: Final = 64
+_MOST_OF_PIXELS: Final = 1.5  # pixels count as 1 at most; numbers that suit them may be a little more
+_MOST_OF_CODES: Final = (
+    16  # pixels that are all as dark as that are hardly an image: 0 and 1 of a table, rather
+)
+
+
+class Scale(NamedTuple):
+    """What is seen of some samples.
+
+    Attributes
+    ----------
+    pixels : bool
+        Whether they are pixels (uint8).
+    largest : float
+        The largest number in up to 64 of them, evenly spread over all, as it is in the array; 0 if that is
+        not finite.
+    """
+
+    pixels: bool
+    largest: float
+
+
+def scale_of(samples: Samples) -> Scale:
+    """Return on which scale samples are, of which there is at least one."""
+    rows = samples.gather(samples.spread(min(len(samples), _ROWS, samples.n_rows_at_a_time)))
+    largest = float(rows.max())
+    return Scale(samples.dtype == np.uint8, largest if math.isfinite(largest) else 0.0)
+
+
+def mistakes(
+    samples: Samples, scale: Scale, validation: Samples | None, before: Scale | None
+) -> Iterator[str]:
+    """Yield what to warn of before a fit; `before` is the scale of an earlier one."""
+    if _may_be_codes(scale):
+        yield (
+            f"{samples.name} holds uint8 numbers up to {scale.largest:g}, which count as pixels, p / 255. If "
+            f"they are none, pass {samples.name}.astype(np.float32)."
+        )
+    if validation is not None and _differ(scale, other := scale_of(validation)):
+        yield (
+            f"{_described(samples.name, scale)}, but {_described(validation.name, other)}: these are two "
+            "scales. Pass both as uint8, or divide the numbers by 255."
+        )
+    if before is not None and _differ(scale, before):
+        yield f"{_described(samples.name, scale)}, but {_described('what this net was trained on', before)}."
+
+
+def unlike_training(samples: Samples, before: Scale | None) -> str | None:
+    """Return what to warn of where a net that was trained on another scale is to predict."""
+    if before is None or not len(samples) or before.pixels == (samples.dtype == np.uint8):
+        return None
+    scale = scale_of(samples)
+    if not _differ(scale, before) and not _may_be_codes(scale):
+        return None
+    return (
+        f"{_described(samples.name, scale)}, but {_described('what this net was trained on', before)}: "
+        "predictions will be wrong. Pass what it was trained on, in the same type and range."
+    )
+
+
+def _may_be_codes(scale: Scale) -> bool:
+    return scale.pixels and 0 < scale.largest <= _MOST_OF_CODES
+
+
+def _differ(one: Scale, other: Scale) -> bool:
+    """Whether one has pixels and the other numbers far above theirs."""
+    if one.pixels == other.pixels:
+        return False
+    numbers = other if one.pixels else one
+    return numbers.largest > _MOST_OF_PIXELS
+
+
+def _described(name: str, scale: Scale) -> str:
+    if scale.pixels:
+        return f"{name} holds pixels (uint8), which count as p / 255"
+    return f"{name} holds numbers up to {scale.largest:g}"
