@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import math
+import os
+import pty
 import re
+import struct
 import sys
+import termios
 import time
 import types
 from pathlib import Path
@@ -144,6 +149,15 @@ def test_on_step_without_every_is_an_error_unless_it_says_so() -> None:
     set_later = Forgotten()
     set_later.every = 10**6
     net.fit(X, Y, epochs=1, callbacks=[Never(), set_later])
+
+
+def test_method_of_another_name_is_refused_since_nobody_would_call_it() -> None:
+    class Keras(Callback):
+        def on_train_begin(self, *_: object) -> None:
+            pass
+
+    with pytest.raises(ValueError, match=r"Keras has on_train_begin, .* on_fit_begin, .* on_fit_end"):
+        fitted(callbacks=[Keras()])
 
 
 def test_on_step_can_stop_the_fit_at_that_very_step() -> None:
@@ -501,6 +515,21 @@ def test_progress_in_a_terminal_is_a_bar_with_all_fields() -> None:
     )
     assert text.endswith("\n")
     assert tqdm.tqdm.monitor is None  # no thread of tqdm's is left behind
+
+
+@pytest.mark.parametrize(("columns", "speed"), [(80, False), (120, True)])
+def test_progress_in_a_narrow_terminal_has_a_bar_rather_than_the_speed(columns: int, speed: bool) -> None:
+    pytest.importorskip("tqdm")
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    with os.fdopen(master, "rb", buffering=0) as screen, os.fdopen(slave, "w", encoding="utf-8") as terminal:
+        settings = {"steps": 1000, "validation_data": HELD_OUT}
+        new_net().fit(X, Y, batch_size=10, callbacks=[Progress(file=terminal)], **settings)
+        text = screen.read(2**16).decode()
+    last = [part for part in re.split(r"[\r\n]", text) if part.strip()][-1]
+    assert re.search(r"epoch 250/250, step 1000/1000 \|[█#]{8,}\| loss .*, 00:00 left", last)
+    assert len(last) < columns
+    assert ("images/s" in last) == speed
 
 
 def test_progress_without_tqdm_is_plain_lines_even_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

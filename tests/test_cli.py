@@ -388,6 +388,13 @@ def test_evaluate_of_a_model_prints_its_accuracy_and_draws(
     assert (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_folder_of_a_training_stands_for_the_model_in_it(trained: Trained, run: Run) -> None:
+    of_file, of_folder = (
+        run("evaluate", model, "--dataset", trained.data) for model in (trained.model, trained.model.parent)
+    )
+    assert of_folder.out == of_file.out
+
+
 def test_evaluate_of_a_missing_model_exits_2(trained: Trained, run: Run, tmp_path: Path) -> None:
     ran = run("evaluate", tmp_path / "none.safetensors", "--dataset", trained.data)
     assert "none.safetensors" in assert_refused(ran)

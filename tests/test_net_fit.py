@@ -421,6 +421,12 @@ def test_first_call_has_one_step_if_somebody_looks_on_or_threads_must_wait(
     assert steps_of_first_call(monkeypatch, [4, 8, 2], batch_size=8, **settings) == 1
 
 
+@pytest.mark.parametrize("labels", [np.zeros(N), np.arange(N) % 2])
+def test_net_with_one_output_says_which_losses_suit_it(labels: np.ndarray) -> None:
+    with pytest.raises((TypeError, ValueError), match=r'loss="squared_error".*"sigmoid_cross_entropy"'):
+        Net([6, 1], seed=0).fit(X, labels)
+
+
 # What is noticed.
 
 

@@ -67,13 +67,13 @@ class Interrupt(Callback):
         self.at = at
         self.every = 1
         if hook is not None:
-            setattr(self, hook, self.on_hook)
+            setattr(self, hook, self.hook)
 
     def on_step(self, net: Net, fit: Any) -> None:
         if fit.step == self.at:
             raise KeyboardInterrupt
 
-    def on_hook(self, net: Net, fit: Any) -> None:
+    def hook(self, net: Net, fit: Any) -> None:
         if fit.step >= -self.at:
             raise KeyboardInterrupt
 

@@ -77,7 +77,7 @@ def checked_job(
     settings.schedule._check_validation(data.validation is not None, loss.has_accuracy)
     observers = _validation.instances(callbacks, Callback, "callbacks", "EarlyStopping(patience=5)")
     for observer in observers:
-        observer._require_every()
+        observer._check_methods()
     if progress is not None and _validation.boolean(progress, "progress"):
         observers.append(Progress())
     checkpoints = [observer for observer in observers if isinstance(observer, Checkpoint)]

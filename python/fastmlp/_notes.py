@@ -16,6 +16,7 @@ _MOST_ROWS: Final = 1000
 _FEWEST_ROWS: Final = 100  # a unit that is silent for fewer than these may speak for others
 _ROWS_PER_LOOK: Final = 250
 _SHARE_OF_TRAINING: Final = 20  # rows trained on for each row looked at: at most 1/40 of the work is to look
+_SHARE_WORTH_A_NOTE: Final = 0.25  # a few units die in most nets, and are not missed
 _CAN_DIE: Final = ("relu", "gelu")  # whose output and slope are exactly 0 for inputs that are negative enough
 
 
@@ -73,7 +74,7 @@ def look_at(
             )
             notes.append(warnings[-1])
             break  # what follows sees one and the same input for all samples
-        if n_dead:
+        if n_dead >= _SHARE_WORTH_A_NOTE * n_units:
             condition = "" if sees_all else "if they do for all, "
             notes.append(
                 f"{n_dead:,} of {n_units:,} {where}: {condition}they are dead and take no part in training."

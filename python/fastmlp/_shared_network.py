@@ -308,4 +308,9 @@ def _new_network(
     loss: str,
     batch_norm: Sequence[bool],
 ) -> _core.Network:
-    return _core.Network(sizes, activations, mixed_bfloat16=mixed_bfloat16, loss=loss, batch_norm=batch_norm)
+    try:
+        return _core.Network(
+            sizes, activations, mixed_bfloat16=mixed_bfloat16, loss=loss, batch_norm=batch_norm
+        )
+    except MemoryError:
+        raise MemoryError(_validation.too_large(sizes, batch_norm)) from None

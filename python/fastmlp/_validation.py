@@ -174,6 +174,12 @@ def n_parameters(sizes: Sequence[int], batch_norm: Sequence[bool] = ()) -> int:
     return sum((n_inputs + 1) * n_outputs for n_inputs, n_outputs in pairwise(sizes)) + n_scales
 
 
+def too_large(sizes: Sequence[int], batch_norm: Sequence[bool]) -> str:
+    """Return what to say where there is no memory for a net."""
+    n = n_parameters(sizes, batch_norm)
+    return f"There is no memory for a net of {n:,} parameters, which take {4e-9 * n:,.2g} GB."
+
+
 def batch_norm(value: object, n_hidden: int) -> tuple[bool, ...]:
     """Return for each hidden layer whether it has batch normalisation."""
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -491,6 +497,12 @@ def _check_targets(
             raise ValueError(f"{name}[{first + row}, {column}] is {rows[first + row, column]}, but {rule}.")
 
 
+_ONE_OUTPUT: Final = (
+    'this net has one output; for numbers it needs loss="squared_error", for a label that is 0 or 1 '
+    'loss="sigmoid_cross_entropy" or two outputs.'
+)
+
+
 def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
     array = _as_array(y, name)
     labels = f"class labels from 0 to {n_classes - 1}"
@@ -502,11 +514,13 @@ def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold {labels} or class probabilities, not {array.dtype} values.")
     if array.dtype.kind == "f" and array.ndim == 1 and array.size:
-        raise TypeError(
-            f"{name} holds {array.dtype} numbers, but {labels} must be integers; pass "
-            f"{name}.astype(np.int64) if it holds labels. (Class probabilities need one column for each "
-            "class.)"
+        advice = (
+            _ONE_OUTPUT
+            if n_classes == 1
+            else f"pass {name}.astype(np.int64) if it holds labels. (Class probabilities need one column for "
+            "each class.)"
         )
+        raise TypeError(f"{name} holds {array.dtype} numbers, but {labels} must be integers; {advice}")
     return array
 
 
@@ -517,10 +531,8 @@ def _check_labels(labels: NDArray[Any], n_classes: int, name: str) -> None:
     if len(wrong) == 0:  # another thread has changed them meanwhile; the core checks the copy that it uses
         return
     index = int(wrong[0])
-    raise ValueError(
-        f"{name}[{index}] is {labels[index]}, but this net has {n_classes} class(es): labels must be from 0 "
-        f"to {n_classes - 1}."
-    )
+    must_be = f"labels must be from 0 to {n_classes - 1}." if n_classes > 1 else _ONE_OUTPUT
+    raise ValueError(f"{name}[{index}] is {labels[index]}, but this net has {n_classes} class(es): {must_be}")
 
 
 def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:

@@ -94,6 +94,9 @@ class Fit:
 class Callback:
     """An observer of a training run; derive from it and override what you need.
 
+    Methods whose names begin with ``on_`` are those below: `fit` raises ValueError for another one, which
+    nobody would call.
+
     An exception in a method ends the fit and comes out of it; the net then holds the weights after some whole
     step and can be trained on. `net` is the Net that is being trained, which may be used in every method: to
     predict, to save it, to set its weights. What a callback reads from the clock must not change the weights
@@ -121,8 +124,15 @@ class Callback:
 
     every: int | None = None
 
-    def _require_every(self) -> None:
-        """Raise ValueError if there is an `on_step` that is never called because `every` was forgotten."""
+    def _check_methods(self) -> None:
+        """Raise ValueError if there is a method that is never called: its name is none, or has no `every`."""
+        known = [name for name in vars(Callback) if name.startswith("on_")]
+        for name in dir(type(self)):
+            if name.startswith("on_") and name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has {name}, which nobody would call: a Callback's methods are "
+                    f"{', '.join(known)}."
+                )
         kinds = takewhile(lambda kind: kind is not Callback, type(self).__mro__)
         if type(self).on_step is Callback.on_step or any("every" in vars(owner) for owner in (self, *kinds)):
             return

@@ -235,6 +235,7 @@ def _commands(context: click.Context) -> None:
 @click.option("--optimizer", type=click.Choice(["adam", "sgd"]), default="adam", show_default=True)
 @click.option(
     "--learning-rate",
+    "--lr",
     metavar="X",
     type=click.FloatRange(min=0, min_open=True),
     help=f"[default: {_ADAM_RATE} for adam, {_SGD_RATE} for sgd]",
@@ -394,7 +395,7 @@ def train(
 def evaluate(
     *, model: Path, dataset_name: str, split: str, plot: Path | None, threads: int | None, quiet: bool
 ) -> None:
-    """Measure how good the net in the file MODEL is."""
+    """Measure how good the net in the file MODEL is, or in the folder that `fastmlp train` has made."""
     net = _load(model)
     data = _dataset(dataset_name)
     if net.class_names not in (None, data.class_names):
@@ -494,7 +495,7 @@ def predict(
         "fastmlp show glyphs --count 40 --inverted -o glyphs.png",
     )
 )
-@click.argument("dataset", metavar="DATASET", default="auto")
+@click.argument("dataset", metavar="[DATASET]", default="auto")
 @click.option(
     "-o",
     "--output",
@@ -698,6 +699,8 @@ def _shown(path: Path) -> str:
 
 
 def _load(path: Path) -> Net:
+    if path.is_dir():
+        path /= MODEL
     with _mistakes_of_the_user(ValueError, RuntimeError):
         return Net.load(path)
 

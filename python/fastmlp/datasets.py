@@ -503,7 +503,7 @@ def _from_mirror(dataset: _Published, file: str, mirrors: list[str]) -> tuple[ND
     raise _NotDownloadedError(
         f"{dataset.name} is not {place} and could not be downloaded ({'; '.join(failures)})",
         f"Put its four files {own}into {dataset.folder}/ in a folder that the environment variable "
-        "FASTMLP_DATA names; or use datasets.glyphs(), which needs none.",
+        "FASTMLP_DATA names; or take glyphs, which need none (datasets.glyphs(), --dataset glyphs).",
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """What `Net.evaluate` found.
 
@@ -44,6 +44,9 @@ class Evaluation:
     n_samples: int
     n_wrong: int | None
     is_weighted: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Evaluation: {self}>"
 
     def __str__(self) -> str:
         weighted = " (weighted)" if self.is_weighted else ""

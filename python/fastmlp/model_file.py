@@ -343,10 +343,8 @@ def _read_header(file: BinaryIO, n_bytes: int) -> bytes:
         raise ValueError(f"it has {len(prefix)} bytes, too few for a safetensors file.")
     (length,) = struct.unpack("<Q", prefix)
     if length > n_bytes - 8:
-        raise ValueError(
-            f"its header would take {length:,} bytes, but it has only {n_bytes:,}. Either it is cut "
-            "short, or it is not a safetensors file."
-        )
+        begins_well = file.read(1) in (b"{", b"")
+        raise ValueError("it is cut short." if begins_well else "it is not a safetensors file.")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header takes {length:,} bytes, more than the limit of {MAX_HEADER_BYTES:,}.")
     return prefix + file.read(length)

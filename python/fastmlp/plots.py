@@ -263,6 +263,8 @@ def prediction(
     >>> figure = prediction(Net([784, 10], seed=0), np.zeros((28, 28), np.uint8), 3)
     """
     sample = np.asarray(image)[np.newaxis]
+    if label is not None and np.ndim(label) > 0:
+        raise ValueError("label must be one class, such as y[0]; plots.predictions takes several images.")
     labels = None if label is None else [label]
     if ax is None:
         return predictions(net, sample, labels, class_names=class_names, inverted=inverted)
@@ -349,8 +351,8 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
 
     Raises
     ------
-    ValueError
-        If no step was done.
+    TypeError, ValueError
+        If `history` is none; if no step was done.
 
     Examples
     --------
@@ -358,6 +360,7 @@ def learning_curves(history: History, *, ax: Axes | None = None) -> Figure:
     >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
     >>> figure = learning_curves(Net([4, 8, 4], seed=0).fit(X, y, epochs=3))
     """
+    _validation.instance(history, History, "history", "net.history")
     if len(history.step_loss) == 0:
         raise ValueError("There is nothing to draw: this history has no steps.")
     has_accuracy = bool(history.validation_accuracy or np.isfinite(history.train_accuracy).any())
@@ -986,7 +989,8 @@ def _images(values: Any, image_shape: Sequence[int] | None) -> NDArray[Any]:
             height = width = math.isqrt(array.shape[1])
         if height * width != array.shape[1]:
             raise ValueError(
-                f"{array.shape[1]} features are no {height} x {width} image; pass arrays of (height, width)."
+                f"{array.shape[1]} features are no {height} x {width} image; pass arrays of (height, width), "
+                "and a single one as images[np.newaxis]."
             )
         array = array.reshape(len(array), height, width)
     if array.ndim != 3 or 0 in array.shape[1:]:

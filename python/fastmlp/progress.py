@@ -12,6 +12,7 @@ from fastmlp.callbacks import Callback, Fit
 
 _SECONDS_BETWEEN_LINES: Final = 1.0
 _SECONDS_BETWEEN_LINES_IN_AN_EPOCH: Final = 10.0
+_BAR_AND_TIME_LEFT: Final = 22  # columns
 
 
 class Progress(Callback):
@@ -111,32 +112,36 @@ class _Bar:
             initial=fit.step,
             file=file,
             dynamic_ncols=True,
-            bar_format=self._layout(fit),
+            bar_format=self._layout(fit, None),
             mininterval=0.1,
             miniters=1,
         )
 
     def show(self, fit: Fit, *, at_epoch_end: bool) -> None:
-        self._bar.bar_format = self._layout(fit)
+        self._bar.bar_format = self._layout(fit, self._bar.ncols)
         self._bar.update(fit.step - self._bar.n)
 
     def close(self, fit: Fit) -> None:
-        self._bar.bar_format = self._layout(fit)
+        self._bar.bar_format = self._layout(fit, self._bar.ncols)
         self._bar.n = fit.step
         self._bar.refresh()
         self._bar.close()
 
-    def _layout(self, fit: Fit) -> str:
-        """All fields around the bar, short enough for 80 columns."""
+    def _layout(self, fit: Fit, columns: int | None) -> str:
+        """All fields around the bar, but the speed only if so many columns, None in a notebook, suffice."""
         numbers = [] if math.isnan(fit.loss) else [f"loss {fit.loss:.4f}"]
         if fit.history.validation_accuracy:
             numbers.append(f"val. {100 * fit.history.validation_accuracy[-1]:.2f} %")
         elif fit.history.train_accuracy:
             numbers.append(f"train {100 * fit.history.train_accuracy[-1]:.2f} %")
-        if fit.seconds > 0:
-            numbers.append(f"{_thousands(fit.n_samples_seen / fit.seconds)} images/s")
         place = f"epoch {fit.epoch}/{fit.n_epochs}, step {fit.step}/{fit.n_steps}"
-        return f"{place} |{{bar}}| {', '.join([*numbers, '{remaining} left'])}"
+        if fit.seconds > 0:
+            speed = f"{_thousands(fit.n_samples_seen / fit.seconds)} images/s"
+            if len(", ".join([place, *numbers, speed])) + _BAR_AND_TIME_LEFT <= (columns or math.inf):
+                numbers.append(speed)
+        if not fit.stopped:
+            numbers.append("{remaining} left")
+        return f"{place} |{{bar}}| {', '.join(numbers)}"
 
 
 def _bar_class(file: TextIO | None, *, may_be_notebook: bool) -> Any:
