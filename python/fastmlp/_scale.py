@@ -10,7 +10,8 @@ import numpy as np
 
 from fastmlp._samples import Samples
 
-_ROWS: Final = 64
+_MOST_ROWS: Final = 64
+_MOST_NUMBERS: Final = 2**16  # but a row at least
 _MOST_OF_PIXELS: Final = 1.5  # pixels count as 1 at most; numbers that suit them may be a little more
 _MOST_OF_CODES: Final = (
     16  # pixels that are all as dark as that are hardly an image: 0 and 1 of a table, rather
@@ -35,8 +36,8 @@ class Scale(NamedTuple):
 
 def scale_of(samples: Samples) -> Scale:
     """Return on which scale samples are, of which there is at least one."""
-    rows = samples.gather(samples.spread(min(len(samples), _ROWS, samples.n_rows_at_a_time)))
-    largest = float(rows.max())
+    n_rows = max(1, min(_MOST_ROWS, _MOST_NUMBERS // samples.n_features))
+    largest = float(samples.X[:: -(-len(samples) // n_rows)].max())
     return Scale(samples.dtype == np.uint8, largest if math.isfinite(largest) else 0.0)
 
 
