@@ -151,13 +151,29 @@ def test_on_step_without_every_is_an_error_unless_it_says_so() -> None:
     net.fit(X, Y, epochs=1, callbacks=[Never(), set_later])
 
 
-def test_method_of_another_name_is_refused_since_nobody_would_call_it() -> None:
-    class Keras(Callback):
-        def on_train_begin(self, *_: object) -> None:
-            pass
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_train_begin", "on_fit_begin"),
+        ("on_train_end", "on_fit_end"),
+        ("on_epoch", "on_epoch_end"),
+        ("on_epoch_begin", "on_epoch_end"),
+        ("on_batch_end", "on_epoch_end"),
+        ("on_steps", "on_step"),
+    ],
+)
+def test_method_that_is_never_called_is_refused(name: str, meant: str) -> None:
+    of_class = type("Keras", (Callback,), {name: lambda self, *_: None})()
+    of_instance = Callback()
+    setattr(of_instance, name, print)
+    for callback in (of_class, of_instance):
+        with pytest.raises(ValueError, match=f"has {name}, which fit does not call; did you mean {meant}"):
+            fitted(callbacks=[callback])
 
-    with pytest.raises(ValueError, match=r"Keras has on_train_begin, .* on_fit_begin, .* on_fit_end"):
-        fitted(callbacks=[Keras()])
+
+def test_attributes_and_methods_of_ones_own_may_begin_with_on() -> None:
+    own = {"on_gpu": False, "on_epoch": 3, "on_improvement": lambda self: None, "on_hook": lambda self: None}
+    fitted(callbacks=[type("Own", (Callback,), own)()])
 
 
 def test_on_step_can_stop_the_fit_at_that_very_step() -> None:

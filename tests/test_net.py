@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import Evaluation, Net, NonFiniteInputError, Normal, _samples
+from fastmlp import Evaluation, Net, NonFiniteInputError, Normal, _core, _samples
 from fastmlp._shared_network import SharedNetwork
 
 RNG = np.random.default_rng(0)
@@ -276,7 +276,7 @@ def test_evaluate_is_the_same_in_any_number_of_chunks(net: Net, monkeypatch: pyt
     ("y", "error", "message"),
     [
         (Y[:49], ValueError, "y has 49 entries, but X has 50 samples"),
-        (np.where(Y == 2, 3, Y), ValueError, r"y\[2\] is 3, but this net has 3 class\(es\)"),
+        (np.where(Y == 2, 3, Y), ValueError, r"y\[2\] is 3, but this net has 3 classes"),
         (Y - 1, ValueError, r"y\[0\] is -1, .* labels must be from 0 to 2"),
         (np.full(50, 2**63, np.uint64), ValueError, r"y\[0\] is 9223372036854775808"),
         (Y.astype(float), TypeError, r"y holds float64 numbers, .* pass y.astype\(np.int64\)"),
@@ -488,6 +488,15 @@ def test_many_threads_predict_with_one_net(net: Net) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_net_that_no_memory_holds_says_how_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr(_core, "Network", no_memory)
+    with pytest.raises(MemoryError, match=r"a net of 1,000,001,000 parameters, which take 4\.0 GB"):
+        Net([10**6, 1000])
 
 
 def test_reading_starts_over_with_a_copy_when_the_weights_change_meanwhile() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tracemalloc
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, Callback, Net, _core, _notes, _samples, _training
+from fastmlp import SGD, Adam, Callback, Net, NonFiniteInputError, _core, _notes, _samples, _training
 from fastmlp._random import PURPOSE_SHUFFLE
 from fastmlp._shared_network import SharedNetwork
 from fastmlp.schedules import Constant, Cosine, ReduceOnPlateau, Schedule, Step, Warmup
@@ -361,7 +363,7 @@ def test_threads_given_are_the_threads_that_run(threads: int) -> None:
         ({"X": []}, ValueError, "X has no samples"),
         ({"X": X[:, :5]}, ValueError, "X has 5 features per sample, but this net takes 6"),
         ({"X": X.astype(object)}, TypeError, "X must be an array of real numbers"),
-        ({"y": Y + 1}, ValueError, r"y\[2\] is 3, but this net has 3 class\(es\)"),
+        ({"y": Y + 1}, ValueError, r"y\[2\] is 3, but this net has 3 classes"),
         ({"y": Y[:-1]}, ValueError, "y has 52 entries, but X has 53 samples"),
         ({"y": Y / 2}, TypeError, "y holds float64 numbers"),
     ],
@@ -499,11 +501,53 @@ def test_numbers_of_a_table_that_count_as_pixels_warn() -> None:
         net.fit(codes, Y, epochs=1)
     assert caught[0].filename == __file__
     net.fit(codes.astype(np.float32), Y, epochs=1)
-    with pytest.warns(UserWarning, match=r"X holds pixels .* but what .* holds numbers up to 1"):
+    with pytest.warns(UserWarning, match=r"X holds uint8 numbers up to 1, which count as pixels"):
         net.predict(codes)
     net.predict(codes.astype(bool))
     net.predict(images_of_noise())
+    net.predict(codes + np.uint8(16))
     net.predict(np.zeros((9, 6), np.uint8))
+    net.predict(np.zeros((0, 6), np.uint8))
+
+
+@pytest.mark.parametrize(("largest", "warns"), [(1.4, False), (3.0, True), (np.inf, False)])
+def test_validation_is_compared_with_pixels_by_its_largest_number(largest: float, warns: bool) -> None:
+    images, numbers = images_of_noise(), X.copy()
+    numbers[0] = largest
+    net = Net([6, 3], seed=0)
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(NonFiniteInputError):
+        warnings.simplefilter("always")
+        net.fit(images, Y, epochs=1, validation_data=(numbers, Y))
+    assert len(caught) == warns
+
+
+def test_wide_images_are_judged_by_more_than_the_first() -> None:
+    images = np.full((9, 300_000), 200, np.uint8)
+    images[0] = 0
+    net = Net([300_000, 2], seed=0)
+    net.fit(images, np.arange(9) % 2, epochs=1)
+    with pytest.warns(UserWarning, match="X holds numbers up to 200, but"):
+        net.predict(images.astype(np.float32))
+
+
+def test_what_a_net_was_trained_on_is_known_from_the_first_step_until_weights_are_set() -> None:
+    images = images_of_noise()
+    bad = images.astype(np.float32)
+    bad[1] = np.nan
+    net = Net([6, 3], seed=0)
+    with pytest.raises(NonFiniteInputError):
+        net.fit(bad, Y, epochs=1)
+    net.fit(images, Y, epochs=1)
+    with pytest.warns(UserWarning, match="X holds numbers up to 255, but"):
+        net.fold_batch_norm().predict(images.astype(np.float32))
+    net.set_weights(net.weights, net.biases)
+    net.predict(images.astype(np.float32))
+
+
+def test_few_dead_units_are_no_note() -> None:
+    net = Net([6, 9, 3], seed=0)
+    net.set_weights(net.weights, [[-1e3, -1e3, *[0.5] * 7], net.biases[1]])
+    assert net.fit(X, Y, epochs=20, optimizer=SGD(1e-6)).notes == []
 
 
 def test_single_dead_units_are_noted_without_a_warning() -> None:

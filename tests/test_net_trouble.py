@@ -330,7 +330,10 @@ def test_errors_survive_pickling() -> None:
     loss_error = explode(new_net(activation="identity"))
     copied = pickle.loads(pickle.dumps(loss_error))
     assert (str(copied), copied.step, copied.epoch) == (str(loss_error), loss_error.step, loss_error.epoch)
-    input_error = pickle.loads(pickle.dumps(NonFiniteInputError("X[3, 1] is nan", row=3)))
+    with_notes = NonFiniteInputError("X[3, 1] is nan", row=3)
+    with_notes.__notes__ = ["a note"]  # as add_note makes them, from Python 3.11 on
+    input_error = pickle.loads(pickle.dumps(with_notes))
+    assert input_error.__notes__ == ["a note"]
     assert (str(input_error), input_error.row) == ("X[3, 1] is nan", 3)
 
 

@@ -245,3 +245,12 @@ def test_confusion_matrix_of_what_is_none_raises(matrix: list) -> None:
 def test_mistakes_of_a_net_without_any_says_so() -> None:
     figure = mistakes_of(net_of(3), right=True)
     assert "No mistakes among 12 images" in [text.get_text() for text in visible_texts(figure)]
+
+
+def test_more_than_one_label_and_no_history_are_refused() -> None:
+    net, image = Net([784, 2], seed=0), np.zeros((28, 28), np.uint8)
+    with pytest.raises(ValueError, match="label must be one class"):
+        plots.prediction(net, image, [1])
+    plots.prediction(net, image, np.int64(1))
+    with pytest.raises(TypeError, match=r"such as net\.history, not Net"):
+        plots.learning_curves(net)

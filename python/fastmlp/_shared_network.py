@@ -92,9 +92,9 @@ class SharedNetwork:
         The name of what training makes small.
     batch_norm : sequence of bool
         For each hidden layer, whether it has batch normalisation.
-    dropout : sequence of float, default ()
+    dropout : sequence of float
         Rates for the input and each hidden layer in training; none at all if empty.
-    seed : int, default 0
+    seed : int
         What dropout is drawn from.
     """
 

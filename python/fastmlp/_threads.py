@@ -89,6 +89,12 @@ def _n_processors() -> int:
     return os.cpu_count() or 1
 
 
+def n_free_processors() -> int:
+    """Return how many processors this process can keep busy: those it may run on, or its CPU quota."""
+    quota = _quota_of_this_process()
+    return _n_processors() if quota is None else min(_n_processors(), quota)
+
+
 @functools.cache  # some ten files; a quota changed in mid-process is not worth reading them at every call
 def _quota_of_this_process() -> int | None:
     return cgroup_quota("/proc/self/cgroup", "/sys/fs/cgroup")

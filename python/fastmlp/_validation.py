@@ -177,7 +177,7 @@ def n_parameters(sizes: Sequence[int], batch_norm: Sequence[bool] = ()) -> int:
 def too_large(sizes: Sequence[int], batch_norm: Sequence[bool]) -> str:
     """Return what to say where there is no memory for a net."""
     n = n_parameters(sizes, batch_norm)
-    return f"There is no memory for a net of {n:,} parameters, which take {4e-9 * n:,.2g} GB."
+    return f"There is no memory for a net of {n:,} parameters, which take {4e-9 * n:,.1f} GB."
 
 
 def batch_norm(value: object, n_hidden: int) -> tuple[bool, ...]:
@@ -514,13 +514,13 @@ def _target_array(y: object, name: str, n_classes: int) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold {labels} or class probabilities, not {array.dtype} values.")
     if array.dtype.kind == "f" and array.ndim == 1 and array.size:
-        advice = (
-            _ONE_OUTPUT
-            if n_classes == 1
-            else f"pass {name}.astype(np.int64) if it holds labels. (Class probabilities need one column for "
-            "each class.)"
+        if n_classes == 1:
+            raise TypeError(f"{name} holds {array.dtype} numbers, but {_ONE_OUTPUT}")
+        raise TypeError(
+            f"{name} holds {array.dtype} numbers, but {labels} must be integers; pass "
+            f"{name}.astype(np.int64) if it holds labels. (Class probabilities need one column for each "
+            "class.)"
         )
-        raise TypeError(f"{name} holds {array.dtype} numbers, but {labels} must be integers; {advice}")
     return array
 
 
@@ -531,8 +531,8 @@ def _check_labels(labels: NDArray[Any], n_classes: int, name: str) -> None:
     if len(wrong) == 0:  # another thread has changed them meanwhile; the core checks the copy that it uses
         return
     index = int(wrong[0])
-    must_be = f"labels must be from 0 to {n_classes - 1}." if n_classes > 1 else _ONE_OUTPUT
-    raise ValueError(f"{name}[{index}] is {labels[index]}, but this net has {n_classes} class(es): {must_be}")
+    classes = f"this net has {n_classes} classes: labels must be from 0 to {n_classes - 1}."
+    raise ValueError(f"{name}[{index}] is {labels[index]}, but {classes if n_classes > 1 else _ONE_OUTPUT}")
 
 
 def _check_probabilities(probabilities: NDArray[Any], name: str) -> None:

@@ -91,11 +91,20 @@ class Fit:
         return True
 
 
+def _refuse_if_similar(name: str, known: list[str], kind: str) -> None:
+    """Refuse a method that is called in other libraries, or misspelt: names of one's own differ more."""
+    from difflib import get_close_matches
+
+    similar = get_close_matches(name, known, n=1, cutoff=0.72)
+    if similar:
+        raise ValueError(f"{kind} has {name}, which fit does not call; did you mean {similar[0]}?")
+
+
 class Callback:
     """An observer of a training run; derive from it and override what you need.
 
-    Methods whose names begin with ``on_`` are those below: `fit` raises ValueError for another one, which
-    nobody would call.
+    `fit` raises ValueError for a method that it would not call but whose name is close to one below, such as
+    ``on_batch_end``.
 
     An exception in a method ends the fit and comes out of it; the net then holds the weights after some whole
     step and can be trained on. `net` is the Net that is being trained, which may be used in every method: to
@@ -125,14 +134,11 @@ class Callback:
     every: int | None = None
 
     def _check_methods(self) -> None:
-        """Raise ValueError if there is a method that is never called: its name is none, or has no `every`."""
+        """Raise ValueError if a method would not be called: for its name, or as on_step without `every`."""
         known = [name for name in vars(Callback) if name.startswith("on_")]
-        for name in dir(type(self)):
-            if name.startswith("on_") and name not in known:
-                raise ValueError(
-                    f"{type(self).__name__} has {name}, which nobody would call: a Callback's methods are "
-                    f"{', '.join(known)}."
-                )
+        for name in dir(self):
+            if name.startswith("on_") and name not in known and callable(getattr(self, name)):
+                _refuse_if_similar(name, known, type(self).__name__)
         kinds = takewhile(lambda kind: kind is not Callback, type(self).__mro__)
         if type(self).on_step is Callback.on_step or any("every" in vars(owner) for owner in (self, *kinds)):
             return

@@ -395,7 +395,7 @@ def train(
 def evaluate(
     *, model: Path, dataset_name: str, split: str, plot: Path | None, threads: int | None, quiet: bool
 ) -> None:
-    """Measure how good the net in the file MODEL is, or in the folder that `fastmlp train` has made."""
+    """Measure how good the net in the file or folder MODEL is."""
     net = _load(model)
     data = _dataset(dataset_name)
     if net.class_names not in (None, data.class_names):
@@ -443,7 +443,7 @@ def predict(
     plot: Path | None,
     quiet: bool,
 ) -> None:
-    """Say which digit an IMAGE shows, and how probable each digit is.
+    """Say which digit an IMAGE shows, and how probable each digit is, by the net in the file or folder MODEL.
 
     Any image of one digit will do: a scan, a photo, a drawing, dark on bright or bright on dark, of up to 50
     million pixels, as PNG, JPEG, GIF, BMP, TIFF, WebP, AVIF, JPEG 2000, PPM, TGA or PCX. It is made like

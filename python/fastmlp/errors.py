@@ -77,4 +77,6 @@ class NonFiniteOutputError(_KeepsAttributes, ArithmeticError):
 
 
 def _rebuild(kind: type[Exception], message: str, attributes: dict[str, object]) -> Exception:
-    return kind(message, **attributes)
+    error = kind.__new__(kind, message)
+    error.__dict__.update(attributes)
+    return error

@@ -77,7 +77,8 @@ class History:
     samples_per_second : list of float
         Samples trained on, divided by `seconds`.
     notes : list of str
-        What was noticed: dead units, features that are constant but not zero, which weights are in use.
+        What was noticed: a quarter or more of a layer's units dead, features that are constant but not zero,
+        which weights are in use.
 
     Examples
     --------

@@ -34,8 +34,8 @@ class Evaluation:
     Examples
     --------
     >>> counts = confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), 2)
-    >>> print(Evaluation(0.25, 0.75, counts, n_samples=4, n_wrong=1))
-    loss 0.2500, accuracy 75.00 % (1 of 4 samples wrong)
+    >>> Evaluation(0.25, 0.75, counts, n_samples=4, n_wrong=1)
+    <Evaluation: loss 0.2500, accuracy 75.00 % (1 of 4 samples wrong)>
     """
 
     loss: float

@@ -100,7 +100,7 @@ class StoredModel(NamedTuple):
     image_shape : tuple of int or None
         Dimensions of one sample, if known.
     scale : Scale or None
-        Of the samples of the last fit, if known.
+        Of the samples that the weights were trained on, if known.
     class_names : tuple of str or None
         One for each class, if known.
     weights, biases : list of numpy.ndarray

@@ -22,7 +22,7 @@ from fastmlp._random import draw_seed
 from fastmlp._run import Run, Settings, Steps
 from fastmlp._sample_weights import ClassWeight, combined_weights
 from fastmlp._samples import CoreSamples, Samples
-from fastmlp._scale import Scale, mistakes, unlike_training
+from fastmlp._scale import Scale, doubt_before_prediction, doubts_before_fit
 from fastmlp._schedule import Schedule
 from fastmlp._shared_network import Parameters, SharedNetwork
 from fastmlp._threads import MAX_THREADS, thread_count
@@ -203,7 +203,7 @@ class Net:
         self.history = History()
         self.n_epochs = 0
         self._image_shape: tuple[int, ...] | None = None
-        self._scale: Scale | None = None  # of the X of the last fit
+        self._scale: Scale | None = None  # of what the weights were trained on
         self._class_names: tuple[str, ...] | None = None
         self._loss = loss
         self._network = SharedNetwork(
@@ -399,8 +399,8 @@ class Net:
         )
         data = job.data
         validation = None if data.validation is None else data.validation[0]
-        for mistake in mistakes(data.samples, data.scale, validation, self._scale):
-            warnings.warn(mistake, UserWarning, stacklevel=2)
+        for doubt in doubts_before_fit(data.samples, data.scale, validation, self._scale):
+            warnings.warn(doubt, UserWarning, stacklevel=2)
         kind_of_data = len(data.samples), data.validation is not None, data.weights is not None
         checksums = data.checksums()
         if unfinished is not None:
@@ -478,7 +478,6 @@ class Net:
             history.notes.clear()  # they are of its end
             self._network.go_live(run.settings.optimizer)
             self._image_shape = job.data.image_shape or self._image_shape
-            self._scale = job.data.scale
 
             observers.on_epoch_end()  # of an epoch whose end an interruption kept from some
             while history.n_epochs < run.n_epochs and (run.n_open_steps or not fit.stopped):
@@ -491,6 +490,7 @@ class Net:
                     run.epoch_seconds = 0.0
                 rest = steps.part(len(steps) if fit.stopped else run.n_open_steps, len(steps))
                 for call in training.do(rest, observers.steps_to_next):
+                    self._scale = job.data.scale
                     run.epoch_seconds += call.seconds
                     fit._advance(call.n_samples, call.seconds, call.loss)
                     observers.on_call()
@@ -719,7 +719,7 @@ class Net:
         n_outputs = self.layer_sizes[-1]
         weights = combined_weights(sample_weight, class_weight, targets, n_outputs, self.loss)
         samples = Samples(array, self.layer_sizes[0])
-        self._warn_if_unlike_training(samples, stacklevel=3)
+        self._warn_of_scale(samples, stacklevel=3)
         loss, predicted = loss_and_predicted(self._network, self._loss, samples, targets, weights, limit)
         return self._loss.evaluation(loss, targets, weights, predicted, n_outputs)
 
@@ -735,13 +735,13 @@ class Net:
         array = _validation.samples(X, self.layer_sizes[0], self._image_shape)
         limit = thread_count(_validation.threads(threads, MAX_THREADS)).n_threads
         samples = Samples(array, self.layer_sizes[0])
-        self._warn_if_unlike_training(samples, stacklevel=4)
+        self._warn_of_scale(samples, stacklevel=4)
         return outputs(self._network, samples, lambda network, rows: compute(network, rows, limit))
 
-    def _warn_if_unlike_training(self, samples: Samples, stacklevel: int) -> None:
-        mistake = unlike_training(samples, self._scale)
-        if mistake is not None:
-            warnings.warn(mistake, UserWarning, stacklevel=stacklevel)
+    def _warn_of_scale(self, samples: Samples, stacklevel: int) -> None:
+        doubt = doubt_before_prediction(samples, self._scale)
+        if doubt is not None:
+            warnings.warn(doubt, UserWarning, stacklevel=stacklevel)
 
     # Weights and what else there is to know.
 
@@ -788,6 +788,7 @@ class Net:
         self._network.assign(
             _validation.parameters(weights, biases, self.layer_sizes, self.batch_norm, self.precision)
         )
+        self._scale = None
 
     def fold_batch_norm(self) -> Net:
         """Return a net without batch normalisation that predicts the same, up to rounding.
