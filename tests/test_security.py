@@ -17,18 +17,9 @@ SOURCES = sorted((ROOT / "python" / "fastmlp").glob("*.py*"))
 # All that the package imports. Whoever adds to it says why that cannot run code, unpack objects or fetch.
 ALLOWED_IMPORTS = frozenset(
     [
-        *("__future__", "collections", "contextlib", "dataclasses", "decimal", "errno", "functools", "gzip"),
-        *(
-            "hashlib",
-            "importlib",
-            "io",
-            "itertools",
-            "json",
-            "logging",
-            "math",
-            "multiprocessing",
-            "operator",
-        ),
+        *("__future__", "collections", "contextlib", "dataclasses", "decimal", "difflib"),
+        *("errno", "functools", "gzip", "hashlib", "importlib", "io", "itertools", "json", "logging", "math"),
+        *("multiprocessing", "operator"),
         *("os", "pathlib", "platform", "signal", "stat", "statistics", "struct", "sys", "tempfile"),
         *("threading", "time", "typing", "warnings", "weakref", "zlib"),
         *("PIL", "click", "fastmlp", "matplotlib", "numpy", "pandas", "pooch", "tensorboardX", "tqdm"),
