@@ -451,12 +451,18 @@ def images_of_noise() -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (53, 6), np.uint8)
 
 
-@pytest.mark.parametrize("pixels_first", [True, False])
-def test_pixels_beside_numbers_up_to_255_warn(pixels_first: bool) -> None:
+@pytest.mark.parametrize(
+    ("pixels_first", "message"),
+    [
+        (True, r"^X holds pixels \(uint8\).*, but validation_data's X holds numbers up to 255: these are"),
+        (False, r"^X holds numbers up to 255, but validation_data's X holds pixels \(uint8\).*: these are"),
+    ],
+)
+def test_pixels_beside_numbers_up_to_255_warn(pixels_first: bool, message: str) -> None:
     images = images_of_noise()
     both = (images, images.astype(np.float32))
     training, validation = both if pixels_first else both[::-1]
-    with pytest.warns(UserWarning, match="numbers up to 255") as caught:
+    with pytest.warns(UserWarning, match=message) as caught:
         Net([6, 3], seed=0).fit(training, Y, epochs=1, validation_data=(validation, Y))
     assert caught[0].filename == __file__
 

@@ -16,6 +16,8 @@ _ENOUGH_NUMBERS: Final = 2**18  # in fewer than the most rows
 _MOST_OF_PIXELS: Final = 1.5  # pixels count as 1 at most; numbers that suit them may be a little more
 _MOST_OF_CODES: Final = 16  # uint8 that is nowhere more is hardly of images: 0 and 1 of a table, rather
 
+_TRAINED_ON: Final = "what this net was trained on"
+
 
 class Scale(NamedTuple):
     """What is seen of some samples.
@@ -50,11 +52,11 @@ def doubts_before_fit(
         other = scale_of(validation)
         if _differ(scale, other):
             yield (
-                f"{_described(samples.name, scale)}, but {_described(validation.name, other)}: these are two "
-                "scales. Pass both as uint8, or divide the numbers by 255."
+                f"{_contrast(samples.name, scale, validation.name, other)}: these are two scales. Pass both "
+                "as uint8, or divide the numbers by 255."
             )
     if before is not None and _differ(scale, before):
-        yield f"{_described(samples.name, scale)}, but {_described('what this net was trained on', before)}."
+        yield f"{_contrast(samples.name, scale, _TRAINED_ON, before)}."
 
 
 def doubt_before_prediction(samples: Samples, before: Scale | None) -> str | None:
@@ -66,8 +68,8 @@ def doubt_before_prediction(samples: Samples, before: Scale | None) -> str | Non
         return None
     if _differ(scale, before):
         return (
-            f"{_described(samples.name, scale)}, but {_described('what this net was trained on', before)}: "
-            "predictions will be wrong. Pass what it was trained on, in the same type and range."
+            f"{_contrast(samples.name, scale, _TRAINED_ON, before)}: predictions will be wrong. Pass what it "
+            "was trained on, in the same type and range."
         )
     return _advice_on_codes(samples, scale) if _may_be_codes(scale) else None
 
@@ -93,6 +95,10 @@ def _differ(one: Scale, other: Scale) -> bool:
         return False
     numbers = other if one.pixels else one
     return numbers.largest > _MOST_OF_PIXELS
+
+
+def _contrast(name: str, scale: Scale, other_name: str, other: Scale) -> str:
+    return f"{_described(name, scale)}, but {_described(other_name, other)}"
 
 
 def _described(name: str, scale: Scale) -> str:

@@ -89,7 +89,7 @@ def _n_processors() -> int:
     return os.cpu_count() or 1
 
 
-def n_free_processors() -> int:
+def n_usable_processors() -> int:
     """Return how many processors this process can keep busy: those it may run on, or its CPU quota."""
     quota = _quota_of_this_process()
     return _n_processors() if quota is None else min(_n_processors(), quota)

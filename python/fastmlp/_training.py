@@ -15,7 +15,7 @@ from fastmlp._prediction import non_finite_input
 from fastmlp._run import Steps
 from fastmlp._samples import CoreSamples, Samples
 from fastmlp._shared_network import CoreTargets, SharedNetwork, TrainerArguments
-from fastmlp._threads import ThreadCount, n_free_processors
+from fastmlp._threads import ThreadCount, n_usable_processors
 from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
@@ -106,7 +106,7 @@ class Training:
 
     def begin_with_many(self, batch_size: int) -> None:
         """Let the first call do as many steps as a cautious estimate allows, instead of one."""
-        if self._threads.n_threads > n_free_processors():  # they would wait for one another
+        if self._threads.n_threads > n_usable_processors():  # they would wait for one another
             return
         sizes = [-(-size // _PANEL) * _PANEL for size in self._network.layer_sizes]
         # Forward, and backward twice as much.

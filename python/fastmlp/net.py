@@ -893,8 +893,8 @@ class Net:
         """Write the net to a file: weights, settings and history, and if wanted what training needs to go on.
 
         The file is safetensors, with tensors named ``layers.0.weight`` and so on, (n_inputs, n_outputs): the
-        transposes of PyTorch's. It appears whole or not at
-        all: it is written to a temporary name in the same folder, flushed to disk and renamed.
+        transposes of PyTorch's. It appears whole or not at all: it is written to a temporary name in the same
+        folder, flushed to disk and renamed.
 
         Parameters
         ----------
