@@ -11,21 +11,29 @@
 
 namespace fastmlp {
 
-// A task of the gradient phase makes the gradient of up to KernelTable::gradient_input_panels of a layer's inputs times
+// A task of the gradient phase makes the gradient of some panels of a layer's inputs, see gradient_input_panels, times
 // up to this many panels of its outputs: large enough to use each operand line often, small enough to lie in the L2
 // cache with its operands.
 inline constexpr std::size_t kGradientOutputPanels = 16;
 inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
 
-// Between the panels of such a gradient.
-inline std::size_t gradient_stride(const KernelTable& kernels) {
-    return kernels.gradient_input_panels * kPanel * kPanel;
-}
-
 // In batches of fewer rows, tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound
 // to threads: whoever takes over a task fetches its weights and activations from another thread's cache, and next time
 // they are fetched back.
 inline constexpr std::size_t kRowsToBind = 128;
+
+// Panels of inputs, at most, in a task of the gradient phase. Where rows are few, the optimiser takes most of the time,
+// and goes through weights and moments in runs of this length.
+inline constexpr std::size_t kFewRowsInputPanels = 10;
+inline std::size_t most_gradient_input_panels(const KernelTable& kernels) {
+    return std::max(kernels.gradient_input_panels, kFewRowsInputPanels);
+}
+inline std::size_t gradient_input_panels(const KernelTable& kernels, std::size_t rows) {
+    return rows < kRowsToBind ? most_gradient_input_panels(kernels) : kernels.gradient_input_panels;
+}
+
+// Between the panels of a gradient of so many.
+inline std::size_t gradient_stride(std::size_t input_panels) { return panel_stride(input_panels * kPanel); }
 
 // Parts of a layer's inputs of at most so many panels each.
 inline std::size_t input_parts(const Layer& layer, std::size_t most_panels) {
@@ -111,8 +119,8 @@ inline Grid divide_backward(const std::vector<Layer>& layers, std::size_t l, std
         const std::size_t row_parts = cheap ? packed_parts : std::min(most_row_parts(rows), 2 * team);
         if (row_parts >= team) return {row_parts, 1};
     }
-    const std::size_t most_parts = (panels + kTransposedPanels - 1) / kTransposedPanels;
-    const std::size_t panel_parts = std::min((panels + kPanelUnit - 1) / kPanelUnit, std::max(most_parts, 2 * team));
+    const std::size_t parts = std::max(parts_for_team(panels, kTransposedPanels, team), 2 * team);
+    const std::size_t panel_parts = std::min((panels + kPanelUnit - 1) / kPanelUnit, parts);
     return {std::min(most_row_parts(rows), (team + panel_parts - 1) / panel_parts), panel_parts};
 }
 

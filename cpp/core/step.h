@@ -70,17 +70,14 @@ class Step {
 
     // To be called before the update, which takes long enough for memory to answer: the samples of a next batch of as
     // many. Each thread fetches what it will pack first.
-    void fetch_next(const std::int64_t* samples) const {
-        const std::size_t part = team_.first_task(row_parts(), rank_);
-        if (part < team_.first_task(row_parts(), rank_ + 1))
-            InputBatch::fetch(inputs_, samples, even_part(rows_, part, row_parts(), kRowUnit));
-    }
+    void fetch_next(const std::int64_t* samples) const { fetch(samples, team_.first_task(row_parts(), rank_)); }
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
     void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
-        for_each_gradient_tile(kernels_.gradient_input_panels, [&](std::size_t l, std::size_t, Range in, Range out) {
-            const Panels gradient{scratch(), gradient_stride(kernels_)};
+        const std::size_t most_panels = gradient_input_panels(kernels_, rows_);
+        for_each_gradient_tile(most_panels, [&](std::size_t l, std::size_t, Range in, Range out) {
+            const Panels gradient{scratch(), gradient_stride(most_panels)};
             weights_gradient(l, in, out, gradient);
             bool finite = update.update_weights(layer(l), rows_of_weights(l, in), out, {gradient.data, gradient.stride},
                                                 input_scale(l), team_.is_far() && !panels_stay(l));
@@ -200,6 +197,13 @@ class Step {
         if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
                                    team_.is_far()))
             finite.store(false, std::memory_order_relaxed);
+        fetch(samples_, part + 1);
+    }
+
+    // What is packed first of this part, if that is the thread's.
+    void fetch(const std::int64_t* samples, std::size_t part) const {
+        if (part < team_.first_task(row_parts(), rank_ + 1))
+            InputBatch::fetch(inputs_, samples, even_part(rows_, part, row_parts(), kRowUnit));
     }
 
     // Of the first layer, part tells the rows.

@@ -18,11 +18,12 @@ namespace fastmlp {
 
 // A matrix of the batch as it enters products: the floats themselves, or these as pairs beside them.
 struct Operand {
-    Operand(Words words, std::size_t rows, std::size_t panels)
+    // sums_over_columns: there will be products that do.
+    Operand(Words words, std::size_t rows, std::size_t panels, bool sums_over_columns = true)
         : stride(panel_stride(rows)), floats(panels * stride), words(words) {
         if (words == Words::kFloats) return;
         rows_stride = panel_stride(n_words(words, rows));
-        by_columns = AlignedBuffer((panels + 1) / 2 * stride);
+        if (sums_over_columns) by_columns = AlignedBuffer((panels + 1) / 2 * stride);
         by_rows = AlignedBuffer(panels * rows_stride);
     }
 
@@ -37,16 +38,18 @@ struct Operand {
     // To be called when these floats have changed. Rows and panels begin with an even number.
     void refresh(const KernelTable& kernels, Range rows, Range panels) {
         if (words == Words::kFloats) return;
-        kernels.pair(matrix().at(rows.begin, panels.begin), stride, rows.size(), panels.size(),
-                     {Panels{by_columns.data(), stride}.at(rows.begin, panels.begin / 2), stride,
-                      Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
+        float* const columns =
+            by_columns.size() == 0 ? nullptr : Panels{by_columns.data(), stride}.at(rows.begin, panels.begin / 2);
+        kernels.pair(
+            matrix().at(rows.begin, panels.begin), stride, rows.size(), panels.size(),
+            {columns, stride, Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
     }
 
     // See Team::is_far. Rows and panels as above.
     void evict_all(Range rows, Range panels) {
         evict({floats.data(), stride}, rows, panels);
         if (words == Words::kFloats) return;
-        evict({by_columns.data(), stride}, rows, {panels.begin / 2, (panels.end + 1) / 2});
+        if (by_columns.size() > 0) evict({by_columns.data(), stride}, rows, {panels.begin / 2, (panels.end + 1) / 2});
         evict({by_rows.data(), rows_stride}, {rows.begin / 2, n_words(words, rows.end)}, panels);
     }
 
@@ -114,13 +117,15 @@ class Workspace {
         for (const Layer& layer : network.layers()) {
             const bool hidden = &layer != &network.layers().back();
             outputs.emplace_back(network.words(), batch_size, layer.panels());
-            deltas.emplace_back(network.words(), hidden ? batch_size : 0, layer.panels());
+            const bool first = &layer == &network.layers().front();  // no deltas are made of its own
+            deltas.emplace_back(network.words(), hidden ? batch_size : 0, layer.panels(), !first);
             const bool drops = dropout.drops(outputs.size());
             kept.emplace_back(drops ? batch_size : 0, layer.panels());
             saved.emplace_back(slope_needs_more(layer.activation, drops) ? layer.panels() * outputs.back().stride : 0);
             statistics.emplace_back(layer.batch_norm ? layer.panels() : 0, outputs.back().stride);
         }
-        const std::size_t gradient_tile = kGradientOutputPanels * gradient_stride(network.kernels());
+        const std::size_t gradient_tile =
+            kGradientOutputPanels * gradient_stride(most_gradient_input_panels(network.kernels()));
         scratch_size =
             std::max({transposed_scratch_size(network.kernels()), narrow_scratch_size(network.kernels()), gradient_tile,
                       InputBatch::pack_scratch_size(network, augmentation, dropout.drops(0))});

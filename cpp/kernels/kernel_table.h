@@ -200,7 +200,7 @@ struct Products {
 };
 
 // A matrix of numbers as words of bfloat16, once in pairs of neighbouring columns and once in pairs of neighbouring
-// rows. Both point at the first element; their strides are those between panels. by_rows may be null: not wanted then.
+// rows. Both point at the first element; their strides are those between panels. What is not wanted may be null.
 struct PairedMatrix {
     float* by_columns;
     std::size_t by_columns_stride;
@@ -426,7 +426,7 @@ struct KernelTable {
     // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t listed_depth_block;
-    // Of inputs, at most, in a task that makes the gradient of weights.
+    // Of inputs, at most, in a task that makes the gradient of weights; with few rows, there may be more.
     std::size_t gradient_input_panels;
     // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache; and the share of that
     // which it may fill: row_block_for.

@@ -20,6 +20,7 @@ FASTMLP_INLINE void put_pairs(const PairedMatrix& out, std::size_t row, std::siz
         prefetch_to_write(rows, kPairsAhead);
         store_line(rows, pairs_of_rows(first, second));
     }
+    if (out.by_columns == nullptr) return;
     float* columns = out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2);
     store_pairs_of_columns(columns, first);
     store_pairs_of_columns(columns + kPanel, second);
@@ -29,13 +30,14 @@ FASTMLP_INLINE void put_pairs(const PairedMatrix& out, std::size_t row, std::siz
 FASTMLP_INLINE void put_single(const PairedMatrix& out, std::size_t row, std::size_t panel, const Line& x) {
     if (out.by_rows != nullptr)
         store_line(out.by_rows + panel * out.by_rows_stride + row / 2 * kPanel, pairs_of_rows(x, splat_line(0.0f)));
+    if (out.by_columns == nullptr) return;
     store_pairs_of_columns(out.by_columns + panel / 2 * out.by_columns_stride + row * kPanel + panel % 2 * (kPanel / 2),
                            x);
 }
 
 // An odd number of panels leaves half a panel of pairs of columns open.
 FASTMLP_INLINE void clear_rest(const PairedMatrix& out, std::size_t rows, std::size_t panels) {
-    if (panels % 2 == 0) return;
+    if (out.by_columns == nullptr || panels % 2 == 0) return;
     float* rest = out.by_columns + panels / 2 * out.by_columns_stride + kPanel / 2;
     for (std::size_t row = 0; row < rows; ++row, rest += kPanel) store_pairs_of_columns(rest, splat_line(0.0f));
 }

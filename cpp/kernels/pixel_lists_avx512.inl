@@ -96,19 +96,18 @@ struct PixelWords<FloatWord> {
 template <>
 struct PixelWords<PairWord> {
     static constexpr std::size_t kPixels = 2 * kPanel;
-    // 16 pixels as bfloat16: their floats end in 16 zeros.
-    static FASTMLP_INLINE __m256i bfloat16s_of(__m128i pixels) {
-        return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(floats_of(pixels)), 16));
-    }
-    static FASTMLP_INLINE __m512i bfloat16s_of(__m128i low, __m128i high) {
-        return _mm512_inserti64x4(_mm512_castsi256_si512(bfloat16s_of(low)), bfloat16s_of(high), 1);
+    // A lane's two pixels as bfloat16: their floats end in 16 zeros.
+    static FASTMLP_INLINE __m512i words_of(__m512i pixels) {
+        const __m512 first = _mm512_cvtepi32_ps(_mm512_and_si512(pixels, _mm512_set1_epi32(0xff)));
+        const __m512 second = _mm512_cvtepi32_ps(_mm512_srli_epi32(pixels, 8));
+        return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(first), 16), _mm512_castps_si512(second));
     }
     static FASTMLP_INLINE std::uint32_t append_to_row(const std::uint8_t* pixels, std::size_t count,
                                                       std::uint32_t first_place, std::uint32_t end, ListedRows out) {
-        const __m128i low = load_pixels(pixels, count);
-        const __m128i high = count > kPanel ? load_pixels(pixels + kPanel, count - kPanel) : _mm_setzero_si128();
-        const auto mask = _mm_test_epi16_mask(low, low) | static_cast<unsigned>(_mm_test_epi16_mask(high, high)) << 8;
-        return append_chosen(bfloat16s_of(low, high), first_place, mask, end, out);
+        const __m256i both = count >= kPixels ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixels))
+                                              : _mm256_maskz_loadu_epi8((std::uint32_t{1} << count) - 1, pixels);
+        const __m512i pairs = _mm512_cvtepu16_epi32(both);
+        return append_chosen(words_of(pairs), first_place, _mm512_test_epi32_mask(pairs, pairs), end, out);
     }
 
     static FASTMLP_INLINE unsigned listed(__m512i group) { return _mm512_test_epi64_mask(group, group); }
@@ -118,9 +117,10 @@ struct PixelWords<PairWord> {
     template <int kFour>
     static FASTMLP_INLINE __m512i four(__m512i group) {
         static_assert(kFour < 2);
-        const __m128i alternate = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-        return bfloat16s_of(_mm_shuffle_epi8(quarter<2 * kFour>(group), alternate),
-                            _mm_shuffle_epi8(quarter<2 * kFour + 1>(group), alternate));
+        const __m256i alternate =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
+        const __m256i pixels = _mm512_extracti64x4_epi64(group, kFour);
+        return words_of(_mm512_cvtepu16_epi32(_mm256_shuffle_epi8(pixels, alternate)));
     }
 };
 #endif
