@@ -12,10 +12,12 @@ namespace fastmlp {
 namespace {
 
 // Rows that are packed at a time, while the next ones are fetched from memory, where samples in random order lie far
-// apart. Both even. On the way to lists rows become a matrix, which should stay in the L1 or L2 cache, unless their
-// pixels are listed as they are.
+// apart. All even. On the way to lists rows become a matrix, which should stay in the L1 or L2 cache, unless their
+// pixels are listed as they are: for lists by groups many rows at a time, else few, since all that is fetched at once
+// has to wait for one another.
 constexpr std::size_t kRowsAtATime = 8;
 constexpr std::size_t kPixelRowsAtATime = kPanel;
+constexpr std::size_t kPixelRowsWithoutGroups = 2;
 
 // What is fetched ahead of the next batch, and of rows looked at: more would push out what is about to be read.
 constexpr std::size_t kFetchedBytes = std::size_t{1} << 15;
@@ -132,7 +134,9 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
     if (parts_[part].listed) start_lists(part);
     bool finite = true;
-    const std::size_t at_a_time = parts_[part].listed && lists_pixels(inputs) ? kPixelRowsAtATime : kRowsAtATime;
+    std::size_t at_a_time = kRowsAtATime;
+    if (parts_[part].listed && lists_pixels(inputs))
+        at_a_time = with_gradient_ ? kPixelRowsAtATime : kPixelRowsWithoutGroups;
     for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
         const Range some{row, std::min(row + at_a_time, rows.end)};
         prefetch(inputs, samples, {some.end, std::min(some.end + at_a_time, rows.end)});
