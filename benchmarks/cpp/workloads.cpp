@@ -233,12 +233,12 @@ struct FirstLayer {
     }
     void multiply() {
         for (std::size_t part = 0; part < parts; ++part)
-            input.multiply(part, lesson.network.weight_operand(lesson.network.layers().front()), z.all(),
+            input.multiply(part, lesson.network.weight_operand(lesson.network.layers().front()), kHidden, z.all(),
                            {0, n_panels(kHidden)});
     }
     void multiply_transposed() {
         for_each_gradient_tile(lesson.network.kernels(), kPixels, kHidden, [&](Range in, Range out) {
-            input.multiply_transposed(parts, std::as_const(deltas).all(), gradient.all(), in, out);
+            input.multiply_transposed(parts, std::as_const(deltas).all(), kHidden, gradient.all(), in, out);
         });
     }
 

@@ -200,7 +200,7 @@ py::array_t<float> call_multiply_listed(const std::string& set, const py::array&
                                   c.data(),
                                   c.stride,
                                   c.rows,
-                                  c.n_panels_of_columns(),
+                                  c.columns,
                                   block.begin > 0});
     }
     return c.to_array(k.table);
@@ -241,7 +241,7 @@ py::array_t<float> call_multiply_grouped(const std::string& set, const py::array
     for (std::size_t part = 0; part < n_parts; ++part) {
         const Range rows = even_part(left.rows, part, n_parts);
         products.multiply_grouped({lists.parts[part], right.panels().data, right.stride, c.data(), c.stride, rows.begin,
-                                   rows.size(), c.n_panels_of_columns(), left.columns});
+                                   rows.size(), c.columns, left.columns});
     }
     return c.to_array(k.table);
 }
@@ -259,8 +259,7 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
     PanelMatrix c(matrix.columns, right.floats.columns);
     const GroupLists lists(products, matrix, n_parts);
     products.multiply_transposed_listed({lists.parts.data(), n_parts, 0, right.over_rows().panels().data,
-                                         right.over_rows().stride, c.data(), c.stride, c.rows, c.n_panels_of_columns(),
-                                         false});
+                                         right.over_rows().stride, c.data(), c.stride, c.rows, c.columns, false});
     return c.to_array(k.table);
 }
 

@@ -304,7 +304,7 @@ bool InputBatch::pack_rows(const Inputs& from, const std::int64_t* index, std::s
     return true;
 }
 
-void InputBatch::multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const {
+void InputBatch::multiply(std::size_t part, ConstPanels weights, std::size_t n_outputs, Panels z, Range panels) const {
     const Part& packed = parts_[part];
     const Range rows = packed.rows;
     if (!packed.listed) {
@@ -314,28 +314,28 @@ void InputBatch::multiply(std::size_t part, ConstPanels weights, Panels z, Range
     const Products& products = products_of(kernels_, words_);
     if (!lists_rows_) {
         products.multiply_grouped({groups_[part], weights.at(0, panels.begin), weights.stride, z.at(0, panels.begin),
-                                   z.stride, rows.begin, rows.size(), panels.size(), depth_});
+                                   z.stride, rows.begin, rows.size(), columns_in(panels, n_outputs), depth_});
         return;
     }
     for (std::size_t block = 0; block < n_blocks_; ++block)
         products.multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
-                                  z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(), block > 0});
+                                  z.at(rows.begin, panels.begin), z.stride, rows.size(), columns_in(panels, n_outputs),
+                                  block > 0});
 }
 
-void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, Panels c, Range a_panels,
-                                     Range b_panels) const {
+void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, std::size_t n_outputs, Panels c,
+                                     Range a_panels, Range b_panels) const {
     const ConstPanels by_rows = words_ == Words::kFloats ? ConstPanels{by_columns_.data(), by_columns_stride_}
                                                          : ConstPanels{by_rows_.data(), by_rows_stride_};
     for (std::size_t begin = 0, end; begin < n_parts; begin = end) {  // parts that are packed alike, in one go
         const bool listed = parts_[begin].listed;
         for (end = begin + 1; end < n_parts && parts_[end].listed == listed;) ++end;
-        const std::size_t first_column = a_panels.begin * kPanel;
         if (listed)
             products_of(kernels_, words_)
-                .multiply_transposed_listed({groups_.data() + begin, end - begin, first_column / kListedColumns,
-                                             delta.at(0, b_panels.begin), delta.stride, c.data, c.stride,
-                                             std::min(a_panels.end * kPanel, n_features_) - first_column,
-                                             b_panels.size(), begin > 0});
+                .multiply_transposed_listed({groups_.data() + begin, end - begin,
+                                             a_panels.begin * kPanel / kListedColumns, delta.at(0, b_panels.begin),
+                                             delta.stride, c.data, c.stride, columns_in(a_panels, n_features_),
+                                             columns_in(b_panels, n_outputs), begin > 0});
         else
             fastmlp::multiply_transposed(
                 kernels_, words_, by_rows, delta, c, a_panels, b_panels, n_features_,

@@ -30,11 +30,13 @@ class InputBatch {
     // Fetches into the cache what packing these rows will read first.
     static void fetch(const Inputs& inputs, const std::int64_t* samples, Range rows);
 
-    // z[rows of the part, panels] = input times weights, but for the scale of Inputs.
-    void multiply(std::size_t part, ConstPanels weights, Panels z, Range panels) const;
+    // z[rows of the part, panels] = input times weights, of n_outputs columns, but for the scale of Inputs.
+    void multiply(std::size_t part, ConstPanels weights, std::size_t n_outputs, Panels z, Range panels) const;
 
-    // c = input[:, a_panels]' delta[:, b_panels], over all rows of the first n_parts parts; see gemm.h for c.
-    void multiply_transposed(std::size_t n_parts, ConstPanels delta, Panels c, Range a_panels, Range b_panels) const;
+    // c = input[:, a_panels]' delta[:, b_panels], delta having n_outputs columns, over all rows of the first n_parts
+    // parts; see gemm.h for c.
+    void multiply_transposed(std::size_t n_parts, ConstPanels delta, std::size_t n_outputs, Panels c, Range a_panels,
+                             Range b_panels) const;
 
  private:
     struct Part {

@@ -31,6 +31,11 @@ struct PanelsOf {
 using Panels = PanelsOf<float>;
 using ConstPanels = PanelsOf<const float>;
 
+// Columns in these panels of a matrix of so many.
+inline std::size_t columns_in(Range panels, std::size_t n_columns) {
+    return std::min(panels.end * kPanel, n_columns) - panels.begin * kPanel;
+}
+
 // Words that n numbers make.
 inline std::size_t n_words(Words words, std::size_t n) { return words == Words::kFloats ? n : (n + 1) / 2; }
 

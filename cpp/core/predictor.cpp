@@ -81,7 +81,8 @@ bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_la
         const Layer& layer = network.layers()[l];
         const Range panels{0, layer.panels()};
         if (l == 0) {
-            scratch.input.multiply(0, network.weight_operand(layer), {scratch.current.data(), scratch.stride}, panels);
+            scratch.input.multiply(0, network.weight_operand(layer), layer.n_outputs,
+                                   {scratch.current.data(), scratch.stride}, panels);
         } else {
             multiply(kernels, network.words(), operand_of(network, l, rows.size(), scratch),
                      network.weight_operand(layer), {scratch.next.data(), scratch.stride}, {0, rows.size()}, panels,

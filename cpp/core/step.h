@@ -211,7 +211,7 @@ class Step {
         const Panels z = output(l).matrix();
         if (team_.is_far()) output(l).evict_all(rows, panels);
         if (l == 0)
-            workspace_.input.multiply(part, network_.weight_operand(layer(l)), z, panels);
+            workspace_.input.multiply(part, network_.weight_operand(layer(l)), layer(l).n_outputs, z, panels);
         else
             multiply_hidden(l, rows, z, panels);
         if (!layer(l).batch_norm) activate(l, rows, panels, input_scale(l), nullptr);

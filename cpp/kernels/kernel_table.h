@@ -108,7 +108,7 @@ struct ListedRows {
     std::uint32_t* ends;
 };
 
-// c = [c +] a b, a being listed.
+// c (rows x columns) = [c +] a b, a being listed. The padding of b is 0, and so is that of c then.
 struct ListedProduct {
     ListedRows a;
     const float* b;
@@ -116,7 +116,7 @@ struct ListedProduct {
     float* c;
     std::size_t c_panel_stride;
     std::size_t rows;
-    std::size_t panels;
+    std::size_t columns;
     bool accumulate;
 };
 
@@ -143,8 +143,8 @@ struct PixelRows {
     std::size_t columns;
 };
 
-// c (rows x 16 panels) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each
-// of the parts, at least one, has the next of its rows.
+// c (rows x columns) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each of the
+// parts, at least one, has the next of its rows. The padding of b is 0, and so is that of c then.
 struct ListedTransposedProduct {
     const ListedGroups* parts;
     std::size_t n_parts;
@@ -154,11 +154,12 @@ struct ListedTransposedProduct {
     float* c;
     std::size_t c_panel_stride;
     std::size_t rows;
-    std::size_t panels;
+    std::size_t columns;
     bool accumulate;
 };
 
 // Rows first_row to first_row + rows - 1 of c = a b, a being listed by groups of its `depth` columns, these rows alone.
+// The padding of b is 0, and so is that of c then.
 struct GroupedProduct {
     ListedGroups a;
     const float* b;
@@ -167,7 +168,7 @@ struct GroupedProduct {
     std::size_t c_panel_stride;
     std::size_t first_row;
     std::size_t rows;
-    std::size_t panels;
+    std::size_t columns;
     std::size_t depth;
 };
 

@@ -3,13 +3,34 @@
 // cache must serve several; for the forward pass row by row, or by the same groups.
 #pragma once
 
+#include <type_traits>
+
 #include "product.inl"
 
 namespace fastmlp {
 namespace {
 
+// Whether the last of a result's columns leave the upper half of a panel empty, and this set can leave it out.
+FASTMLP_INLINE bool ends_in_half(std::size_t columns) {
+    return kHasHalves && columns % kPanel > 0 && columns % kPanel <= kPanel / 2;
+}
+
+// Calls f(panel, n, half) for tiles of at most kMost panels: their first, how many as a constant, and a constant that
+// is 1 if half of the last one is left out, else 0.
+template <int kMost, class F>
+FASTMLP_INLINE void for_tiles_of_panels(std::size_t columns, F f) {
+    const std::size_t all = n_panels(columns);
+    for_even_parts<kMost>(all, [&](std::size_t panel, std::size_t panels) {
+        with_constant<kMost>(panels, [&](auto n) __attribute__((always_inline)) {
+            if constexpr (kHasHalves)
+                if (panel + panels == all && ends_in_half(columns)) return f(panel, n, std::true_type{});
+            f(panel, n, std::false_type{});
+        });
+    });
+}
+
 // Not inlined, so that its loop has all registers.
-template <class Word, int kPanels>
+template <class Word, int kPanels, bool kHalf>
 [[gnu::noinline]] void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {
     const float* word = p.a.words;
     const std::uint32_t* place = p.a.places;
@@ -19,7 +40,10 @@ template <class Word, int kPanels>
         for (const float* end = p.a.words + p.a.ends[row]; word < end; ++word, ++place) {
             const Vec left = splat(*word);
             const auto add = [&](int j, const float* right) __attribute__((always_inline)) {
-                tile.sum[0][j] = Word::multiply_add(left, load(right), tile.sum[0][j]);
+                if (kHalf && j + 1 == kPanels)
+                    tile.sum[0][j] = Word::template multiply_add<true>(left, load_lower(right), tile.sum[0][j]);
+                else
+                    tile.sum[0][j] = Word::multiply_add(left, load(right), tile.sum[0][j]);
             };
             tile.for_each_vec(b + *place, p.b_panel_stride, add);
         }
@@ -29,17 +53,15 @@ template <class Word, int kPanels>
 
 template <class Word>
 void multiply_listed(const ListedProduct& p) {
-    for_even_parts<kListedRowPanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
-        with_constant<kListedRowPanels>(panels, [&](auto n) __attribute__((always_inline)) {
-            multiply_listed_rows<Word, n>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
-        });
+    for_tiles_of_panels<kListedRowPanels>(p.columns, [&](std::size_t panel, auto n, auto half) {
+        multiply_listed_rows<Word, n, half>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
     });
 }
 
-// Adds the words of an entry, one for each row, times a line of the right operand. What there is less of, rows or
-// vectors, is in registers beside the sums, while one of the others at a time is read; if there are still too many, a
-// word comes from memory each time.
-template <class Word, int kRows, int kWidth, int kFirst>
+// Adds the words of an entry, one for each row, times a line of the right operand, whose last vector's upper half may
+// be left out. What there is less of, rows or vectors, is in registers beside the sums, while one of the others at a
+// time is read; if there are still too many, a word comes from memory each time.
+template <bool kHalf, class Word, int kRows, int kWidth, int kFirst>
 FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const float* words, const float* right,
                               std::size_t panel_stride) {
     if constexpr (kWidth < kRows) {
@@ -52,11 +74,19 @@ FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const flo
         for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
 #pragma GCC unroll 8
         for (int j = 0; j < kWidth; ++j) {
-            const Vec vec = load(tile.at(right, j, panel_stride));
-            words = in_one_register(words);
+            const auto add = [&](auto lower) __attribute__((always_inline)) {
+                const float* line = tile.at(right, j, panel_stride);
+                const Vec vec = lower ? load_lower(line) : load(line);
+                words = in_one_register(words);
 #pragma GCC unroll 4
-            for (int i = 0; i < kRows; ++i)
-                tile.sum[i][j] = Word::multiply_add(i < kInRegisters ? left[i] : splat(words[i]), vec, tile.sum[i][j]);
+                for (int i = 0; i < kRows; ++i)
+                    tile.sum[i][j] = Word::template multiply_add<lower>(i < kInRegisters ? left[i] : splat(words[i]),
+                                                                        vec, tile.sum[i][j]);
+            };
+            if (kHalf && j + 1 == kWidth)
+                add(std::true_type{});
+            else
+                add(std::false_type{});
         }
     }
 }
@@ -72,7 +102,7 @@ FASTMLP_INLINE void prefetch_list(const ListedGroups& lists, std::size_t group) 
 }
 
 // One group of columns: kRows of them, kListedColumns but for the last group.
-template <class Word, int kRows, int kWidth, int kFirst>
+template <class Word, int kRows, int kWidth, int kFirst, bool kHalf>
 void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, const float* b, float* c) {
     Tile<Word, kRows, kWidth, kFirst> tile;
     tile.start(p.accumulate, c, p.c_panel_stride);
@@ -81,7 +111,7 @@ void multiply_listed_group(const ListedTransposedProduct& p, std::size_t group, 
         if (part + 1 < p.n_parts) prefetch_list(p.parts[part + 1], group);
         const ListedWords* entry = lists.entries + group * lists.capacity;
         for (const ListedWords* end = entry + lists.counts[group]; entry < end; ++entry)
-            add_entry(tile, entry->words, b + entry->place, p.b_panel_stride);
+            add_entry<kHalf>(tile, entry->words, b + entry->place, p.b_panel_stride);
     }
     tile.finish(c, p.c_panel_stride);
 }
@@ -94,38 +124,47 @@ FASTMLP_INLINE std::size_t parts_at_a_time(const ListedGroups* parts, std::size_
     return n;
 }
 
+// All groups of p, a tile of the result wide, for as many parts at a time as see parts_at_a_time.
+template <class Word, int kWidth, int kFirst, bool kHalf>
+void multiply_listed_groups(const ListedTransposedProduct& p, const float* b, float* c) {
+    ListedTransposedProduct some = p;
+    for (std::size_t part = 0; part < p.n_parts; part += some.n_parts) {
+        some.parts = p.parts + part;
+        some.n_parts = parts_at_a_time(some.parts, p.n_parts - part);
+        some.accumulate = p.accumulate || part > 0;
+        for (std::size_t row = 0; row < p.rows; row += kListedColumns)
+            with_constant<static_cast<int>(kListedColumns)>(p.rows - row, [&](auto n_rows) {
+                multiply_listed_group<Word, n_rows, kWidth, kFirst, kHalf>(some, p.first_group + row / kListedColumns,
+                                                                           b, c + row * kPanel);
+            });
+    }
+}
+
 template <class Word>
 void multiply_transposed_listed(const ListedTransposedProduct& p) {
-    constexpr int kRows = static_cast<int>(kListedColumns);
-    constexpr int kFirsts = kListedGroupVecs % kVecs == 0 ? 1 : kVecs;  // a tile may begin inside of a line
-    for_even_parts<kListedGroupVecs>(p.panels * kVecs, [&](std::size_t vec, std::size_t width) {
-        const float* b = p.b + vec / kVecs * p.b_panel_stride + vec % kVecs * kLanes;
-        float* c = p.c + vec / kVecs * p.c_panel_stride + vec % kVecs * kLanes;
-        ListedTransposedProduct some = p;
-        for (std::size_t part = 0; part < p.n_parts; part += some.n_parts) {
-            some.parts = p.parts + part;
-            some.n_parts = parts_at_a_time(some.parts, p.n_parts - part);
-            some.accumulate = p.accumulate || part > 0;
-            for (std::size_t row = 0; row < p.rows; row += kListedColumns) {
-                const std::size_t rows = p.rows - row < kListedColumns ? p.rows - row : kListedColumns;
-                with_constant<kListedGroupVecs>(width, [&](auto n_vecs) {
-                    with_constant<kFirsts>(vec % kVecs + 1, [&](auto first) {
-                        with_constant<kRows>(rows, [&](auto n_rows) {
-                            multiply_listed_group<Word, n_rows, n_vecs, first - 1>(
-                                some, p.first_group + row / kListedColumns, b, c + row * kPanel);
-                        });
-                    });
+    if constexpr (kVecs == 1) {
+        for_tiles_of_panels<kListedGroupVecs>(p.columns, [&](std::size_t panel, auto n, auto half) {
+            multiply_listed_groups<Word, n, 0, half>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
+        });
+    } else {
+        constexpr int kFirsts = kListedGroupVecs % kVecs == 0 ? 1 : kVecs;  // a tile may begin inside of a line
+        for_even_parts<kListedGroupVecs>(n_panels(p.columns) * kVecs, [&](std::size_t vec, std::size_t width) {
+            const float* b = p.b + vec / kVecs * p.b_panel_stride + vec % kVecs * kLanes;
+            float* c = p.c + vec / kVecs * p.c_panel_stride + vec % kVecs * kLanes;
+            with_constant<kListedGroupVecs>(width, [&](auto n_vecs) {
+                with_constant<kFirsts>(vec % kVecs + 1, [&](auto first) {
+                    multiply_listed_groups<Word, n_vecs, first - 1, false>(p, b, c);
                 });
-            }
-        }
-    });
+            });
+        });
+    }
 }
 
 #if defined(FASTMLP_TARGET_AVX512)
 
 // Of a forward product, what a group of kColumns columns adds: their rows of b stay in registers (at most one line of
 // them in memory), and rows of c come from the cache and go back.
-template <class Word, int kColumns, int kPanels>
+template <class Word, int kColumns, int kPanels, bool kHalf>
 FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const float* b, float* c) {
     const ListedWords* entry = p.a.entries + group * p.a.capacity;
     const ListedWords* const end = entry + p.a.counts[group];
@@ -146,15 +185,21 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
 #pragma GCC unroll 8
         for (int j = 0; j < kPanels; ++j, line += c_panel_stride) {
             line = in_one_register(line);
-            Vec sum = load(line);
+            const auto add = [&](auto lower) __attribute__((always_inline)) {
+                Vec sum = lower ? load_lower(line) : load(line);
 #pragma GCC unroll 4
-            for (int i = 0; i < kColumns; ++i) sum = Word::multiply_add(left[i], right[i][j], sum);
-            store(line, sum);
+                for (int i = 0; i < kColumns; ++i) sum = Word::template multiply_add<lower>(left[i], right[i][j], sum);
+                lower ? store_lower(line, sum) : store(line, sum);
+            };
+            if (kHalf && j + 1 == kPanels)
+                add(std::true_type{});
+            else
+                add(std::false_type{});
         }
     }
 }
 
-template <class Word, int kPanels>
+template <class Word, int kPanels, bool kHalf>
 void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) {
     constexpr int kColumns = static_cast<int>(kListedColumns);
     for (std::size_t j = 0; j < kPanels; ++j)
@@ -162,21 +207,19 @@ void multiply_grouped_panels(const GroupedProduct& p, const float* b, float* c) 
             store_line(c + j * p.c_panel_stride + row * kPanel, splat_line(0.0f));
     const std::size_t whole = p.depth / kListedColumns;
     for (std::size_t group = 0; group < whole; ++group, b += kListedColumns * kPanel)
-        add_group<Word, kColumns, kPanels>(p, group, b, c);
+        add_group<Word, kColumns, kPanels, kHalf>(p, group, b, c);
     if (p.depth % kListedColumns == 0) return;
     for (std::size_t j = 0; j < kPanels; ++j)
         with_constant<kColumns - 1>(p.depth % kListedColumns, [&](auto n) {
-            add_group<Word, n, 1>(p, whole, b + j * p.b_panel_stride, c + j * p.c_panel_stride);
+            add_group<Word, n, 1, false>(p, whole, b + j * p.b_panel_stride, c + j * p.c_panel_stride);
         });
 }
 
 template <class Word>
 void multiply_grouped(const GroupedProduct& p) {
     static_assert(kVecs == 1);  // a vector is a panel's line
-    for_even_parts<kListedGroupVecs>(p.panels, [&](std::size_t panel, std::size_t panels) {
-        with_constant<kListedGroupVecs>(panels, [&](auto n) {
-            multiply_grouped_panels<Word, n>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
-        });
+    for_tiles_of_panels<kListedGroupVecs>(p.columns, [&](std::size_t panel, auto n, auto half) {
+        multiply_grouped_panels<Word, n, half>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
     });
 }
 

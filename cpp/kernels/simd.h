@@ -322,6 +322,32 @@ FASTMLP_INLINE void store_pairs_of_columns(float* p, Vec a) { vst1_f32(p, vreint
 
 #endif
 
+// The same on the lower half of the lanes alone, which takes half of the time on a processor that handles 256 bits at a
+// time; the upper half of the result is 0.
+#if defined(FASTMLP_TARGET_AVX512)
+constexpr bool kHasHalves = true;
+FASTMLP_INLINE __m256 lower(Vec a) { return _mm512_castps512_ps256(a.v); }
+FASTMLP_INLINE Vec load_lower(const float* p) { return {_mm512_zextps256_ps512(_mm256_load_ps(p))}; }
+FASTMLP_INLINE void store_lower(float* p, Vec a) { _mm256_store_ps(p, lower(a)); }
+FASTMLP_INLINE Vec fma_lower(Vec a, Vec b, Vec c) {
+    return {_mm512_zextps256_ps512(_mm256_fmadd_ps(lower(a), lower(b), lower(c)))};
+}
+#if defined(FASTMLP_PAIR_PRODUCTS)
+FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) {
+    const __m256bh left = (__m256bh)_mm256_castps_si256(lower(a)), right = (__m256bh)_mm256_castps_si256(lower(b));
+    return {_mm512_zextps256_ps512(_mm256_dpbf16_ps(lower(c), left, right))};
+}
+#endif
+#else
+constexpr bool kHasHalves = false;  // so these are not called
+FASTMLP_INLINE Vec load_lower(const float* p) { return load(p); }
+FASTMLP_INLINE void store_lower(float* p, Vec a) { store(p, a); }
+FASTMLP_INLINE Vec fma_lower(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+#if defined(FASTMLP_PAIR_PRODUCTS)
+FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) { return dot_pairs(a, b, c); }
+#endif
+#endif
+
 // The first lane of f(lower half, upper half), and so on down to one lane.
 #if defined(FASTMLP_TARGET_NEON)
 template <class F>

@@ -9,7 +9,10 @@ namespace {
 
 struct FloatWord {
     static constexpr std::size_t kNumbers = 1;
-    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+    template <bool kLower = false>
+    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+        return kLower ? fma_lower(a, b, c) : fma(a, b, c);
+    }
     static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return fastmlp::nonzero_mask(words); }
     // kPanel / kNumbers lines of the operand to as many of its transpose.
     static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_floats(in, out); }
@@ -18,7 +21,10 @@ struct FloatWord {
 #if defined(FASTMLP_PAIR_PRODUCTS)
 struct PairWord {
     static constexpr std::size_t kNumbers = 2;
-    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return dot_pairs(a, b, c); }
+    template <bool kLower = false>
+    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+        return kLower ? dot_pairs_lower(a, b, c) : dot_pairs(a, b, c);
+    }
     static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return nonzero_bits_mask(words); }
     static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_pairs(in, out); }
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cfenv>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,8 @@ constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0}, {1, 1}, {1, 15},
 
 // Around the rows of a group of listed columns (4). Of the left operand, so many eighths are zero, in patches of four.
 constexpr std::size_t kListedRows[] = {0, 1, 3, 4, 5, 16, 17, 33};
+// Columns that the last panel of such a product lacks, in turn: around half of it.
+constexpr std::size_t kLacking[] = {0, 3, 7, 8, 9, 15};
 const std::pair<std::string, unsigned> kSparsities[] = {{"_of_none", 0}, {"_of_most", 6}, {"_of_all", 8}};
 
 // Rows that lists are made of in one call; more calls go on where it ended.
@@ -68,6 +71,7 @@ class ProductCases : KernelCases {
     }
 
     void products(Words words, const std::string& prefix) {
+        std::size_t turn = 0;
         for (const auto [panels, depth] : kPanelsAndDepths)
             for (const bool accumulate : {false, true}) {
                 for (const std::size_t rows : kRows) {
@@ -77,7 +81,8 @@ class ProductCases : KernelCases {
                 }
                 for (const std::size_t rows : kListedRows)
                     for (const auto& [zeros, eighths] : kSparsities) {
-                        const Extent extent{rows, panels, depth, accumulate};
+                        const std::size_t lacking = panels == 0 ? 0 : kLacking[turn++ % std::size(kLacking)];
+                        const Extent extent{rows, panels, depth, accumulate, lacking};
                         listed_product(prefix + "multiply_listed" + zeros, words, false, eighths, extent);
                         listed_product(prefix + "multiply_transposed_listed" + zeros, words, true, eighths, extent);
                     }
@@ -87,17 +92,19 @@ class ProductCases : KernelCases {
     struct Extent {
         std::size_t rows, panels, depth;
         bool accumulate;
+        std::size_t lacking = 0;
+        std::size_t columns() const { return panels * kPanel - lacking; }
     };
 
     // The operands of one product: as numbers, and as the words that kernels see.
     struct Operands {
         Operands(Random& random, Words words, bool transposed, unsigned zero_eighths, const Extent& extent)
             : left(extent.rows, extent.depth),
-              right(extent.depth, extent.panels * kPanel),
+              right(extent.depth, extent.columns()),
               depth(n_words(words, extent.depth)),
               a(transposed ? Matrix(depth, extent.rows) : Matrix(extent.rows, depth)),
-              b(depth, extent.panels * kPanel),
-              c(extent.rows, extent.panels * kPanel) {
+              b(depth, extent.columns()),
+              c(extent.rows, extent.columns()) {
             std::uint64_t draw = 0;
             const auto number = [&] {
                 const float x = random.symmetric();
@@ -116,7 +123,11 @@ class ProductCases : KernelCases {
             b.fill([&](std::size_t k, std::size_t j) {
                 return word(words, extent.depth, k, [&](std::size_t at) { return right.at(at, j); });
             });
-            if (extent.accumulate) c.fill_randomly(random);
+            b.clear_padding();
+            if (extent.accumulate) {
+                c.fill_randomly(random);
+                c.clear_padding();
+            }
         }
 
         std::size_t nonzero_words() const {
@@ -175,13 +186,14 @@ class ProductCases : KernelCases {
             Matrix grouped = before;
             multiply_grouped(products_of(words), extent, operands, grouped);
             for (std::size_t i = 0; i < extent.rows; ++i)
-                for (std::size_t j = 0; j < extent.panels * kPanel; ++j)
+                for (std::size_t j = 0; j < extent.columns(); ++j)
                     item.require(grouped.at(i, j) == operands.c.at(i, j), "groups give another result than rows");
             item.require(grouped.frame_is_untouched(), "wrote outside the result");
+            item.require(grouped.padding_is_zero(), "padding is not zero");
         }
         expect_product(item, words, extent, operands, before);
         for (std::size_t i = 0; i < extent.rows; ++i)
-            for (std::size_t j = 0; j < extent.panels * kPanel; ++j)
+            for (std::size_t j = 0; j < extent.columns(); ++j)
                 item.require(operands.c.at(i, j) == dense.at(i, j), "skipping zeros changed the result");
     }
 
@@ -201,7 +213,7 @@ class ProductCases : KernelCases {
                                   of.c.data(),
                                   of.c.stride(),
                                   extent.rows,
-                                  extent.panels,
+                                  extent.columns(),
                                   extent.accumulate});
     }
 
@@ -234,7 +246,7 @@ class ProductCases : KernelCases {
         for (std::size_t part = 0; part < groups.parts.size(); ++part)
             products.multiply_grouped({groups.parts[part], of.b.data(), of.b.stride(), c.data(), c.stride(),
                                        groups.first_rows[part], groups.first_rows[part + 1] - groups.first_rows[part],
-                                       extent.panels, of.depth});
+                                       extent.columns(), of.depth});
     }
 
     // A call per panel of a.
@@ -245,7 +257,7 @@ class ProductCases : KernelCases {
         for (std::size_t first = 0; first < extent.rows; first += kPanel)
             products.multiply_transposed_listed({parts.data(), parts.size(), first / kListedColumns, of.b.data(),
                                                  of.b.stride(), of.c.data() + first * kPanel, of.c.stride(),
-                                                 std::min(kPanel, extent.rows - first), extent.panels,
+                                                 std::min(kPanel, extent.rows - first), extent.columns(),
                                                  extent.accumulate});
     }
 
@@ -258,7 +270,7 @@ class ProductCases : KernelCases {
 
     void expect_product(Item& item, Words words, const Extent& extent, const Operands& of, const Matrix& before) {
         for (std::size_t i = 0; i < extent.rows; ++i)
-            for (std::size_t j = 0; j < extent.panels * kPanel; ++j) {
+            for (std::size_t j = 0; j < extent.columns(); ++j) {
                 double sum = extent.accumulate ? before.at(i, j) : 0.0;
                 double magnitude = std::fabs(sum);
                 for (std::size_t k = 0; k < extent.depth; ++k) {
@@ -269,10 +281,11 @@ class ProductCases : KernelCases {
                 item.expect(of.c.at(i, j), {sum, roundings(words, extent.depth) * kU * magnitude});
             }
         item.require(of.c.frame_is_untouched(), "wrote outside the result");
+        item.require(of.c.padding_is_zero(), "padding is not zero");
     }
 
     static std::string suffix(const Extent& extent) {
-        return (extent.accumulate ? "_accumulate " : " ") + shape(extent.rows, extent.panels, extent.depth);
+        return (extent.accumulate ? "_accumulate " : " ") + shape(extent.rows, extent.columns(), extent.depth);
     }
 
     // The bits of the wide products; rows around a panel and three, depths around a panel and a block.

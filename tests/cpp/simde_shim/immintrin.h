@@ -20,6 +20,17 @@ inline __m512 shim_mm512_cvtepi32_ps(__m512i a) {
 inline __m512i shim_mm512_cvtepu8_epi32(__m128i a) {
     return reinterpret_cast<__m512i>(__builtin_convertvector(reinterpret_cast<ShimBytes>(a), ShimInts));
 }
+inline __m512i shim_mm512_cvtepu16_epi32(__m256i a) {
+    return reinterpret_cast<__m512i>(__builtin_convertvector(reinterpret_cast<ShimHalves>(a), ShimInts));
+}
+inline __m512 shim_mm512_zextps256_ps512(__m256 a) {
+    const __m256 halves[2] = {a, _mm256_setzero_ps()};
+    __m512 result;
+    __builtin_memcpy(&result, halves, sizeof result);
+    return result;
+}
+#define _mm512_cvtepu16_epi32(a) shim_mm512_cvtepu16_epi32(a)
+#define _mm512_zextps256_ps512(a) shim_mm512_zextps256_ps512(a)
 #define _mm512_cvtepi32_ps(a) shim_mm512_cvtepi32_ps(a)
 #define _mm512_cvtepu8_epi32(a) shim_mm512_cvtepu8_epi32(a)
 
@@ -45,20 +56,20 @@ inline __m512i shim_mm512_cvtps_epi32(__m512 a) {  // rounds as the processor is
 inline __m128i shim_mm512_cvtepi32_epi8(__m512i a) {
     return reinterpret_cast<__m128i>(__builtin_convertvector(reinterpret_cast<ShimInts>(a), ShimBytes));
 }
-inline __m256i shim_mm512_cvtepi32_epi16(__m512i a) {
-    return reinterpret_cast<__m256i>(__builtin_convertvector(reinterpret_cast<ShimInts>(a), ShimHalves));
-}
-#define _mm512_cvtepi32_epi16(a) shim_mm512_cvtepi32_epi16(a)
 #define _mm512_cvtps_epi32(a) shim_mm512_cvtps_epi32(a)
 #define _mm512_cvtepi32_epi8(a) shim_mm512_cvtepi32_epi8(a)
 
-inline __m128i shim_mm_maskz_loadu_epi8(__mmask16 mask, const void* p) {  // reads chosen bytes only
-    std::uint8_t bytes[16] = {};
-    for (int i = 0; i < 16; ++i)
+template <class Register>
+inline Register shim_maskz_loadu_epi8(std::uint32_t mask, const void* p) {  // reads chosen bytes only
+    std::uint8_t bytes[sizeof(Register)] = {};
+    for (std::size_t i = 0; i < sizeof bytes; ++i)
         if ((mask >> i & 1) != 0) bytes[i] = static_cast<const std::uint8_t*>(p)[i];
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+    Register result;
+    __builtin_memcpy(&result, bytes, sizeof result);
+    return result;
 }
-#define _mm_maskz_loadu_epi8(mask, p) shim_mm_maskz_loadu_epi8(mask, p)
+#define _mm_maskz_loadu_epi8(mask, p) shim_maskz_loadu_epi8<__m128i>(mask, p)
+#define _mm256_maskz_loadu_epi8(mask, p) shim_maskz_loadu_epi8<__m256i>(mask, p)
 
 // Bit i is set if lane i of a & b is not 0.
 template <class Lane, class Mask, class Register>
@@ -72,7 +83,6 @@ inline Mask shim_test(Register a, Register b) {
     return static_cast<Mask>(mask);
 }
 #define _mm_test_epi8_mask(a, b) (shim_test<std::uint8_t, __mmask16>(a, b))
-#define _mm_test_epi16_mask(a, b) (shim_test<std::uint16_t, __mmask8>(a, b))
 
 #define _mm512_stream_ps(p, a) _mm512_store_ps(p, a)  // past the caches or not, the numbers are the same
 
@@ -109,7 +119,14 @@ inline __m512 shim_mm512_dpbf16_ps(__m512 c, __m512i a, __m512i b) {
     const auto even_of = [](__m512i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); };
     return _mm512_fmadd_ps(even_of(a), even_of(b), _mm512_fmadd_ps(odd_of(a), odd_of(b), c));
 }
+inline __m256 shim_mm256_dpbf16_ps(__m256 c, __m256i a, __m256i b) {
+    const auto wide = [](auto x) { return _mm512_castsi256_si512(x); };
+    return _mm512_castps512_ps256(shim_mm512_dpbf16_ps(_mm512_zextps256_ps512(c), wide(a), wide(b)));
+}
 #define __m512bh __m512i
+#define __m256bh __m256i
+#undef _mm256_dpbf16_ps
+#define _mm256_dpbf16_ps(c, a, b) shim_mm256_dpbf16_ps(c, a, b)
 #define _mm512_cvtneps_pbh(a) shim_mm512_cvtneps_pbh(a)
 #define _mm512_cvtne2ps_pbh(a, b) shim_mm512_cvtne2ps_pbh(a, b)
 // SIMDe has it on its own vector types.
