@@ -17,19 +17,22 @@ namespace fastmlp {
 inline constexpr std::size_t kGradientOutputPanels = 16;
 inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
 
-// In batches of fewer rows, tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound
-// to threads: whoever takes over a task fetches its weights and activations from another thread's cache, and next time
-// they are fetched back.
-inline constexpr std::size_t kRowsToBind = 128;
+// In batches of at most so many rows the optimiser takes much of the time, and weights, moments and activations should stay in
+// their thread's cache.
+inline constexpr std::size_t kSmallBatch = 256;
 
-// Panels of inputs, at most, in a task of the gradient phase. Where rows are few, the optimiser takes most of the time,
-// and goes through weights and moments in runs of this length.
-inline constexpr std::size_t kFewRowsInputPanels = 10;
+// Then tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound to threads: whoever
+// takes over a task fetches all that from another thread's cache, and next time it is fetched back.
+inline bool is_bound(std::size_t rows) { return rows <= kSmallBatch; }
+
+// And a task of the gradient phase has more panels of inputs, at most, through whose weights and moments the optimiser
+// goes in one run.
+inline constexpr std::size_t kSmallBatchInputPanels = 10;
 inline std::size_t most_gradient_input_panels(const KernelTable& kernels) {
-    return std::max(kernels.gradient_input_panels, kFewRowsInputPanels);
+    return std::max(kernels.gradient_input_panels, kSmallBatchInputPanels);
 }
 inline std::size_t gradient_input_panels(const KernelTable& kernels, std::size_t rows) {
-    return rows < kRowsToBind ? most_gradient_input_panels(kernels) : kernels.gradient_input_panels;
+    return rows <= kSmallBatch ? most_gradient_input_panels(kernels) : kernels.gradient_input_panels;
 }
 
 // Between the panels of a gradient of so many.
@@ -58,19 +61,15 @@ struct Grid {
     bool operator==(const Grid&) const = default;
 };
 
-// A layer's panels stay because of its deltas in batches of at most so many rows; from 300 on that gives nothing.
-inline constexpr std::size_t kRowsOfWidest = 256;
-
 // Whether each thread should have panels of layer l of its own in the forward phase and the update, and in the backward
 // phase if there are fewer deltas to read than to write. It pays where weights outweigh activations, since weights
-// would wander from the cache of the thread that updates them to others', and for few rows where a layer is wider than
-// its neighbours, since its deltas would.
+// would wander from the cache of the thread that updates them to others', and for few rows, from 300 on it gives
+// nothing, where a layer is wider than its neighbours, since its deltas would.
 inline bool panels_stay(const std::vector<Layer>& layers, std::size_t l, std::size_t rows, std::size_t team) {
     const std::size_t panels = layers[l].panels();
     const bool is_widest =
         l + 1 < layers.size() && n_panels(layers[l].n_inputs) < panels && layers[l + 1].panels() < panels;
-    return (layers[l].n_inputs > rows || (team > 1 && is_widest && rows <= kRowsOfWidest)) &&
-           panels >= kPanelUnit * team;
+    return (layers[l].n_inputs > rows || (team > 1 && is_widest && rows <= kSmallBatch)) && panels >= kPanelUnit * team;
 }
 
 // Parts of n, as many for each thread, of at most `most`.
@@ -94,10 +93,9 @@ inline Grid divide_forward(const std::vector<Layer>& layers, std::size_t l, std:
                            std::size_t team) {
     const std::size_t row_parts = divide_rows(rows, row_block, team), panels = layers[l].panels();
     if (panels_stay(layers, l, rows, team)) {
-        const bool bound = rows < kRowsToBind;
-        if (l == 0) return {row_parts, team, bound};
+        if (l == 0) return {row_parts, team, is_bound(rows)};
         return {parts_for_team(rows, rows_of_panels(row_block), 1), parts_for_team(panels, kGradientOutputPanels, team),
-                bound};
+                is_bound(rows)};
     }
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};

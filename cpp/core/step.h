@@ -357,12 +357,13 @@ class Step {
             body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, tiles.in_parts),
                  even_part(layer(l).panels(), out_part, tiles.out_parts, kPanelUnit));
         };
-        team_.for_each_owned(rank_, n_tasks_of, run, rows_ < kRowsToBind);
+        team_.for_each_owned(rank_, n_tasks_of, run, is_bound(rows_));
     }
 
     void weights_gradient(std::size_t l, Range in, Range out, Panels gradient) {
         const ConstPanels deltas = delta(l).summed_over_rows();
-        if (l == 0) return workspace_.input.multiply_transposed(row_parts(), deltas, gradient, in, out);
+        if (l == 0)
+            return workspace_.input.multiply_transposed(row_parts(), deltas, layer(l).n_outputs, gradient, in, out);
         const ConstPanels input = output(l - 1).summed_over_rows();
         const std::size_t depth = n_words(network_.words(), rows_);
         if (layer(l).n_outputs <= kNarrowGradient && rows_ >= kPanel)
