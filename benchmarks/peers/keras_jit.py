@@ -44,12 +44,14 @@ class Fit:
             self.fits.append(self.fit(1, self.rest))
 
     def fit(self, epochs: int, steps_per_epoch: int | None) -> Any:
+        batch_size = self.problem.case.batch_size
+        # Given all samples and a number of steps, Keras takes whole executions, 32 steps for 20.
+        n = len(self.y) if steps_per_epoch is None else steps_per_epoch * batch_size
         return self.model.fit(
-            self.problem.data.X,
-            self.y,
-            batch_size=self.problem.case.batch_size,
+            self.problem.data.X[:n],
+            self.y[:n],
+            batch_size=batch_size,
             epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
             shuffle=True,
             verbose=0,
         )

@@ -17,8 +17,8 @@ namespace fastmlp {
 inline constexpr std::size_t kGradientOutputPanels = 16;
 inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
 
-// In batches of at most so many rows the optimiser takes much of the time, and weights, moments and activations should stay in
-// their thread's cache.
+// In batches of at most so many rows the optimiser takes much of the time, and weights, moments and activations should
+// stay in their thread's cache.
 inline constexpr std::size_t kSmallBatch = 256;
 
 // Then tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound to threads: whoever
