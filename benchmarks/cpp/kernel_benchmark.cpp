@@ -45,6 +45,7 @@ const std::vector<Size> kSizes = {
     {"listed_depth_block", &KernelTable::listed_depth_block, kPanel},
     {"row_block", &KernelTable::row_block, 2},
     {"gradient_input_panels", &KernelTable::gradient_input_panels, 1},
+    {"small_batch_input_panels", &KernelTable::small_batch_input_panels, 1},
 };
 
 // A set with one or none of its sizes changed. Workloads refer to the table.

@@ -11,9 +11,9 @@
 
 namespace fastmlp {
 
-// A task of the gradient phase makes the gradient of some panels of a layer's inputs, see gradient_input_panels, times
-// up to this many panels of its outputs: large enough to use each operand line often, small enough to lie in the L2
-// cache with its operands.
+// A task of the gradient phase makes the gradient of some panels of a layer's inputs, see most_input_panels, times up
+// to this many panels of its outputs: large enough to use each operand line often, small enough to lie in the L2 cache
+// with its operands.
 inline constexpr std::size_t kGradientOutputPanels = 16;
 inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
 
@@ -23,16 +23,14 @@ inline constexpr std::size_t kSmallBatch = 256;
 
 // Then tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound to threads: whoever
 // takes over a task fetches all that from another thread's cache, and next time it is fetched back.
-inline bool is_bound(std::size_t rows) { return rows <= kSmallBatch; }
+inline bool is_bound(std::size_t rows, std::size_t team) { return team > 1 && rows <= kSmallBatch; }
 
-// And a task of the gradient phase has more panels of inputs, at most, through whose weights and moments the optimiser
-// goes in one run.
-inline constexpr std::size_t kSmallBatchInputPanels = 10;
-inline std::size_t most_gradient_input_panels(const KernelTable& kernels) {
-    return std::max(kernels.gradient_input_panels, kSmallBatchInputPanels);
+// Panels of inputs, at most, in a task of the gradient phase.
+inline std::size_t most_input_panels(const KernelTable& kernels, std::size_t rows) {
+    return rows <= kSmallBatch ? kernels.small_batch_input_panels : kernels.gradient_input_panels;
 }
-inline std::size_t gradient_input_panels(const KernelTable& kernels, std::size_t rows) {
-    return rows <= kSmallBatch ? most_gradient_input_panels(kernels) : kernels.gradient_input_panels;
+inline std::size_t most_input_panels(const KernelTable& kernels) {
+    return std::max(kernels.small_batch_input_panels, kernels.gradient_input_panels);
 }
 
 // Between the panels of a gradient of so many.
@@ -93,9 +91,9 @@ inline Grid divide_forward(const std::vector<Layer>& layers, std::size_t l, std:
                            std::size_t team) {
     const std::size_t row_parts = divide_rows(rows, row_block, team), panels = layers[l].panels();
     if (panels_stay(layers, l, rows, team)) {
-        if (l == 0) return {row_parts, team, is_bound(rows)};
+        if (l == 0) return {row_parts, team, is_bound(rows, team)};
         return {parts_for_team(rows, rows_of_panels(row_block), 1), parts_for_team(panels, kGradientOutputPanels, team),
-                is_bound(rows)};
+                is_bound(rows, team)};
     }
     const std::size_t most_panel_parts = (panels + kPanelUnit - 1) / kPanelUnit;
     return {row_parts, std::min(most_panel_parts, (team + row_parts - 1) / row_parts)};

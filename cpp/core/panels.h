@@ -31,7 +31,7 @@ struct PanelsOf {
 using Panels = PanelsOf<float>;
 using ConstPanels = PanelsOf<const float>;
 
-// Columns in these panels of a matrix of so many.
+// Columns in these panels, at least one, of a matrix of so many.
 inline std::size_t columns_in(Range panels, std::size_t n_columns) {
     return std::min(panels.end * kPanel, n_columns) - panels.begin * kPanel;
 }

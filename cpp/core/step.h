@@ -75,7 +75,7 @@ class Step {
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
     void update(ParameterUpdate& update, std::atomic<bool>& parameters_finite) {
-        const std::size_t most_panels = gradient_input_panels(kernels_, rows_);
+        const std::size_t most_panels = most_input_panels(kernels_, rows_);
         for_each_gradient_tile(most_panels, [&](std::size_t l, std::size_t, Range in, Range out) {
             const Panels gradient{scratch(), gradient_stride(most_panels)};
             weights_gradient(l, in, out, gradient);
@@ -202,7 +202,7 @@ class Step {
 
     // What is packed first of this part, if that is the thread's.
     void fetch(const std::int64_t* samples, std::size_t part) const {
-        if (part < team_.first_task(row_parts(), rank_ + 1))
+        if (part >= team_.first_task(row_parts(), rank_) && part < team_.first_task(row_parts(), rank_ + 1))
             InputBatch::fetch(inputs_, samples, even_part(rows_, part, row_parts(), kRowUnit));
     }
 
@@ -357,7 +357,7 @@ class Step {
             body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, tiles.in_parts),
                  even_part(layer(l).panels(), out_part, tiles.out_parts, kPanelUnit));
         };
-        team_.for_each_owned(rank_, n_tasks_of, run, is_bound(rows_));
+        team_.for_each_owned(rank_, n_tasks_of, run, is_bound(rows_, team_.size()));
     }
 
     void weights_gradient(std::size_t l, Range in, Range out, Panels gradient) {

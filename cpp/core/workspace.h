@@ -124,8 +124,7 @@ class Workspace {
             saved.emplace_back(slope_needs_more(layer.activation, drops) ? layer.panels() * outputs.back().stride : 0);
             statistics.emplace_back(layer.batch_norm ? layer.panels() : 0, outputs.back().stride);
         }
-        const std::size_t gradient_tile =
-            kGradientOutputPanels * gradient_stride(most_gradient_input_panels(network.kernels()));
+        const std::size_t gradient_tile = kGradientOutputPanels * gradient_stride(most_input_panels(network.kernels()));
         scratch_size =
             std::max({transposed_scratch_size(network.kernels()), narrow_scratch_size(network.kernels()), gradient_tile,
                       InputBatch::pack_scratch_size(network, augmentation, dropout.drops(0))});

@@ -108,7 +108,8 @@ struct ListedRows {
     std::uint32_t* ends;
 };
 
-// c (rows x columns) = [c +] a b, a being listed. The padding of b is 0, and so is that of c then.
+// c (rows x columns) = [c +] a b, a being listed. The padding of b, and of c if it is added to, is 0, and stays so in
+// c.
 struct ListedProduct {
     ListedRows a;
     const float* b;
@@ -144,7 +145,7 @@ struct PixelRows {
 };
 
 // c (rows x columns) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each of the
-// parts, at least one, has the next of its rows. The padding of b is 0, and so is that of c then.
+// parts, at least one, has the next of its rows. The padding of b, and of c if it is added to, is 0, and stays so in c.
 struct ListedTransposedProduct {
     const ListedGroups* parts;
     std::size_t n_parts;
@@ -159,7 +160,7 @@ struct ListedTransposedProduct {
 };
 
 // Rows first_row to first_row + rows - 1 of c = a b, a being listed by groups of its `depth` columns, these rows alone.
-// The padding of b is 0, and so is that of c then.
+// The padding of b is 0, and becomes so in c.
 struct GroupedProduct {
     ListedGroups a;
     const float* b;
@@ -427,8 +428,10 @@ struct KernelTable {
     // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t listed_depth_block;
-    // Of inputs, at most, in a task that makes the gradient of weights; with few rows, there may be more.
+    // Of inputs, at most, in a task that makes the gradient of weights, and in one of a small batch (division.h of
+    // core).
     std::size_t gradient_input_panels;
+    std::size_t small_batch_input_panels;
     // Rows of a batch that one task should carry at most, of which a block stays in the L2 cache; and the share of that
     // which it may fill: row_block_for.
     std::size_t row_block;

@@ -86,6 +86,7 @@ constexpr KernelTable make_table(const char* name) {
         .depth_block = kDepthBlock,
         .listed_depth_block = kListedDepthBlock,
         .gradient_input_panels = kGradientInputPanels,
+        .small_batch_input_panels = kSmallBatchInputPanels,
         .row_block = 24,  // of the smallest cache; dispatch asks for this machine's, as for far_from
         .row_block_share = kRowBlockShare,
         .far_from = __builtin_inf(),

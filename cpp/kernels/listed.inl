@@ -15,8 +15,8 @@ FASTMLP_INLINE bool ends_in_half(std::size_t columns) {
     return kHasHalves && columns % kPanel > 0 && columns % kPanel <= kPanel / 2;
 }
 
-// Calls f(panel, n, half) for tiles of at most kMost panels: their first, how many as a constant, and a constant that
-// is 1 if half of the last one is left out, else 0.
+// Calls f(panel, n, half) for tiles of at most kMost panels: their first, how many as a constant, and as another one
+// whether half of the last one is left out.
 template <int kMost, class F>
 FASTMLP_INLINE void for_tiles_of_panels(std::size_t columns, F f) {
     const std::size_t all = n_panels(columns);
@@ -58,9 +58,9 @@ void multiply_listed(const ListedProduct& p) {
     });
 }
 
-// Adds the words of an entry, one for each row, times a line of the right operand, whose last vector's upper half may
-// be left out. What there is less of, rows or vectors, is in registers beside the sums, while one of the others at a
-// time is read; if there are still too many, a word comes from memory each time.
+// Adds the words of an entry, one for each row, times a line of the right operand; of a wide one, the last vector's
+// upper half may be left out. What there is less of, rows or vectors, is in registers beside the sums, while one of the
+// others at a time is read; if there are still too many, a word comes from memory each time.
 template <bool kHalf, class Word, int kRows, int kWidth, int kFirst>
 FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const float* words, const float* right,
                               std::size_t panel_stride) {
@@ -74,14 +74,14 @@ FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const flo
         for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
 #pragma GCC unroll 8
         for (int j = 0; j < kWidth; ++j) {
-            const auto add = [&](auto lower) __attribute__((always_inline)) {
+            const auto add = [&](auto half) __attribute__((always_inline)) {
                 const float* line = tile.at(right, j, panel_stride);
-                const Vec vec = lower ? load_lower(line) : load(line);
+                const Vec vec = half ? load_lower(line) : load(line);
                 words = in_one_register(words);
 #pragma GCC unroll 4
                 for (int i = 0; i < kRows; ++i)
-                    tile.sum[i][j] = Word::template multiply_add<lower>(i < kInRegisters ? left[i] : splat(words[i]),
-                                                                        vec, tile.sum[i][j]);
+                    tile.sum[i][j] = Word::template multiply_add<half>(i < kInRegisters ? left[i] : splat(words[i]),
+                                                                       vec, tile.sum[i][j]);
             };
             if (kHalf && j + 1 == kWidth)
                 add(std::true_type{});
@@ -144,7 +144,9 @@ template <class Word>
 void multiply_transposed_listed(const ListedTransposedProduct& p) {
     if constexpr (kVecs == 1) {
         for_tiles_of_panels<kListedGroupVecs>(p.columns, [&](std::size_t panel, auto n, auto half) {
-            multiply_listed_groups<Word, n, 0, half>(p, p.b + panel * p.b_panel_stride, p.c + panel * p.c_panel_stride);
+            constexpr bool kHalf = half && n >= static_cast<int>(kListedColumns);  // see add_entry
+            multiply_listed_groups<Word, n, 0, kHalf>(p, p.b + panel * p.b_panel_stride,
+                                                      p.c + panel * p.c_panel_stride);
         });
     } else {
         constexpr int kFirsts = kListedGroupVecs % kVecs == 0 ? 1 : kVecs;  // a tile may begin inside of a line
@@ -185,11 +187,11 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
 #pragma GCC unroll 8
         for (int j = 0; j < kPanels; ++j, line += c_panel_stride) {
             line = in_one_register(line);
-            const auto add = [&](auto lower) __attribute__((always_inline)) {
-                Vec sum = lower ? load_lower(line) : load(line);
+            const auto add = [&](auto half) __attribute__((always_inline)) {
+                Vec sum = half ? load_lower(line) : load(line);
 #pragma GCC unroll 4
-                for (int i = 0; i < kColumns; ++i) sum = Word::template multiply_add<lower>(left[i], right[i][j], sum);
-                lower ? store_lower(line, sum) : store(line, sum);
+                for (int i = 0; i < kColumns; ++i) sum = Word::template multiply_add<half>(left[i], right[i][j], sum);
+                half ? store_lower(line, sum) : store(line, sum);
             };
             if (kHalf && j + 1 == kPanels)
                 add(std::true_type{});

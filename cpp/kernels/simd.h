@@ -341,7 +341,6 @@ FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) {
 #else
 constexpr bool kHasHalves = false;  // so these are not called
 FASTMLP_INLINE Vec load_lower(const float* p) { return load(p); }
-FASTMLP_INLINE void store_lower(float* p, Vec a) { store(p, a); }
 FASTMLP_INLINE Vec fma_lower(Vec a, Vec b, Vec c) { return fma(a, b, c); }
 #if defined(FASTMLP_PAIR_PRODUCTS)
 FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) { return dot_pairs(a, b, c); }

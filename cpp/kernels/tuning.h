@@ -12,7 +12,8 @@
 // kListedRows that a gradient's sums by groups are made over at a time. kRowBlockShare is what a row block may fill of
 // the L2 cache, see row_block_for: what is done with it should find it there, but lists of its rows should be long. A
 // task of kGradientInputPanels fetches all deltas: the more panels, the less often; its sums, moments and lists should
-// fit into the L2 cache.
+// fit into the L2 cache. In a small batch, where the optimiser takes much of the time, kSmallBatchInputPanels are the
+// length of its runs; measured with 784 inputs on Zen 4, where AVX2 gains as well.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +23,8 @@
 
 namespace fastmlp {
 namespace {
+
+constexpr std::size_t kSmallBatchInputPanels = 10;
 
 #if defined(FASTMLP_TARGET_AVX512)
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate

@@ -26,9 +26,11 @@ constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0}, {1, 1}, {1, 15},
 
 // Around the rows of a group of listed columns (4). Of the left operand, so many eighths are zero, in patches of four.
 constexpr std::size_t kListedRows[] = {0, 1, 3, 4, 5, 16, 17, 33};
-// Columns that the last panel of such a product lacks, in turn: around half of it.
-constexpr std::size_t kLacking[] = {0, 3, 7, 8, 9, 15};
 const std::pair<std::string, unsigned> kSparsities[] = {{"_of_none", 0}, {"_of_most", 6}, {"_of_all", 8}};
+// Columns that the last panel of such a product lacks, in turn: around half of it. Each meets each sparsity and number
+// of rows, as 3 and 8 have no factor in common with 5.
+constexpr std::size_t kLacking[] = {0, 7, 8, 9, 15};
+static_assert(std::size(kLacking) == 5 && std::size(kSparsities) == 3 && std::size(kListedRows) == 8);
 
 // Rows that lists are made of in one call; more calls go on where it ended.
 constexpr std::size_t kRowsListed = 5;

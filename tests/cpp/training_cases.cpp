@@ -42,7 +42,7 @@ struct Recipe {
 constexpr std::size_t kSamples = 211;
 constexpr std::size_t kSteps = 4;
 
-// Odd sizes, each activation, both kinds of input, target and optimiser.
+// Odd sizes, each activation, both kinds of input, target and optimiser; small batches and others (kSmallBatch).
 std::vector<Recipe> recipes() {
     using enum Activation;
     using enum OptimizerSettings::Kind;
@@ -58,7 +58,7 @@ std::vector<Recipe> recipes() {
         {.name = "wide_part_sparse",
          .layer_sizes = wide,
          .activations = {kRelu, kTanh},
-         .batch_size = 131,
+         .batch_size = 301,
          .zero_eighths = 6,
          .dense_samples_first = true,
          .work_for_seven = true},
@@ -100,7 +100,7 @@ std::vector<Recipe> recipes() {
          .activations = {kRelu, kGelu},
          .rounding = Rounding::kBfloat16,
          .pixels = false,
-         .batch_size = 131,
+         .batch_size = 301,
          .zero_eighths = 6,
          .dense_samples_first = true,
          .work_for_seven = true},
