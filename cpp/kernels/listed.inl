@@ -40,10 +40,9 @@ template <class Word, int kPanels, bool kHalf>
         for (const float* end = p.a.words + p.a.ends[row]; word < end; ++word, ++place) {
             const Vec left = splat(*word);
             const auto add = [&](int j, const float* right) __attribute__((always_inline)) {
-                if (kHalf && j + 1 == kPanels)
-                    tile.sum[0][j] = Word::template multiply_add<true>(left, load_lower(right), tile.sum[0][j]);
-                else
-                    tile.sum[0][j] = Word::multiply_add(left, load(right), tile.sum[0][j]);
+                const bool lower = kHalf && j + 1 == kPanels;
+                const Vec vec = lower ? load_lower(right) : load(right);
+                tile.sum[0][j] = Word::multiply_add(left, vec, tile.sum[0][j], lower);
             };
             tile.for_each_vec(b + *place, p.b_panel_stride, add);
         }
@@ -74,19 +73,14 @@ FASTMLP_INLINE void add_entry(Tile<Word, kRows, kWidth, kFirst>& tile, const flo
         for (int i = 0; i < kInRegisters; ++i) left[i] = splat(words[i]);
 #pragma GCC unroll 8
         for (int j = 0; j < kWidth; ++j) {
-            const auto add = [&](auto half) __attribute__((always_inline)) {
-                const float* line = tile.at(right, j, panel_stride);
-                const Vec vec = half ? load_lower(line) : load(line);
-                words = in_one_register(words);
+            const bool lower = kHalf && j + 1 == kWidth;
+            const float* line = tile.at(right, j, panel_stride);
+            const Vec vec = lower ? load_lower(line) : load(line);
+            words = in_one_register(words);
 #pragma GCC unroll 4
-                for (int i = 0; i < kRows; ++i)
-                    tile.sum[i][j] = Word::template multiply_add<half>(i < kInRegisters ? left[i] : splat(words[i]),
-                                                                       vec, tile.sum[i][j]);
-            };
-            if (kHalf && j + 1 == kWidth)
-                add(std::true_type{});
-            else
-                add(std::false_type{});
+            for (int i = 0; i < kRows; ++i)
+                tile.sum[i][j] =
+                    Word::multiply_add(i < kInRegisters ? left[i] : splat(words[i]), vec, tile.sum[i][j], lower);
         }
     }
 }
@@ -187,16 +181,11 @@ FASTMLP_INLINE void add_group(const GroupedProduct& p, std::size_t group, const 
 #pragma GCC unroll 8
         for (int j = 0; j < kPanels; ++j, line += c_panel_stride) {
             line = in_one_register(line);
-            const auto add = [&](auto half) __attribute__((always_inline)) {
-                Vec sum = half ? load_lower(line) : load(line);
+            const bool lower = kHalf && j + 1 == kPanels;
+            Vec sum = lower ? load_lower(line) : load(line);
 #pragma GCC unroll 4
-                for (int i = 0; i < kColumns; ++i) sum = Word::template multiply_add<half>(left[i], right[i][j], sum);
-                half ? store_lower(line, sum) : store(line, sum);
-            };
-            if (kHalf && j + 1 == kPanels)
-                add(std::true_type{});
-            else
-                add(std::false_type{});
+            for (int i = 0; i < kColumns; ++i) sum = Word::multiply_add(left[i], right[i][j], sum, lower);
+            lower ? store_lower(line, sum) : store(line, sum);
         }
     }
 }

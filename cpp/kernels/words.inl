@@ -9,9 +9,9 @@ namespace {
 
 struct FloatWord {
     static constexpr std::size_t kNumbers = 1;
-    template <bool kLower = false>
-    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
-        return kLower ? fma_lower(a, b, c) : fma(a, b, c);
+    // lower: of the lower half of the lanes; known to the compiler.
+    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c, bool lower = false) {
+        return lower ? fma_lower(a, b, c) : fma(a, b, c);
     }
     static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return fastmlp::nonzero_mask(words); }
     // kPanel / kNumbers lines of the operand to as many of its transpose.
@@ -21,9 +21,8 @@ struct FloatWord {
 #if defined(FASTMLP_PAIR_PRODUCTS)
 struct PairWord {
     static constexpr std::size_t kNumbers = 2;
-    template <bool kLower = false>
-    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
-        return kLower ? dot_pairs_lower(a, b, c) : dot_pairs(a, b, c);
+    static FASTMLP_INLINE Vec multiply_add(Vec a, Vec b, Vec c, bool lower = false) {
+        return lower ? dot_pairs_lower(a, b, c) : dot_pairs(a, b, c);
     }
     static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return nonzero_bits_mask(words); }
     static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_pairs(in, out); }
