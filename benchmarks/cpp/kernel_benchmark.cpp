@@ -38,11 +38,12 @@ struct Size {
     std::string name;
     std::size_t KernelTable::* member;
     std::size_t unit;  // of which values are multiples
+    std::size_t most = 4096;
 };
 
 const std::vector<Size> kSizes = {
     {"depth_block", &KernelTable::depth_block, kPanel},
-    {"listed_depth_block", &KernelTable::listed_depth_block, kPanel},
+    {"listed_depth_block", &KernelTable::listed_depth_block, kPanel, kMostListedDepth},
     {"row_block", &KernelTable::row_block, 2},
     {"gradient_input_panels", &KernelTable::gradient_input_panels, 1},
     {"small_batch_input_panels", &KernelTable::small_batch_input_panels, 1},
@@ -164,8 +165,9 @@ class Benchmark {
         if (name != "none") {
             const auto size = std::ranges::find(kSizes, name, &Size::name);
             if (size == kSizes.end()) throw std::runtime_error("there is no size " + name);
-            if (value == 0 || value > 4096 || value % size->unit != 0)
-                throw std::runtime_error(key + " is no multiple of " + std::to_string(size->unit) + " up to 4096");
+            if (value == 0 || value > size->most || value % size->unit != 0)
+                throw std::runtime_error(key + " is no multiple of " + std::to_string(size->unit) + " up to " +
+                                         std::to_string(size->most));
             kernels.*size->member = value;
         }
         return set.variants.emplace(key, Variant{kernels, {}}).first->second;

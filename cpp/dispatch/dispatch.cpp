@@ -52,7 +52,7 @@ std::vector<InstructionSet> detect() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi2");
     std::vector<InstructionSet> sets{
         {kBaselineKernels, true}, {kAvx2Kernels, avx2}, {kAvx512Kernels, avx512}, {kAvx512Bf16Kernels, avx512_bf16}};
 #else

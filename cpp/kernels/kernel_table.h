@@ -135,6 +135,9 @@ struct ListedGroups {
     std::size_t capacity;
 };
 
+// Words that a listed_depth_block may have.
+inline constexpr std::size_t kMostListedDepth = 256;
+
 // One to kPanel rows of pixels: row i is row index[i] (i if index is null) of a row-major matrix. Unaligned.
 struct PixelRows {
     const std::uint8_t* data;
@@ -190,8 +193,8 @@ struct Products {
     // Appends rows, numbered from first_row on, to the lists of their groups; out begins with the group of column 0.
     void (*list_groups)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                         std::size_t first_row, ListedGroups out);
-    // The same of pixels, in columns first_column to first_column + columns - 1, and in all of them. Both null where
-    // the set has no faster way than by a matrix of words.
+    // The same of pixels, in columns first_column to first_column + columns - 1, of at most kMostListedDepth words, and
+    // in all of them. Both null where the set has no faster way than by a matrix of words.
     void (*list_pixel_rows)(const PixelRows& from, std::size_t first_column, std::size_t columns, std::uint32_t first,
                             ListedRows out);
     void (*list_pixel_groups)(const PixelRows& from, std::size_t first_row, ListedGroups out);

@@ -11,10 +11,12 @@
 #include "pixel_lists_avx2.inl"
 #endif
 
+#if defined(FASTMLP_TARGET_AVX512_BF16)
+#include "pixel_rows_avx512.inl"
+#elif defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
+
 namespace fastmlp {
 namespace {
-
-#if defined(FASTMLP_TARGET_AVX512) || defined(FASTMLP_TARGET_AVX2)
 
 template <class Word>
 void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_t columns, std::uint32_t first,
@@ -32,7 +34,7 @@ void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_
     }
 }
 
-#endif
-
 }  // namespace
 }  // namespace fastmlp
+
+#endif

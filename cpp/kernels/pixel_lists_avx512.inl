@@ -72,12 +72,14 @@ FASTMLP_INLINE void store_entries(ListedWords* entries, __m512i places, __m512i 
 
 template <>
 struct PixelWords<FloatWord> {
+#if !defined(FASTMLP_TARGET_AVX512_BF16)
     static constexpr std::size_t kPixels = kPanel;
     static FASTMLP_INLINE std::uint32_t append_to_row(const std::uint8_t* pixels, std::size_t count,
                                                       std::uint32_t first_place, std::uint32_t end, ListedRows out) {
         const __m128i x = load_pixels(pixels, count);
         return append_chosen(_mm512_castps_si512(floats_of(x)), first_place, _mm_test_epi8_mask(x, x), end, out);
     }
+#endif
 
     // Which rows of a group have pixels.
     static FASTMLP_INLINE unsigned listed(__m512i group) { return _mm512_test_epi32_mask(group, group); }
@@ -91,23 +93,15 @@ struct PixelWords<FloatWord> {
     }
 };
 
-#if defined(FASTMLP_PAIR_PRODUCTS)
+#if defined(FASTMLP_TARGET_AVX512_BF16)
 // Neighbouring lanes of a group are a pair of rows.
 template <>
 struct PixelWords<PairWord> {
-    static constexpr std::size_t kPixels = 2 * kPanel;
     // A lane's two pixels as bfloat16: their floats end in 16 zeros.
     static FASTMLP_INLINE __m512i words_of(__m512i pixels) {
         const __m512 first = _mm512_cvtepi32_ps(_mm512_and_si512(pixels, _mm512_set1_epi32(0xff)));
         const __m512 second = _mm512_cvtepi32_ps(_mm512_srli_epi32(pixels, 8));
         return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(first), 16), _mm512_castps_si512(second));
-    }
-    static FASTMLP_INLINE std::uint32_t append_to_row(const std::uint8_t* pixels, std::size_t count,
-                                                      std::uint32_t first_place, std::uint32_t end, ListedRows out) {
-        const __m256i both = count >= kPixels ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixels))
-                                              : _mm256_maskz_loadu_epi8((std::uint32_t{1} << count) - 1, pixels);
-        const __m512i pairs = _mm512_cvtepu16_epi32(both);
-        return append_chosen(words_of(pairs), first_place, _mm512_test_epi32_mask(pairs, pairs), end, out);
     }
 
     static FASTMLP_INLINE unsigned listed(__m512i group) { return _mm512_test_epi64_mask(group, group); }

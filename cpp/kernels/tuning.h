@@ -34,13 +34,8 @@ constexpr std::size_t kListedRows = SIZE_MAX;  // a tile's lines of as many rows
 constexpr std::size_t kGradientInputPanels = 2;
 constexpr std::size_t kDepthBlock = 128;  // 256: 48 KB of the right operand, more than the L1 cache has
 constexpr double kRowBlockShare = 0.1;    // measured with 1 MB alone
-#if defined(FASTMLP_PAIR_PRODUCTS)        // on Zen 4, with one multiply-add of 512 bits a cycle
-constexpr int kListedRowPanels = 5;       // 7: the forward product takes 6 % of a step longer
-constexpr std::size_t kListedDepthBlock = 256;
-#else  // on Cascade Lake, with two, of 4 to 6 cycles: 5 sums are too few to fill them. By rows go predictions alone
-constexpr int kListedRowPanels = 7;
+constexpr int kListedRowPanels = 7;       // fewer sums do not fill the multiply-adds, which take 4 to 6 cycles
 constexpr std::size_t kListedDepthBlock = 128;
-#endif
 #elif defined(FASTMLP_TARGET_AVX2)
 constexpr int kTileRows = 6;  // 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
@@ -72,6 +67,7 @@ constexpr std::size_t kDepthBlock = 256;
 constexpr std::size_t kListedDepthBlock = 256;
 constexpr double kRowBlockShare = 0.1;
 #endif
+static_assert(kListedDepthBlock <= kMostListedDepth);
 // A tile is in no more panels than it has vectors.
 static_assert(kListedRowPanels <= int{kWidestTile} && kListedGroupVecs <= int{kWidestTile});
 

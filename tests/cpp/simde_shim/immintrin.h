@@ -59,17 +59,18 @@ inline __m128i shim_mm512_cvtepi32_epi8(__m512i a) {
 #define _mm512_cvtps_epi32(a) shim_mm512_cvtps_epi32(a)
 #define _mm512_cvtepi32_epi8(a) shim_mm512_cvtepi32_epi8(a)
 
-template <class Register>
-inline Register shim_maskz_loadu_epi8(std::uint32_t mask, const void* p) {  // reads chosen bytes only
-    std::uint8_t bytes[sizeof(Register)] = {};
-    for (std::size_t i = 0; i < sizeof bytes; ++i)
-        if ((mask >> i & 1) != 0) bytes[i] = static_cast<const std::uint8_t*>(p)[i];
+template <class Lane, class Register>
+inline Register shim_maskz_loadu(std::uint64_t mask, const void* p) {  // reads chosen lanes only
+    Lane lanes[sizeof(Register) / sizeof(Lane)] = {};
+    for (std::size_t i = 0; i < sizeof(Register) / sizeof(Lane); ++i)
+        if ((mask >> i & 1) != 0) lanes[i] = static_cast<const Lane*>(p)[i];
     Register result;
-    __builtin_memcpy(&result, bytes, sizeof result);
+    __builtin_memcpy(&result, lanes, sizeof result);
     return result;
 }
-#define _mm_maskz_loadu_epi8(mask, p) shim_maskz_loadu_epi8<__m128i>(mask, p)
-#define _mm256_maskz_loadu_epi8(mask, p) shim_maskz_loadu_epi8<__m256i>(mask, p)
+#define _mm_maskz_loadu_epi8(mask, p) shim_maskz_loadu<std::uint8_t, __m128i>(mask, p)
+#define _mm512_maskz_loadu_epi8(mask, p) shim_maskz_loadu<std::uint8_t, __m512i>(mask, p)
+#define _mm512_maskz_loadu_ps(mask, p) shim_maskz_loadu<float, __m512>(mask, p)
 
 // Bit i is set if lane i of a & b is not 0.
 template <class Lane, class Mask, class Register>
@@ -83,6 +84,21 @@ inline Mask shim_test(Register a, Register b) {
     return static_cast<Mask>(mask);
 }
 #define _mm_test_epi8_mask(a, b) (shim_test<std::uint8_t, __mmask16>(a, b))
+
+// The lanes of a whose bits are set, one after the other, and zeros.
+template <class Lane>
+inline __m512i shim_compress(std::uint64_t mask, __m512i a) {
+    constexpr int kLanes = sizeof(a) / sizeof(Lane);
+    Lane from[kLanes], to[kLanes] = {};
+    __builtin_memcpy(from, &a, sizeof a);
+    for (int i = 0, count = 0; i < kLanes; ++i)
+        if ((mask >> i & 1) != 0) to[count++] = from[i];
+    __m512i result;
+    __builtin_memcpy(&result, to, sizeof result);
+    return result;
+}
+#define _mm512_maskz_compress_epi8(mask, a) (shim_compress<std::uint8_t>(mask, a))
+#define _mm512_maskz_compress_epi16(mask, a) (shim_compress<std::uint16_t>(mask, a))
 
 #define _mm512_stream_ps(p, a) _mm512_store_ps(p, a)  // past the caches or not, the numbers are the same
 
