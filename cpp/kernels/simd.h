@@ -453,6 +453,23 @@ FASTMLP_INLINE Line load_line_unaligned(const float* p) {
     for (int i = 0; i < kVecs; ++i) out.part[i] = load_unaligned(p + i * kLanes);
     return out;
 }
+// The first `count` floats, less than a line, and zeros; what follows them is not read.
+FASTMLP_INLINE Line load_line_padded(const float* p, std::size_t count) {
+#if defined(FASTMLP_TARGET_AVX512)
+    return {{{_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), p)}}};
+#elif defined(FASTMLP_TARGET_AVX2)
+    static constexpr std::int32_t kOnesAndZeros[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    const auto load_first = [&](const float* from, std::size_t n) {
+        const std::int32_t* mask = kOnesAndZeros + kLanes - (n < kLanes ? n : kLanes);
+        return Vec{_mm256_maskload_ps(from, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask)))};
+    };
+    return {{load_first(p, count), load_first(p + kLanes, count < kLanes ? 0 : count - kLanes)}};
+#else
+    alignas(64) float padded[kPanel] = {};
+    for (std::size_t i = 0; i < count; ++i) padded[i] = p[i];
+    return load_line(padded);
+#endif
+}
 FASTMLP_INLINE Line load_line_uint8(const std::uint8_t* p) {
     Line out;
 #pragma GCC unroll 4
