@@ -6,6 +6,13 @@
 
 namespace fastmlp {
 
+namespace {
+
+// Whether the upper half of a panel of the layer's weights is padding.
+bool leaves_half(const Layer& layer, std::size_t panel) { return layer.n_outputs <= panel * kPanel + kPanel / 2; }
+
+}  // namespace
+
 WholeGradient::WholeGradient(const Network& network) : network_(network), gradient_(network.arena_size()) {
     std::size_t n = 0;
     for (const Layer& layer : network.layers()) {
@@ -67,7 +74,7 @@ bool ParameterUpdate::update_weights(const Layer& layer, Range rows, Range panel
         finite &=
             optimize(offset, gradient.at(0, panel - panels.begin), count, scale,
                      network_.updated_operand(layer, rows.begin, panel), panel + 1 < panels.end ? stride : next_rows,
-                     far && arenas_.average == nullptr);  // averaging reads them at once
+                     leaves_half(layer, panel), far && arenas_.average == nullptr);  // averaging reads them at once
         finite &= average(offset, count);
     }
     return finite;
@@ -76,7 +83,7 @@ bool ParameterUpdate::update_weights(const Layer& layer, Range rows, Range panel
 bool ParameterUpdate::update_biases(const Layer& layer, std::size_t row, std::size_t panel, std::size_t n_panels,
                                     const float* gradient, float scale) {
     const std::size_t offset = layer.bias_row(row) + panel * kPanel;
-    const bool finite = optimize(offset, gradient, n_panels * kPanel, scale, nullptr, 0);
+    const bool finite = optimize(offset, gradient, n_panels * kPanel, scale, nullptr, 0, false);
     return average(offset, n_panels * kPanel) && finite;
 }
 
@@ -111,7 +118,7 @@ bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const 
                                    float weights_scale, float biases_scale) {
     const std::size_t weights = layer.weights + panel * layer.weights_stride(), count = layer.n_inputs * kPanel;
     bool finite = optimize(weights, gradient.data() + weights, count, weights_scale,
-                           network_.updated_operand(layer, 0, panel), kPanel * kPanel);
+                           network_.updated_operand(layer, 0, panel), kPanel * kPanel, leaves_half(layer, panel));
     if (settings_.limits_units()) limit_units(layer, panel);
     finite = average(weights, count) && finite;
     for (std::size_t row = 0; row < layer.n_trained_bias_rows(); ++row)
@@ -121,11 +128,12 @@ bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const 
 }
 
 bool ParameterUpdate::optimize(std::size_t offset, const float* gradient, std::size_t count, float scale,
-                               float* operand, std::ptrdiff_t next, bool streams) {
+                               float* operand, std::ptrdiff_t next, bool half, bool streams) {
     Update scaled = update_;
     scaled.gradient_scale = scale;
     scaled.prefetch = next;
     scaled.streams = streams;
+    scaled.half = half;
     const auto apply = settings_.kind == OptimizerSettings::Kind::kAdam ? kernels_.adam : kernels_.sgd;
     return apply(scaled, gradient,
                  {network_.parameters().data() + offset, arenas_.first_moment + offset,

@@ -73,9 +73,9 @@ class ParameterUpdate {
                       float biases_scale);
 
  private:
-    // next: the distance to what will be updated soon.
+    // next: the distance to what will be updated soon. half, streams: see Update.
     bool optimize(std::size_t offset, const float* gradient, std::size_t count, float scale, float* operand,
-                  std::ptrdiff_t next, bool streams = false);
+                  std::ptrdiff_t next, bool half, bool streams = false);
     bool average(std::size_t offset, std::size_t count);
     void limit_units(const Layer& layer, std::size_t panel);
 

@@ -112,7 +112,8 @@ FASTMLP_INLINE bool update_parameters(const Update& u, const Parameters& p, std:
 // copied first: for all that the compiler knows, a store of parameters might change it.
 enum class Decay { kNone, kIntoGradient, kDecoupled };
 
-template <Decay kDecay>
+// kHalf: see Update::half; only for sets that have halves.
+template <Decay kDecay, bool kHalf>
 bool adam_with(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
     float *const values = p.value, *const first_moments = p.first_moment, *const second_moments = p.second_moment;
     const std::ptrdiff_t ahead = u.prefetch;
@@ -133,12 +134,13 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
         store_line(first_moments + at, m);
         store_line(second_moments + at, v);
         moment = m;
-        root = map([](Vec x) { return square_root(x); }, correction * v);
+        root = map([](Vec x) { return kHalf ? square_root_lower(x) : square_root(x); }, correction * v);
     };
     const auto finish = [&](std::size_t at, const Line& moment, const Line& root,
                             FiniteCheck& check) __attribute__((always_inline)) {
         const Line w = load_line(values + at);
-        const Line direction = moment / (root + epsilon);
+        const Line direction =
+            map([](Vec x, Vec y) { return kHalf ? divide_lower(x, y) : x / y; }, moment, root + epsilon);
         const Line value =
             kDecay == Decay::kDecoupled ? w + fma(minus_rate, direction, decay * w) : fma(minus_rate, direction, w);
         check.see(value + root);  // an infinite root would make steps of 0 for ever, unnoticed
@@ -147,10 +149,15 @@ bool adam_with(const Update& u, const float* gradient, const Parameters& p, std:
     return update_parameters(u, p, count, begin, finish);
 }
 
+template <bool kHalf>
+bool adam_of(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
+    if (u.decoupled_decay != 0.0f) return adam_with<Decay::kDecoupled, kHalf>(u, gradient, p, count);
+    if (u.l2 != 0.0f) return adam_with<Decay::kIntoGradient, kHalf>(u, gradient, p, count);
+    return adam_with<Decay::kNone, kHalf>(u, gradient, p, count);
+}
+
 bool adam(const Update& u, const float* gradient, const Parameters& p, std::size_t count) {
-    if (u.decoupled_decay != 0.0f) return adam_with<Decay::kDecoupled>(u, gradient, p, count);
-    if (u.l2 != 0.0f) return adam_with<Decay::kIntoGradient>(u, gradient, p, count);
-    return adam_with<Decay::kNone>(u, gradient, p, count);
+    return kHasHalves && u.half ? adam_of<kHasHalves>(u, gradient, p, count) : adam_of<false>(u, gradient, p, count);
 }
 
 template <bool kDecays, bool kNesterov>

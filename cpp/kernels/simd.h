@@ -332,6 +332,8 @@ FASTMLP_INLINE void store_lower(float* p, Vec a) { _mm256_store_ps(p, lower(a));
 FASTMLP_INLINE Vec fma_lower(Vec a, Vec b, Vec c) {
     return {_mm512_zextps256_ps512(_mm256_fmadd_ps(lower(a), lower(b), lower(c)))};
 }
+FASTMLP_INLINE Vec divide_lower(Vec a, Vec b) { return {_mm512_zextps256_ps512(_mm256_div_ps(lower(a), lower(b)))}; }
+FASTMLP_INLINE Vec square_root_lower(Vec a) { return {_mm512_zextps256_ps512(_mm256_sqrt_ps(lower(a)))}; }
 #if defined(FASTMLP_PAIR_PRODUCTS)
 FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) {
     const __m256bh left = (__m256bh)_mm256_castps_si256(lower(a)), right = (__m256bh)_mm256_castps_si256(lower(b));
@@ -342,6 +344,8 @@ FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) {
 constexpr bool kHasHalves = false;  // so these are not called
 FASTMLP_INLINE Vec load_lower(const float* p) { return load(p); }
 FASTMLP_INLINE Vec fma_lower(Vec a, Vec b, Vec c) { return fma(a, b, c); }
+FASTMLP_INLINE Vec divide_lower(Vec a, Vec b) { return a / b; }
+FASTMLP_INLINE Vec square_root_lower(Vec a) { return square_root(a); }
 #if defined(FASTMLP_PAIR_PRODUCTS)
 FASTMLP_INLINE Vec dot_pairs_lower(Vec a, Vec b, Vec c) { return dot_pairs(a, b, c); }
 #endif
