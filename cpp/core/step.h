@@ -49,13 +49,19 @@ class Step {
           samples_(samples),
           rows_(n_samples),
           place_(place),
+          packs_alone_(packs_alone()),
           total_weight_(total_weight(targets, samples, n_samples)) {}
 
     // Packs the batch and computes activations, losses and the deltas of all layers. Sets the flags to false where
     // that is so.
     void forward_and_backward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
         const std::vector<Phase>& phases = workspace_.phases;
-        for (std::size_t first = 0, end; first < phases.size(); first = end) {
+        std::size_t first = 0;
+        if (packs_alone_) {
+            for (std::size_t part = 0; part < row_parts(); ++part) pack(part, input_finite);
+            first = 1;
+        }
+        for (std::size_t end; first < phases.size(); first = end) {
             // Phases that have the same whole rows for their tasks go on with them, and need not wait for one another.
             const Grid grid = grid_of(phases[first]);
             end = first + 1;
@@ -70,7 +76,7 @@ class Step {
 
     // To be called before the update, which takes long enough for memory to answer: the samples of a next batch of as
     // many. Each thread fetches what it will pack first.
-    void fetch_next(const std::int64_t* samples) const { fetch(samples, team_.first_task(row_parts(), rank_)); }
+    void fetch_next(const std::int64_t* samples) const { fetch(samples, packed_parts().begin); }
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
@@ -173,7 +179,7 @@ class Step {
         };
         switch (phase.kind) {
             case Phase::Kind::kPack:
-                return pack(row_part, rows, input_finite);
+                return pack(row_part, input_finite);
             case Phase::Kind::kForward:
                 return forward_layer(l, row_part, rows, panels_of(layer(l).n_outputs));
             case Phase::Kind::kNormalize:
@@ -189,21 +195,38 @@ class Step {
 
     // In which they are packed.
     std::size_t row_parts() const { return divide_rows(rows_, kernels_.row_block, team_.size()); }
+    Range rows_of(std::size_t part) const { return even_part(rows_, part, row_parts(), kRowUnit); }
     float* scratch() const { return workspace_.scratch[rank_].data(); }
 
-    void pack(std::size_t part, Range rows, std::atomic<bool>& finite) {
+    // Whether each thread packs the whole batch, for itself: where each would read all of it anyway, since panels stay,
+    // and that takes longer than to pack it: a few features, or pixels where threads are far.
+    bool packs_alone() const {
+        const bool is_cheap =
+            n_panels(layer(0).n_inputs) < layer(0).panels() || (team_.is_far() && inputs_.pixels != nullptr);
+        return team_.size() > 1 && workspace_.inputs.size() >= team_.size() && panels_stay(0) && is_cheap &&
+               inputs_.augmented.augmentation == nullptr && !dropout_.drops(0);
+    }
+    InputBatch& input() const { return workspace_.inputs[packs_alone_ ? rank_ : 0]; }
+    // The parts that this thread packs.
+    Range packed_parts() const {
+        if (packs_alone_) return {0, row_parts()};
+        return {team_.first_task(row_parts(), rank_), team_.first_task(row_parts(), rank_ + 1)};
+    }
+
+    void pack(std::size_t part, std::atomic<bool>& finite) {
+        const Range rows = rows_of(part);
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
-        if (!workspace_.input.pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
-                                   team_.is_far()))
+        if (!input().pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
+                          team_.is_far() && !packs_alone_))
             finite.store(false, std::memory_order_relaxed);
         fetch(samples_, part + 1);
     }
 
     // What is packed first of this part, if that is the thread's.
     void fetch(const std::int64_t* samples, std::size_t part) const {
-        if (part >= team_.first_task(row_parts(), rank_) && part < team_.first_task(row_parts(), rank_ + 1))
-            InputBatch::fetch(inputs_, samples, even_part(rows_, part, row_parts(), kRowUnit));
+        const Range parts = packed_parts();
+        if (part >= parts.begin && part < parts.end) InputBatch::fetch(inputs_, samples, rows_of(part));
     }
 
     // Of the first layer, part tells the rows.
@@ -211,7 +234,7 @@ class Step {
         const Panels z = output(l).matrix();
         if (team_.is_far()) output(l).evict_all(rows, panels);
         if (l == 0)
-            workspace_.input.multiply(part, network_.weight_operand(layer(l)), layer(l).n_outputs, z, panels);
+            input().multiply(part, network_.weight_operand(layer(l)), layer(l).n_outputs, z, panels);
         else
             multiply_hidden(l, rows, z, panels);
         if (!layer(l).batch_norm) activate(l, rows, panels, input_scale(l), nullptr);
@@ -362,8 +385,7 @@ class Step {
 
     void weights_gradient(std::size_t l, Range in, Range out, Panels gradient) {
         const ConstPanels deltas = delta(l).summed_over_rows();
-        if (l == 0)
-            return workspace_.input.multiply_transposed(row_parts(), deltas, layer(l).n_outputs, gradient, in, out);
+        if (l == 0) return input().multiply_transposed(row_parts(), deltas, layer(l).n_outputs, gradient, in, out);
         const ConstPanels input = output(l - 1).summed_over_rows();
         const std::size_t depth = n_words(network_.words(), rows_);
         if (layer(l).n_outputs <= kNarrowGradient && rows_ >= kPanel)
@@ -405,6 +427,7 @@ class Step {
     const std::int64_t* samples_;
     std::size_t rows_;
     EpochPlace place_;
+    bool packs_alone_;
     double total_weight_;  // of the samples
 };
 
