@@ -13,8 +13,8 @@ namespace {
 
 // Rows that are packed at a time, while the next ones are fetched from memory, where samples in random order lie far
 // apart. All even. On the way to lists rows become a matrix, which should stay in the L1 or L2 cache, unless their
-// pixels are listed as they are: for lists by groups many rows at a time, else few, since all that is fetched at once
-// has to wait for one another.
+// pixels are listed as they are: for lists by groups many rows at a time, of which the next ones are fetched line by
+// line; else few, since all that is fetched at once has to wait for one another.
 constexpr std::size_t kRowsAtATime = 8;
 constexpr std::size_t kPixelRowsAtATime = kPanel;
 constexpr std::size_t kPixelRowsWithoutGroups = 2;
@@ -137,9 +137,12 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     std::size_t at_a_time = kRowsAtATime;
     if (parts_[part].listed && lists_pixels(inputs))
         at_a_time = with_gradient_ ? kPixelRowsAtATime : kPixelRowsWithoutGroups;
+    const bool lists_fetch = parts_[part].listed && lists_pixels(inputs) && with_gradient_ && dropped == nullptr &&
+                             inputs.augmented.augmentation == nullptr;
     for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
         const Range some{row, std::min(row + at_a_time, rows.end)};
-        prefetch(inputs, samples, {some.end, std::min(some.end + at_a_time, rows.end)});
+        const Range next{some.end, std::min(some.end + at_a_time, rows.end)};
+        if (!lists_fetch) prefetch(inputs, samples, next);
         Inputs from = inputs.from(samples == nullptr ? row : 0);
         const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
         float* free = scratch + packing_size(words_, n_features_);
@@ -154,7 +157,8 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
             from = without_dropped(kernels_, from, index, some.size(), mask, free - dropping_size(n_features_));
             index = nullptr;
         }
-        finite &= parts_[part].listed ? list_rows(from, index, part, some, scratch) : pack_densely(from, index, some);
+        finite &= parts_[part].listed ? list_rows(from, index, part, some, lists_fetch ? next.size() : 0, scratch)
+                                      : pack_densely(from, index, some);
     }
     return finite;
 }
@@ -250,10 +254,10 @@ void InputBatch::for_each_block_of_lists(std::size_t part, Range rows, List list
 }
 
 bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,
-                           float* scratch) {
+                           std::size_t n_next, float* scratch) {
     const Products& products = products_of(kernels_, words_);
     if (lists_pixels(from)) {
-        list_pixels({from.pixels, n_features_, index, rows.size(), n_features_}, part, rows);
+        list_pixels({from.pixels, n_features_, index, rows.size(), n_features_, n_next}, part, rows);
         return true;
     }
     const Panels by_columns{scratch, panel_stride(kRowsAtATime)};

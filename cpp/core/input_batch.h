@@ -51,7 +51,9 @@ class InputBatch {
     bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
     void start_lists(std::size_t part);
     void evict_part(std::size_t part) const;
-    bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, float* scratch);
+    // n_next: rows that follow these in from and are to be fetched meanwhile, if pixels are listed as they are.
+    bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, std::size_t n_next,
+                   float* scratch);
     template <class List>
     void for_each_block_of_lists(std::size_t part, Range rows, List list);
     void list_pixels(const PixelRows& from, std::size_t part, Range rows);

@@ -145,6 +145,7 @@ struct PixelRows {
     const std::int64_t* index;
     std::size_t rows;
     std::size_t columns;
+    std::size_t next = 0;  // so many rows after these are fetched into the cache by list_pixel_groups on its way
 };
 
 // c (rows x columns) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each of the

@@ -84,6 +84,7 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
     ListedWords* entries = out.entries;
     std::uint32_t* counts = out.counts;
     for (std::size_t column = 0; column < split.whole; column += kPanel) {
+        prefetch_next(from, column);
         append_to_groups(listed_groups(rows, column) & present, rows, column, first_place, kGroups, entries,
                          out.capacity, counts);
         entries += kGroups * out.capacity;
