@@ -261,8 +261,20 @@ class Step {
         activate(l, {0, rows_}, panels, 1.0f, network_.parameters().data() + layer(l).bias_row(kScale));
     }
 
+    // Calls body(some) for parts of these panels: where words are pairs, which are made of what was just computed, so
+    // few that their rows are still in the L1 cache.
+    template <class Body>
+    void for_some_panels(Range panels, const Body& body) const {
+        const std::size_t at_a_time = network_.words() == Words::kFloats ? panels.size() : kPanelUnit;
+        for (std::size_t first = panels.begin; first < panels.end; first += at_a_time)
+            body(Range{first, std::min(first + at_a_time, panels.end)});
+    }
+
     // scales: of each unit, or null; see BiasActivation.
     void activate(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
+        for_some_panels(panels, [&](Range some) { activate_panels(l, rows, some, scale, scales); });
+    }
+    void activate_panels(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
         const Panels z = output(l).matrix();
         const bool last = l + 1 == n_layers(), drops = dropout_.drops(l + 1);
         AlignedBuffer& buffer = workspace_.saved[l];
@@ -317,14 +329,20 @@ class Step {
         multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
                                network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
                                panels, scratch());
-        if (dropout_.drops(l)) kernels_.drop_deltas(dropped_units(l - 1, d_output, rows, panels));
-        AlignedBuffer& saved = workspace_.saved[l - 1].size() > 0 ? workspace_.saved[l - 1] : output(l - 1).floats;
-        const bool normalized = layer(l - 1).batch_norm;
+        for_some_panels(panels, [&](Range some) { finish_delta(l - 1, rows, some); });
+    }
+
+    // Of layer l, from that of what comes of it.
+    void finish_delta(std::size_t l, Range rows, Range panels) {
+        const Panels d_output = delta(l).matrix();
+        if (dropout_.drops(l + 1)) kernels_.drop_deltas(dropped_units(l, d_output, rows, panels));
+        AlignedBuffer& saved = workspace_.saved[l].size() > 0 ? workspace_.saved[l] : output(l).floats;
+        const bool normalized = layer(l).batch_norm;
         kernels_.activation_backward({d_output.at(rows.begin, panels.begin),
                                       Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
-                                      d_output.stride, rows.size(), panels.size(), layer(l - 1).activation,
+                                      d_output.stride, rows.size(), panels.size(), layer(l).activation,
                                       normalized ? Rounding::kNone : network_.rounding()});
-        if (!normalized) delta(l - 1).refresh(kernels_, rows, panels);
+        if (!normalized) delta(l).refresh(kernels_, rows, panels);
     }
 
     // The delta of what was normalized, from that of what came of it.
