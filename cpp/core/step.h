@@ -57,9 +57,9 @@ class Step {
     void forward_and_backward(std::atomic<bool>& input_finite, std::atomic<bool>& loss_finite) {
         const std::vector<Phase>& phases = workspace_.phases;
         std::size_t first = 0;
-        if (packs_alone_) {
+        if (packs_alone_) {  // and need not wait for the others
             for (std::size_t part = 0; part < row_parts(); ++part) pack(part, input_finite);
-            first = 1;
+            ++first;
         }
         for (std::size_t end; first < phases.size(); first = end) {
             // Phases that have the same whole rows for their tasks go on with them, and need not wait for one another.
