@@ -42,6 +42,7 @@ LARGE = {
     "odd_and_deep": ([333, 257, 129, 65, 7], 203, 450),
     "wide": ([1531, 701, 5], 97, 240),
     "many_classes": ([45, 300, 601], 150, 333),
+    "narrow": ([30, 200, 10], 128, 300),
 }
 
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)

@@ -17,6 +17,10 @@ namespace fastmlp {
 inline constexpr std::size_t kGradientOutputPanels = 16;
 inline constexpr std::size_t kLeastInputPanels = 2;  // if there are too few tasks for a large team
 
+// Rows and panels are divided in pairs: bfloat16 products take rows together, and columns of two panels in one.
+inline constexpr std::size_t kRowUnit = 2;
+inline constexpr std::size_t kPanelUnit = 2;
+
 // In batches of at most so many rows the optimiser takes much of the time, and weights, moments and activations should
 // stay in their thread's cache.
 inline constexpr std::size_t kSmallBatch = 256;
@@ -24,6 +28,14 @@ inline constexpr std::size_t kSmallBatch = 256;
 // Then tasks that have weights, of a forward phase whose panels stay or of a gradient, are bound to threads: whoever
 // takes over a task fetches all that from another thread's cache, and next time it is fetched back.
 inline bool is_bound(std::size_t rows, std::size_t team) { return team > 1 && rows <= kSmallBatch; }
+
+// Panels of the first layer's inputs up to which each thread packs a small batch for itself: see Step::packs_alone. And
+// up to which it may, as far threads do with pixels: each takes as much memory.
+inline constexpr std::size_t kFewInputPanels = 16;
+inline constexpr std::size_t kMostPackedAlone = 64;
+inline bool may_pack_alone(const Layer& first, std::size_t most_rows) {
+    return most_rows <= kSmallBatch && n_panels(first.n_inputs) <= kMostPackedAlone && first.panels() >= 2 * kPanelUnit;
+}
 
 // Panels of inputs, at most, in a task of the gradient phase.
 inline std::size_t most_input_panels(const KernelTable& kernels, std::size_t rows) {
@@ -43,10 +55,6 @@ inline std::size_t input_parts(const Layer& layer, std::size_t most_panels) {
 
 // Rows that a task should have at least, so that each line of weights it loads serves several tiles.
 inline constexpr std::size_t kLeastRows = 16;
-
-// Rows and panels are divided in pairs: bfloat16 products take rows together, and columns of two panels in one.
-inline constexpr std::size_t kRowUnit = 2;
-inline constexpr std::size_t kPanelUnit = 2;
 
 inline std::size_t most_row_parts(std::size_t rows) { return std::max<std::size_t>(rows / kLeastRows, 1); }
 

@@ -134,11 +134,11 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
     if (parts_[part].listed) start_lists(part);
     bool finite = true;
+    const bool from_pixels = parts_[part].listed && lists_pixels(inputs);
     std::size_t at_a_time = kRowsAtATime;
-    if (parts_[part].listed && lists_pixels(inputs))
-        at_a_time = with_gradient_ ? kPixelRowsAtATime : kPixelRowsWithoutGroups;
-    const bool lists_fetch = parts_[part].listed && lists_pixels(inputs) && with_gradient_ && dropped == nullptr &&
-                             inputs.augmented.augmentation == nullptr;
+    if (from_pixels) at_a_time = with_gradient_ ? kPixelRowsAtATime : kPixelRowsWithoutGroups;
+    const bool lists_fetch =
+        from_pixels && with_gradient_ && dropped == nullptr && inputs.augmented.augmentation == nullptr;
     for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
         const Range some{row, std::min(row + at_a_time, rows.end)};
         const Range next{some.end, std::min(some.end + at_a_time, rows.end)};

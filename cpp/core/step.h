@@ -199,11 +199,12 @@ class Step {
     float* scratch() const { return workspace_.scratch[rank_].data(); }
 
     // Whether each thread packs the whole batch, for itself: where each would read all of it anyway, since panels stay,
-    // and that takes longer than to pack it: a few features, or pixels where threads are far.
+    // and that takes longer than to pack it: few features, or pixels where threads are far. Measured with two threads.
     bool packs_alone() const {
-        const bool is_cheap =
-            n_panels(layer(0).n_inputs) < layer(0).panels() || (team_.is_far() && inputs_.pixels != nullptr);
-        return team_.size() > 1 && workspace_.inputs.size() >= team_.size() && panels_stay(0) && is_cheap &&
+        const std::size_t n_input_panels = n_panels(layer(0).n_inputs);
+        const bool has_few = n_input_panels <= kFewInputPanels && n_input_panels < layer(0).panels();
+        return team_.size() > 1 && workspace_.inputs.size() >= team_.size() && panels_stay(0) &&
+               (has_few || (team_.is_far() && inputs_.pixels != nullptr)) &&
                inputs_.augmented.augmentation == nullptr && !dropout_.drops(0);
     }
     InputBatch& input() const { return workspace_.inputs[packs_alone_ ? rank_ : 0]; }
@@ -272,6 +273,8 @@ class Step {
 
     // scales: of each unit, or null; see BiasActivation.
     void activate(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
+        // A mask of dropout is made for many panels at once.
+        if (dropout_.drops(l + 1)) return activate_panels(l, rows, panels, scale, scales);
         for_some_panels(panels, [&](Range some) { activate_panels(l, rows, some, scale, scales); });
     }
     void activate_panels(std::size_t l, Range rows, Range panels, float scale, const float* scales) {

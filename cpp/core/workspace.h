@@ -113,7 +113,8 @@ class Workspace {
           losses(batch_size),
           right(network.loss() == Loss::kSoftmaxCrossEntropy ? batch_size : 0),
           phases(phases_of(network.layers())) {
-        for (std::size_t i = 0; i < (batch_size <= kSmallBatch ? threads : 1); ++i)
+        const std::size_t n_inputs = may_pack_alone(network.layers().front(), batch_size) ? threads : 1;
+        for (std::size_t i = 0; i < n_inputs; ++i)
             inputs.emplace_back(network, batch_size, most_row_parts(batch_size), true);
         for (const Layer& layer : network.layers()) {
             const bool hidden = &layer != &network.layers().back();
@@ -133,7 +134,7 @@ class Workspace {
     }
 
     std::size_t batch_size, n_threads, scratch_size;
-    std::vector<InputBatch> inputs;           // one, or for small batches one for each thread: see Step::packs_alone
+    std::vector<InputBatch> inputs;           // one, or where they may pack alone one for each thread
     std::vector<Operand> outputs;             // of each layer: the activation; of the last one logits, then their delta
     std::vector<Operand> deltas;              // of each hidden layer: d loss / d z
     std::vector<AlignedBuffer> saved;         // of some layers: what the slope of the activation is a function of

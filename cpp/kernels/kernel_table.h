@@ -229,7 +229,7 @@ struct Update {
     bool nesterov;            // SGD: the step looks ahead
     std::ptrdiff_t prefetch;  // distance from parameters to those that will be updated soon
     bool streams = false;     // past the caches: what products take, operand if there is one
-    bool half = false;        // all lines' upper halves are padding: 0 in gradient and parameters, and stay so
+    bool half = false;        // all lines' upper halves are padding: 0 in gradient, parameters and moments, and stay so
 };
 
 struct Parameters {

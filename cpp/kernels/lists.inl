@@ -75,8 +75,8 @@ FASTMLP_INLINE std::uint32_t append_chosen(const Words& words, std::uint32_t fir
     return end + static_cast<std::uint32_t>(__builtin_popcount(lanes));
 }
 
-// How pixels become words, on sets that list them as they are: see pixel_lists.inl. append_to_row appends those of up
-// to kPixels pixels that are not 0 to a row's list, and returns where it ends then.
+// How pixels become words, on sets that list them as they are: see pixel_lists.inl. append_to_row, where rows are
+// listed by it, appends those of up to kPixels pixels that are not 0 to a row's list, and returns where it ends then.
 template <class Word>
 struct PixelWords;
 

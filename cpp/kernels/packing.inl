@@ -29,7 +29,7 @@ struct Columns {
 
 FASTMLP_INLINE Columns split_columns(std::size_t columns) { return {columns / kPanel * kPanel, columns % kPanel}; }
 
-FASTMLP_INLINE Line load_padded(const float* source, std::size_t count) { return load_line_padded(source, count); }
+// As load_padded in simd.h.
 FASTMLP_INLINE Line load_padded(const std::uint8_t* source, std::size_t count) {
     std::uint8_t padded[kPanel] = {};
     for (std::size_t i = 0; i < count; ++i) padded[i] = source[i];

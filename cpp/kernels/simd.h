@@ -457,8 +457,8 @@ FASTMLP_INLINE Line load_line_unaligned(const float* p) {
     for (int i = 0; i < kVecs; ++i) out.part[i] = load_unaligned(p + i * kLanes);
     return out;
 }
-// The first `count` floats, less than a line, and zeros; what follows them is not read.
-FASTMLP_INLINE Line load_line_padded(const float* p, std::size_t count) {
+// The first `count` floats, a line at most, and zeros; what follows them is not read.
+FASTMLP_INLINE Line load_padded(const float* p, std::size_t count) {
 #if defined(FASTMLP_TARGET_AVX512)
     return {{{_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), p)}}};
 #elif defined(FASTMLP_TARGET_AVX2)

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../../cpp/core/floating_point.h"
@@ -147,6 +148,11 @@ class ElementwiseCases : KernelCases {
                 update("adam_decaying", table_.adam, true, decaying, count, with_operand);
                 update("adam_decoupled", table_.adam, true, decoupled, count, with_operand);
                 update("adam_streaming", table_.adam, true, streaming, count, with_operand);
+                for (auto [name, half] : {std::pair{"adam_half", update_}, std::pair{"adam_half_decaying", decaying},
+                                          std::pair{"adam_half_decoupled", decoupled}}) {
+                    half.half = true;
+                    update(name, table_.adam, true, half, count, with_operand);
+                }
                 update("sgd", table_.sgd, false, update_, count, with_operand);
                 update("sgd_streaming", table_.sgd, false, streaming, count, with_operand);
                 update("sgd_decaying", table_.sgd, false, decaying, count, with_operand);
@@ -184,6 +190,7 @@ class ElementwiseCases : KernelCases {
             value[i] = random_.symmetric();
             first[i] = i % 10 == 0 ? 0.0f : random_.symmetric();
             second[i] = i % 10 == 0 ? 0.0f : std::fabs(random_.symmetric());
+            if (u.half && i % kPanel >= kPanel / 2) gradient[i] = value[i] = first[i] = second[i] = 0.0f;
         }
         const Floats w0 = value, m0 = first, v0 = second;
         const Parameters parameters{value.data(), first.data(), adam ? second.data() : nullptr,

@@ -202,11 +202,12 @@ class PackingCases : KernelCases {
     }
 
     void lists_of_pixels() {
-        // The widest has two blocks of kMostListedDepth pixels.
-        for (const std::size_t columns : {1, 2, 15, 16, 17, 31, 33, 100, 330, 512}) {
+        // The widest have two blocks of kMostListedDepth pixels, or pairs.
+        for (const std::size_t columns : {1, 2, 15, 16, 17, 31, 33, 100, 330, 512, 1024}) {
             for (const std::size_t rows : {1, 2, 3, 8, 15, 16})
                 for (const unsigned zero_eighths : {0, 6, 8}) {
-                    list_pixels(Words::kFloats, "", random_, rows, columns, zero_eighths);
+                    if (columns <= 2 * kMostListedDepth)
+                        list_pixels(Words::kFloats, "", random_, rows, columns, zero_eighths);
                     if (has_pairs())
                         list_pixels(Words::kBfloat16Pairs, "pairs_", pairs_random_, rows, columns, zero_eighths);
                 }
@@ -243,7 +244,8 @@ class PackingCases : KernelCases {
         const ListedGroups groups{entries.data(), counts.data(), capacity};
         for (const Range block : {Range{0, first_block}, Range{first_block, depth}}) {
             for (std::size_t call = 0; call < 2; ++call) {
-                const PixelRows from{data.data(), row_stride, index.data() + call * rows, rows, columns};
+                const PixelRows from{data.data(), row_stride, index.data() + call * rows,
+                                     rows,        columns,    call == 0 ? rows : 0};
                 list_some_pixels(words, from, block, call == 0 ? 0 : ends[rows - 1],
                                  {listed.data(), places.data(), ends.data() + call * rows},
                                  kFirstRow + call * words_of_rows, block.end == depth ? &groups : nullptr);
