@@ -8,8 +8,9 @@ namespace fastmlp {
 
 namespace {
 
-// Whether the upper half of a panel of the layer's weights is padding.
-bool leaves_half(const Layer& layer, std::size_t panel) { return layer.n_outputs <= panel * kPanel + kPanel / 2; }
+bool is_half(const Layer& layer, std::size_t panel) {
+    return ends_in_half(columns_in({panel, panel + 1}, layer.n_outputs));
+}
 
 }  // namespace
 
@@ -74,7 +75,7 @@ bool ParameterUpdate::update_weights(const Layer& layer, Range rows, Range panel
         finite &=
             optimize(offset, gradient.at(0, panel - panels.begin), count, scale,
                      network_.updated_operand(layer, rows.begin, panel), panel + 1 < panels.end ? stride : next_rows,
-                     leaves_half(layer, panel), far && arenas_.average == nullptr);  // averaging reads them at once
+                     is_half(layer, panel), far && arenas_.average == nullptr);  // averaging reads them at once
         finite &= average(offset, count);
     }
     return finite;
@@ -118,7 +119,7 @@ bool ParameterUpdate::update_panel(const Layer& layer, std::size_t panel, const 
                                    float weights_scale, float biases_scale) {
     const std::size_t weights = layer.weights + panel * layer.weights_stride(), count = layer.n_inputs * kPanel;
     bool finite = optimize(weights, gradient.data() + weights, count, weights_scale,
-                           network_.updated_operand(layer, 0, panel), kPanel * kPanel, leaves_half(layer, panel));
+                           network_.updated_operand(layer, 0, panel), kPanel * kPanel, is_half(layer, panel));
     if (settings_.limits_units()) limit_units(layer, panel);
     finite = average(weights, count) && finite;
     for (std::size_t row = 0; row < layer.n_trained_bias_rows(); ++row)

@@ -25,6 +25,10 @@ inline constexpr std::size_t kPanel = 16;
 
 // Always inlined: a copy compiled for one instruction set must not serve another.
 [[gnu::always_inline]] constexpr std::size_t n_panels(std::size_t columns) { return (columns + kPanel - 1) / kPanel; }
+// Whether the upper half of the last panel is padding, which some sets can leave out.
+[[gnu::always_inline]] constexpr bool ends_in_half(std::size_t columns) {
+    return columns % kPanel > 0 && columns % kPanel <= kPanel / 2;
+}
 
 // A load waits for an earlier store to the same place of another page as if both had one address ("4-KByte aliasing",
 // Intel 64 Optimization Reference Manual), and such lines share a set of the L1 cache. So equal rows of any kWidestTile

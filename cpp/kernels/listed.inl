@@ -10,11 +10,6 @@
 namespace fastmlp {
 namespace {
 
-// Whether the last of a result's columns leave the upper half of a panel empty, and this set can leave it out.
-FASTMLP_INLINE bool ends_in_half(std::size_t columns) {
-    return kHasHalves && columns % kPanel > 0 && columns % kPanel <= kPanel / 2;
-}
-
 // Calls f(panel, n, half) for tiles of at most kMost panels: their first, how many as a constant, and as another one
 // whether half of the last one is left out.
 template <int kMost, class F>
