@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -256,6 +259,35 @@ def test_run_looks_at_the_labels_of_its_samples_alone() -> None:
         run(net, given)
         weights.append(net.weights(0))
     assert np.array_equal(*weights)
+
+
+def test_labels_that_another_thread_changes_while_they_are_trained_on_lead_nowhere() -> None:
+    # More classes than one panel has: a label is then an address.
+    n_classes, n_steps = 20, 2000
+    net = _core.Network([FEATURES, n_classes], [])
+    net.set_parameters([np.ones((FEATURES, n_classes), np.float32)], [np.zeros(n_classes, np.float32)])
+    given = arrays() | {
+        "order": np.arange(n_steps) % N,
+        "offsets": np.arange(n_steps + 1),
+        "learning_rates": np.full(n_steps, 0.01),
+    }
+    n_done = 0
+
+    def train_again_and_again() -> None:
+        nonlocal n_done
+        for _ in range(100):
+            with suppress(ValueError):  # of no class from the beginning
+                run(net, given)
+                n_done += 1
+
+    thread = threading.Thread(target=train_again_and_again)
+    thread.start()
+    while thread.is_alive():
+        given["targets"][:] = 2**61
+        time.sleep(1e-4)
+        given["targets"][:] = 1
+        time.sleep(1e-4)
+    assert n_done
 
 
 @pytest.mark.parametrize("n", [0, 1, N - 1, N + 1])

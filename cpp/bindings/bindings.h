@@ -48,20 +48,18 @@ const KernelTable& kernels_named(const std::string& name);
 // X: uint8 or float32 (n_samples, n_features).
 Inputs inputs_of(const py::array& X, std::size_t n_features);
 
-// Indices that the core follows without looking. They are copied, so that no other thread can change them once they
-// have been checked: each must be at least 0 and less than end.
-std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name);
+// Indices that the core follows without looking: each must be at least 0 and less than end. They are copied, so that no
+// other thread can change them once they have been checked; to `memory`, which a caller may keep for its next call, as
+// it takes longer to get fresh pages than to fill them.
+std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name,
+                                          std::vector<std::int64_t> memory = {});
 
 // targets: int64 labels (n_samples,) if the loss is softmax cross-entropy; or float32 (n_samples, n_outputs).
 // sample_weights: float32 (n_samples,). Every label must be a class; or if there are samples, each less than n_samples,
-// theirs, and none else is copied: of many labels, to copy the few of some steps is quick.
-struct CheckedTargets {
-    CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
+// theirs: of many labels, the few of some steps are looked at quickly.
+Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
                    const std::optional<py::array>& sample_weights = {}, float label_smoothing = 0.0f,
                    const std::vector<std::int64_t>* samples = nullptr);
-    std::unique_ptr<std::int64_t[]> labels;
-    Targets view;
-};
 
 // ValueError for an unknown name.
 Activation activation_named(const std::string& name);

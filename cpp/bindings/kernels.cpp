@@ -429,11 +429,11 @@ std::pair<py::array_t<float>, py::array_t<float>> call_loss(const std::string& s
     const Kernels k(set);
     PanelMatrix matrix(k.table, outputs);
     require(matrix.columns > 0, "at least one output");
-    const CheckedTargets checked(targets, matrix.rows, matrix.columns, loss, weights, label_smoothing);
+    const Targets wanted = targets_of(targets, matrix.rows, matrix.columns, loss, weights, label_smoothing);
     auto losses = new_array<float>({matrix.rows});
-    (k.table.*kernel)({matrix.data(), matrix.stride, matrix.rows, matrix.columns, checked.view.labels,
-                       checked.view.values, nullptr, delta_scale, rounding_of(to_bfloat16), losses.mutable_data(),
-                       checked.view.weights, checked.view.label_smoothing});
+    (k.table.*kernel)({matrix.data(), matrix.stride, matrix.rows, matrix.columns, wanted.labels, wanted.values, nullptr,
+                       delta_scale, rounding_of(to_bfloat16), losses.mutable_data(), wanted.weights,
+                       wanted.label_smoothing});
     return {losses, matrix.to_array(k.table)};
 }
 

@@ -25,23 +25,29 @@ Inputs inputs_of(const py::array& X, std::size_t n_features) {
 
 namespace {
 
-void require_index(std::int64_t index, std::size_t end, const char* name) {
-    if (index < 0 || static_cast<std::size_t>(index) >= end)
-        throw py::value_error(std::string(name) + " must hold numbers from 0 to " + std::to_string(end) + ", excluded");
+// Calls index(i) for each i below n, which must be less than end.
+template <class Index>
+void require_indices(std::size_t n, std::size_t end, const char* name, const Index& index) {
+    for (std::size_t i = 0; i < n; ++i)
+        if (static_cast<std::uint64_t>(index(i)) >= end)  // what is less than 0 becomes large
+            throw py::value_error(std::string(name) + " must hold numbers from 0 to " + std::to_string(end) +
+                                  ", excluded");
 }
 
 }  // namespace
 
-std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name) {
+std::vector<std::int64_t> checked_indices(const py::array& indices, std::size_t end, const char* name,
+                                          std::vector<std::int64_t> memory) {
     const auto* data = in_place<std::int64_t>(indices, 1, name);
-    std::vector<std::int64_t> copy(data, data + indices.size());
-    for (const std::int64_t index : copy) require_index(index, end, name);
-    return copy;
+    memory.assign(data, data + indices.size());
+    require_indices(memory.size(), end, name, [&](std::size_t i) { return memory[i]; });
+    return memory;
 }
 
-CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
-                               const std::optional<py::array>& sample_weights, float label_smoothing,
-                               const std::vector<std::int64_t>* samples) {
+Targets targets_of(const py::array& targets, std::size_t n_samples, std::size_t n_outputs, Loss loss,
+                   const std::optional<py::array>& sample_weights, float label_smoothing,
+                   const std::vector<std::int64_t>* samples) {
+    Targets view;
     const auto require_one_each = [&] {
         if (extent(targets, 0) != n_samples) throw py::value_error("X and targets differ in length");
     };
@@ -50,18 +56,14 @@ CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, 
         if (extent(targets, 1) != n_outputs) throw py::value_error("targets have the wrong number of columns");
         require_one_each();
     } else {
-        const auto* data = in_place<std::int64_t>(targets, 1, "targets");
+        const auto* labels = in_place<std::int64_t>(targets, 1, "targets");
         require_one_each();
-        labels = std::make_unique_for_overwrite<std::int64_t[]>(n_samples);
-        const auto copy = [&](std::size_t i) {
-            labels[i] = data[i];
-            require_index(labels[i], n_outputs, "targets");
-        };
         if (samples == nullptr)
-            for (std::size_t i = 0; i < n_samples; ++i) copy(i);
+            require_indices(n_samples, n_outputs, "targets", [&](std::size_t i) { return labels[i]; });
         else
-            for (const std::int64_t i : *samples) copy(static_cast<std::size_t>(i));
-        view.labels = labels.get();
+            require_indices(samples->size(), n_outputs, "targets",
+                            [&](std::size_t i) { return labels[(*samples)[i]]; });
+        view.labels = labels;
     }
     if (sample_weights) {
         view.weights = in_place<float>(*sample_weights, 1, "sample_weights");
@@ -71,6 +73,7 @@ CheckedTargets::CheckedTargets(const py::array& targets, std::size_t n_samples, 
         throw py::value_error("label_smoothing must be in [0, 1)");
     if (label_smoothing != 0.0f && loss == Loss::kSquaredError) throw py::value_error("there are no labels to smooth");
     view.label_smoothing = label_smoothing;
+    return view;
 }
 
 std::size_t thread_limit(py::ssize_t threads) {

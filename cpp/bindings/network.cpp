@@ -164,7 +164,7 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
                         const std::optional<py::array>& sample_weights, std::vector<std::size_t> shape,
                         void (*compute)(const Network&, const Inputs&, const Targets&, std::size_t, float*, Element*)) {
     const Inputs inputs = inputs_of(X, network.n_features());
-    const CheckedTargets checked(targets, inputs.n_samples, network.n_outputs(), network.loss(), sample_weights);
+    const Targets wanted = targets_of(targets, inputs.n_samples, network.n_outputs(), network.loss(), sample_weights);
     const std::size_t limit = thread_limit(threads);
     shape.insert(shape.begin(), inputs.n_samples);
     auto found = new_array<Element>(shape);
@@ -173,10 +173,10 @@ py::tuple call_evaluate(const Network& network, const py::array& X, const py::ar
     {
         const ReleasedGil released;
         std::vector<float> losses(inputs.n_samples);
-        compute(network, inputs, checked.view, limit, losses.data(), data);
+        compute(network, inputs, wanted, limit, losses.data(), data);
         for (std::size_t i = 0; i < losses.size(); ++i)
             sum += static_cast<double>(losses[i]) *
-                   (checked.view.weights == nullptr ? 1.0 : static_cast<double>(checked.view.weights[i]));
+                   (wanted.weights == nullptr ? 1.0 : static_cast<double>(wanted.weights[i]));
     }
     return py::make_tuple(sum, std::move(found));
 }

@@ -8,6 +8,8 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "../core/augment.h"
 #include "bindings.h"
@@ -30,10 +32,13 @@ struct BoundState {
     Trainer::State state;
 };
 
+// Of this thread's last call, for its next one to copy an order to.
+thread_local std::vector<std::int64_t> spare_memory;
+
 struct CheckedBatches {
     CheckedBatches(const py::array& order_array, const py::array& offsets_array, const py::array& rates_array,
                    std::size_t n_samples)
-        : order(checked_indices(order_array, n_samples, "order")),
+        : order(checked_indices(order_array, n_samples, "order", std::exchange(spare_memory, {}))),
           offsets(checked_indices(offsets_array, order.size() + 1, "offsets")) {
         const auto* rates = in_place<double>(rates_array, 1, "learning_rates");
         learning_rates.assign(rates, rates + rates_array.size());
@@ -43,6 +48,13 @@ struct CheckedBatches {
         if (offsets.front() != 0 || static_cast<std::size_t>(offsets.back()) != order.size())
             throw py::value_error("offsets must run from 0 to the length of order");
     }
+    ~CheckedBatches() {
+        constexpr std::size_t kMostSpare = std::size_t{1} << 17;  // a megabyte
+        if (order.capacity() <= kMostSpare) spare_memory = std::move(order);
+    }
+    CheckedBatches(const CheckedBatches&) = delete;
+    CheckedBatches& operator=(const CheckedBatches&) = delete;
+
     Batches view(const EpochPlace& place) const {
         return {order.data(), offsets.data(), learning_rates.data(), learning_rates.size(), place};
     }
@@ -83,12 +95,12 @@ RunResult run(BoundTrainer& bound, const py::array& X, const py::array& targets,
               std::uint64_t samples_per_epoch) {
     Inputs inputs = inputs_of(X, bound.network->n_features());
     const CheckedBatches batches(order, offsets, learning_rates, inputs.n_samples);
-    const CheckedTargets checked(targets, inputs.n_samples, bound.network->n_outputs(), bound.network->loss(),
-                                 sample_weights, label_smoothing, &batches.order);
+    const Targets wanted = targets_of(targets, inputs.n_samples, bound.network->n_outputs(), bound.network->loss(),
+                                      sample_weights, label_smoothing, &batches.order);
     const std::size_t limit = thread_limit(threads);
     inputs.augmented = augmented_epoch(inputs, augmentation, epoch, ids);
     const ReleasedGil released;
-    return bound.trainer.run(inputs, checked.view, batches.view({epoch, first_sample, samples_per_epoch}), limit,
+    return bound.trainer.run(inputs, wanted, batches.view({epoch, first_sample, samples_per_epoch}), limit,
                              threads_are_required);
 }
 

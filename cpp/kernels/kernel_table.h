@@ -302,7 +302,8 @@ struct RowLosses {
     std::size_t panel_stride;
     std::size_t rows;
     std::size_t n_outputs;
-    const std::int64_t* labels;  // softmax_cross_entropy: target of row i: class labels[index[i]] ...
+    const std::int64_t* labels;  // softmax_cross_entropy: target of row i: class labels[index[i]] (where another thread
+                                 // has made it none, the loss is of no use) ...
     const float* targets;        // ... or, if labels is null, row index[i] of this row-major, unaligned matrix
     const std::int64_t* index;   // null: index[i] = i
     float delta_scale;
