@@ -115,7 +115,7 @@ Workload forward_product(const KernelTable& kernels, Rounding rounding, std::siz
         const FloatingPointScope scope(kernels);
         const std::size_t parts = (rows + kernels.row_block - 1) / kernels.row_block;
         for (std::size_t part = 0; part < parts; ++part)
-            multiply(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(),
+            multiply(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), columns, of->c.all(),
                      even_part(rows, part, parts), {0, n_panels(columns)}, word_depth);
     };
     return workload;
@@ -143,7 +143,7 @@ Workload gradient_product(const KernelTable& kernels, Rounding rounding, std::si
         const FloatingPointScope scope(kernels);
         for_each_gradient_tile(kernels, n_inputs, n_outputs, [&](Range in, Range out) {
             multiply_transposed(kernels, words, std::as_const(of->a).all(), std::as_const(of->b).all(), of->c.all(), in,
-                                out, n_inputs, {0, depth}, false);
+                                out, n_outputs, n_inputs, {0, depth}, false);
         });
     };
     return workload;

@@ -132,7 +132,7 @@ py::array_t<float> call_multiply(const std::string& set, const py::array& a, con
     require(left.floats.columns == right.floats.rows, "inner dimensions differ");
     PanelMatrix c(left.floats.rows, right.floats.columns);
     for (std::size_t row = 0; row < c.rows; row += k.table.row_block)
-        multiply(k.table, words, left.over_columns().panels(), right.over_rows().panels(), c.panels(),
+        multiply(k.table, words, left.over_columns().panels(), right.over_rows().panels(), c.columns, c.panels(),
                  {row, std::min(row + k.table.row_block, c.rows)}, {0, c.n_panels_of_columns()},
                  left.over_columns().columns);
     return c.to_array(k.table);
@@ -146,7 +146,7 @@ py::array_t<float> call_multiply_transposed(const std::string& set, const py::ar
     require(left.floats.rows == right.floats.rows, "inner dimensions differ");
     PanelMatrix c(left.floats.columns, right.floats.columns);
     multiply_transposed(k.table, words, left.over_rows().panels(), right.over_rows().panels(), c.panels(),
-                        {0, left.floats.n_panels_of_columns()}, {0, c.n_panels_of_columns()}, c.rows,
+                        {0, left.floats.n_panels_of_columns()}, {0, c.n_panels_of_columns()}, c.columns, c.rows,
                         {0, left.over_rows().rows}, false);
     return c.to_array(k.table);
 }

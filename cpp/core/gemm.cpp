@@ -20,12 +20,13 @@ std::size_t depth_block_size(std::size_t most, std::size_t depth) {
     return n_panels((depth + blocks - 1) / blocks) * kPanel;
 }
 
-void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
-              std::size_t depth) {
+void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, std::size_t n_columns, Panels c,
+              Range rows, Range panels, std::size_t depth) {
     for_depth_blocks(kernels, depth, [&](std::size_t k, std::size_t size) {
         products_of(kernels, words)
             .multiply({a.at(rows.begin, k / kPanel), a.stride, b.at(k, panels.begin), b.stride,
-                       c.at(rows.begin, panels.begin), c.stride, rows.size(), panels.size(), size, k > 0});
+                       c.at(rows.begin, panels.begin), c.stride, rows.size(), columns_in(panels, n_columns), size,
+                       k > 0});
     });
 }
 
@@ -43,7 +44,7 @@ void multiply_narrow(const KernelTable& kernels, Words words, ConstPanels a, Con
                           a_transposed.at(0, first / kPanel));
             products_of(kernels, words)
                 .multiply_transposed({b.at(k, 0), b.stride, a_transposed.data, a_transposed.stride, c_transposed.data,
-                                      c_transposed.stride, n_columns, n_panels(n_rows), size, k > 0});
+                                      c_transposed.stride, n_columns, n_rows, size, k > 0});
         });
         transpose(c_transposed.data, c_transposed.stride, n_columns, n_rows, c.at(row, 0));
     }
@@ -55,14 +56,13 @@ void multiply_transposed_narrow(const KernelTable& kernels, Words words, ConstPa
     constexpr std::size_t kStride = panel_stride(kNarrowGradient);
     alignas(64) float c_transposed[kPanelsAtATime * kStride];
     for (std::size_t panel = a_panels.begin; panel < a_panels.end; panel += kPanelsAtATime) {
-        const std::size_t count = std::min(kPanelsAtATime, a_panels.end - panel);
+        const std::size_t columns = columns_in({panel, std::min(panel + kPanelsAtATime, a_panels.end)}, n_columns);
         for_depth_blocks(kernels, depth, [&](std::size_t k, std::size_t size) {
             products_of(kernels, words)
                 .multiply_transposed({b.at(k, 0), b.stride, a.at(k, panel), a.stride, c_transposed, kStride, n_outputs,
-                                      count, size, k > 0});
+                                      columns, size, k > 0});
         });
-        kernels.float_products.transpose_panel(c_transposed, kStride, n_outputs,
-                                               std::min(n_columns - panel * kPanel, count * kPanel),
+        kernels.float_products.transpose_panel(c_transposed, kStride, n_outputs, columns,
                                                c.at((panel - a_panels.begin) * kPanel, 0));
     }
 }
@@ -84,19 +84,21 @@ void multiply_by_transposed(const KernelTable& kernels, Words words, ConstPanels
             }
             for (std::size_t row = rows.begin; row < rows.end; row += kernels.row_block)
                 products.multiply({a.at(row, k / kPanel), a.stride, scratch, stride, c.at(row, first), c.stride,
-                                   std::min(kernels.row_block, rows.end - row), count, size, k > 0});
+                                   std::min(kernels.row_block, rows.end - row),
+                                   columns_in({first, first + count}, n_inputs), size, k > 0});
         });
     }
 }
 
 void multiply_transposed(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
-                         Range a_panels, Range b_panels, std::size_t n_columns, Range depths, bool accumulate) {
-    const std::size_t rows = std::min(n_columns, a_panels.end * kPanel) - a_panels.begin * kPanel;
+                         Range a_panels, Range b_panels, std::size_t n_outputs, std::size_t n_columns, Range depths,
+                         bool accumulate) {
+    const std::size_t rows = columns_in(a_panels, n_columns);
     for_depth_blocks(kernels, depths.size(), [&](std::size_t offset, std::size_t size) {
         const std::size_t k = depths.begin + offset;
         products_of(kernels, words)
             .multiply_transposed({a.at(k, a_panels.begin), a.stride, b.at(k, b_panels.begin), b.stride, c.data,
-                                  c.stride, rows, b_panels.size(), size, accumulate || offset > 0});
+                                  c.stride, rows, columns_in(b_panels, n_outputs), size, accumulate || offset > 0});
     });
 }
 

@@ -13,9 +13,9 @@ namespace fastmlp {
 // of kPanel, as `most` is.
 std::size_t depth_block_size(std::size_t most, std::size_t depth);
 
-// c[rows, panels] = a b, where a has `depth` columns, at least 1. c's other elements stay.
-void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c, Range rows, Range panels,
-              std::size_t depth);
+// c[rows, panels] = a b, where a has `depth` columns, at least 1, and b and c have n_columns. c's other elements stay.
+void multiply(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, std::size_t n_columns, Panels c,
+              Range rows, Range panels, std::size_t depth);
 
 // A result of few columns leaves most lanes of its only panel empty. Its transpose leaves none: these make that first.
 // The bits are those of multiply and multiply_transposed. With more columns, or fewer rows of a batch than a panel has
@@ -49,9 +49,10 @@ void multiply_by_transposed(const KernelTable& kernels, Words words, ConstPanels
                             std::size_t n_outputs, Panels c, Range rows, Range panels, float* scratch);
 
 // c = [c +] a[depths, a_panels]' b[depths, b_panels]. c is (16 a_panels x 16 b_panels) and starts at its own first
-// element; n_columns is the number of columns of a, where its last panel ends.
+// element; n_columns and n_outputs are the numbers of columns of a and b, where their last panels end.
 void multiply_transposed(const KernelTable& kernels, Words words, ConstPanels a, ConstPanels b, Panels c,
-                         Range a_panels, Range b_panels, std::size_t n_columns, Range depths, bool accumulate);
+                         Range a_panels, Range b_panels, std::size_t n_outputs, std::size_t n_columns, Range depths,
+                         bool accumulate);
 
 inline const Products& products_of(const KernelTable& kernels, Words words) {
     return words == Words::kFloats ? kernels.float_products : kernels.pair_products;

@@ -312,7 +312,8 @@ void InputBatch::multiply(std::size_t part, ConstPanels weights, std::size_t n_o
     const Part& packed = parts_[part];
     const Range rows = packed.rows;
     if (!packed.listed) {
-        fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, z, rows, panels, depth_);
+        fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, n_outputs, z, rows,
+                          panels, depth_);
         return;
     }
     const Products& products = products_of(kernels_, words_);
@@ -342,7 +343,7 @@ void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, std
                                              columns_in(b_panels, n_outputs), begin > 0});
         else
             fastmlp::multiply_transposed(
-                kernels_, words_, by_rows, delta, c, a_panels, b_panels, n_features_,
+                kernels_, words_, by_rows, delta, c, a_panels, b_panels, n_outputs, n_features_,
                 {n_words(words_, parts_[begin].rows.begin), n_words(words_, parts_[end - 1].rows.end)}, begin > 0);
     }
 }

@@ -85,8 +85,8 @@ bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_la
                                    {scratch.current.data(), scratch.stride}, panels);
         } else {
             multiply(kernels, network.words(), operand_of(network, l, rows.size(), scratch),
-                     network.weight_operand(layer), {scratch.next.data(), scratch.stride}, {0, rows.size()}, panels,
-                     n_words(network.words(), layer.n_inputs));
+                     network.weight_operand(layer), layer.n_outputs, {scratch.next.data(), scratch.stride},
+                     {0, rows.size()}, panels, n_words(network.words(), layer.n_inputs));
             std::swap(scratch.current, scratch.next);
         }
         const float* biases = network.parameters().data() + layer.biases;

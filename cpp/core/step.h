@@ -248,7 +248,7 @@ class Step {
         if (layer(l).n_outputs <= kNarrow && rows.size() >= kPanel)
             multiply_narrow(kernels_, words, input, weights, layer(l).n_outputs, z, rows, depth, scratch());
         else
-            multiply(kernels_, words, input, weights, z, rows, panels, depth);
+            multiply(kernels_, words, input, weights, layer(l).n_outputs, z, rows, panels, depth);
     }
 
     void normalize(std::size_t l, Range panels) {
@@ -413,8 +413,8 @@ class Step {
             multiply_transposed_narrow(kernels_, network_.words(), input, deltas, gradient, in, layer(l).n_outputs,
                                        layer(l).n_inputs, depth);
         else
-            multiply_transposed(kernels_, network_.words(), input, deltas, gradient, in, out, layer(l).n_inputs,
-                                {0, depth}, false);
+            multiply_transposed(kernels_, network_.words(), input, deltas, gradient, in, out, layer(l).n_outputs,
+                                layer(l).n_inputs, {0, depth}, false);
     }
 
     // Of the biases' row: see Layer.

@@ -90,7 +90,8 @@ constexpr float kBfloat16Overflow = 0x1.ffp+127f;
 //                   is transposed, neighbouring rows of both. The last of an odd number is paired with 0.
 enum class Words { kFloats, kBfloat16Pairs };
 
-// c (rows x 16 panels)  =  [c +]  a (rows x depth) times b (depth x 16 panels).
+// c (rows x columns)  =  [c +]  a (rows x depth) times b (depth x columns). Where b's padding is 0, and c's if it is
+// added to, c's is 0.
 struct Product {
     const float* a;
     std::size_t a_panel_stride;
@@ -99,7 +100,7 @@ struct Product {
     float* c;
     std::size_t c_panel_stride;
     std::size_t rows;
-    std::size_t panels;
+    std::size_t columns;
     std::size_t depth;
     bool accumulate;
 };

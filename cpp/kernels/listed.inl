@@ -10,20 +10,6 @@
 namespace fastmlp {
 namespace {
 
-// Calls f(panel, n, half) for tiles of at most kMost panels: their first, how many as a constant, and as another one
-// whether half of the last one is left out.
-template <int kMost, class F>
-FASTMLP_INLINE void for_tiles_of_panels(std::size_t columns, F f) {
-    const std::size_t all = n_panels(columns);
-    for_even_parts<kMost>(all, [&](std::size_t panel, std::size_t panels) {
-        with_constant<kMost>(panels, [&](auto n) __attribute__((always_inline)) {
-            if constexpr (kHasHalves)
-                if (panel + panels == all && ends_in_half(columns)) return f(panel, n, std::true_type{});
-            f(panel, n, std::false_type{});
-        });
-    });
-}
-
 // Not inlined, so that its loop has all registers.
 template <class Word, int kPanels, bool kHalf>
 [[gnu::noinline]] void multiply_listed_rows(const ListedProduct& p, const float* b, float* c) {

@@ -2,6 +2,8 @@
 // that do not divide into full tiles are shared out evenly, so that no tile is left too small to hide latency.
 #pragma once
 
+#include <type_traits>
+
 #include "tuning.h"
 #include "with_constant.inl"
 #include "words.inl"
@@ -52,16 +54,22 @@ struct Tile {
         });
     }
 
-    // Adds column k of the left operand (one element per tile row, `stride` apart) times row k of the right one.
-    FASTMLP_INLINE void add(const float* a, std::size_t stride, const float* b, std::size_t b_panel_stride) {
+    // Adds column k of the left operand (one element per tile row, `stride` apart) times row k of the right one. half:
+    // without the upper half of its last vector; known to the compiler.
+    FASTMLP_INLINE void add(const float* a, std::size_t stride, const float* b, std::size_t b_panel_stride,
+                            bool half = false) {
         Vec right[kWidth];
 #pragma GCC unroll 32
-        for (int j = 0; j < kWidth; ++j) right[j] = load(at(b, j, b_panel_stride));
+        for (int j = 0; j < kWidth; ++j) {
+            const float* p = at(b, j, b_panel_stride);
+            right[j] = half && j + 1 == kWidth ? load_lower(p) : load(p);
+        }
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
             const Vec left = splat(a[i * stride]);
 #pragma GCC unroll 32
-            for (int j = 0; j < kWidth; ++j) sum[i][j] = Word::multiply_add(left, right[j], sum[i][j]);
+            for (int j = 0; j < kWidth; ++j)
+                sum[i][j] = Word::multiply_add(left, right[j], sum[i][j], half && j + 1 == kWidth);
         }
     }
 
@@ -74,31 +82,22 @@ struct Tile {
 };
 
 // a, b and c point at the tile's own first elements.
-template <class Word, LeftOperand kLeft, int kRows, int kPanels>
+template <class Word, LeftOperand kLeft, int kRows, int kPanels, bool kHalf>
 void multiply_tile(const Product& p, const float* a, const float* b, float* c) {
     Tile<Word, kRows, kPanels * kVecs> tile;
     tile.start(p.accumulate, c, p.c_panel_stride);
     if constexpr (kLeft == LeftOperand::kTransposed) {
 #pragma GCC unroll 2
-        for (std::size_t k = 0; k < p.depth; ++k) tile.add(a + k * kPanel, 1, b + k * kPanel, p.b_panel_stride);
+        for (std::size_t k = 0; k < p.depth; ++k) tile.add(a + k * kPanel, 1, b + k * kPanel, p.b_panel_stride, kHalf);
     } else {
         for (std::size_t k = 0; k < p.depth; k += kPanel, a += p.a_panel_stride) {
             const std::size_t columns = p.depth - k < kPanel ? p.depth - k : kPanel;
 #pragma GCC unroll 2
-            for (std::size_t kk = 0; kk < columns; ++kk, b += kPanel) tile.add(a + kk, kPanel, b, p.b_panel_stride);
+            for (std::size_t kk = 0; kk < columns; ++kk, b += kPanel)
+                tile.add(a + kk, kPanel, b, p.b_panel_stride, kHalf);
         }
     }
     tile.finish(c, p.c_panel_stride);
-}
-
-template <class Word, LeftOperand kLeft>
-FASTMLP_INLINE void multiply_tile_of(std::size_t rows, std::size_t panels, const Product& p, const float* a,
-                                     const float* b, float* c) {
-    with_constant<kTilePanels>(panels, [&](auto n_panels) __attribute__((always_inline)) {
-        with_constant<kTileRows>(rows, [&](auto n_rows) __attribute__((always_inline)) {
-            multiply_tile<Word, kLeft, n_rows, n_panels>(p, a, b, c);
-        });
-    });
 }
 
 // Calls f(begin, size) for as few parts of [0, n) as parts of at most kMost allow, as even as they come.
@@ -112,13 +111,29 @@ FASTMLP_INLINE void for_even_parts(std::size_t n, F f) {
     }
 }
 
+// Calls f(panel, n, half) for tiles of at most kMost panels: their first, how many as a constant, and as another one
+// whether half of the last one is left out.
+template <int kMost, class F>
+FASTMLP_INLINE void for_tiles_of_panels(std::size_t columns, F f) {
+    const std::size_t all = n_panels(columns);
+    for_even_parts<kMost>(all, [&](std::size_t panel, std::size_t panels) {
+        with_constant<kMost>(panels, [&](auto n) __attribute__((always_inline)) {
+            if constexpr (kHasHalves)
+                if (panel + panels == all && ends_in_half(columns)) return f(panel, n, std::true_type{});
+            f(panel, n, std::false_type{});
+        });
+    });
+}
+
 template <class Word>
 void multiply(const Product& p) {
-    for_even_parts<kTilePanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+    for_tiles_of_panels<kTilePanels>(p.columns, [&](std::size_t panel, auto n, auto half) {
         const float* b = p.b + panel * p.b_panel_stride;
         float* c = p.c + panel * p.c_panel_stride;
         for_even_parts<kTileRows>(p.rows, [&](std::size_t row, std::size_t rows) {
-            multiply_tile_of<Word, LeftOperand::kByRows>(rows, panels, p, p.a + row * kPanel, b, c + row * kPanel);
+            with_constant<kTileRows>(rows, [&](auto n_rows) {
+                multiply_tile<Word, LeftOperand::kByRows, n_rows, n, half>(p, p.a + row * kPanel, b, c + row * kPanel);
+            });
         });
     });
 }
@@ -128,11 +143,13 @@ void multiply_transposed(const Product& p) {
     for (std::size_t first = 0; first < p.rows; first += kPanel) {
         const float* a = p.a + first / kPanel * p.a_panel_stride;
         const std::size_t rows_here = p.rows - first < kPanel ? p.rows - first : kPanel;
-        for_even_parts<kTilePanels>(p.panels, [&](std::size_t panel, std::size_t panels) {
+        for_tiles_of_panels<kTilePanels>(p.columns, [&](std::size_t panel, auto n, auto half) {
             const float* b = p.b + panel * p.b_panel_stride;
             float* c = p.c + panel * p.c_panel_stride + first * kPanel;
             for_even_parts<kTileRows>(rows_here, [&](std::size_t row, std::size_t rows) {
-                multiply_tile_of<Word, LeftOperand::kTransposed>(rows, panels, p, a + row, b, c + row * kPanel);
+                with_constant<kTileRows>(rows, [&](auto n_rows) {
+                    multiply_tile<Word, LeftOperand::kTransposed, n_rows, n, half>(p, a + row, b, c + row * kPanel);
+                });
             });
         });
     }

@@ -27,10 +27,11 @@ constexpr PanelsAndDepth kPanelsAndDepths[] = {{0, 5},  {1, 0}, {1, 1}, {1, 15},
 // Around the rows of a group of listed columns (4). Of the left operand, so many eighths are zero, in patches of four.
 constexpr std::size_t kListedRows[] = {0, 1, 3, 4, 5, 16, 17, 33};
 const std::pair<std::string, unsigned> kSparsities[] = {{"_of_none", 0}, {"_of_most", 6}, {"_of_all", 8}};
-// Columns that the last panel of such a product lacks, in turn: around half of it. Each meets each sparsity and number
-// of rows, as 3 and 8 have no factor in common with 5.
+// Columns that the last panel of a product lacks, in turn: around half of it. Each meets each sparsity and number of
+// rows, as 3, 8 and 17 have no factor in common with 5.
 constexpr std::size_t kLacking[] = {0, 7, 8, 9, 15};
-static_assert(std::size(kLacking) == 5 && std::size(kSparsities) == 3 && std::size(kListedRows) == 8);
+static_assert(std::size(kLacking) == 5 && std::size(kSparsities) == 3 && std::size(kListedRows) == 8 &&
+              std::size(kRows) == 17);
 
 // Rows that lists are made of in one call; more calls go on where it ended.
 constexpr std::size_t kRowsListed = 5;
@@ -74,21 +75,22 @@ class ProductCases : KernelCases {
 
     void products(Words words, const std::string& prefix) {
         std::size_t turn = 0;
-        for (const auto [panels, depth] : kPanelsAndDepths)
+        for (const auto [panels, depth] : kPanelsAndDepths) {
+            const auto next_lacking = [&] { return panels == 0 ? 0 : kLacking[turn++ % std::size(kLacking)]; };
             for (const bool accumulate : {false, true}) {
                 for (const std::size_t rows : kRows) {
-                    const Extent extent{rows, panels, depth, accumulate};
+                    const Extent extent{rows, panels, depth, accumulate, next_lacking()};
                     product(prefix + "multiply", words, false, 0, extent);
                     product(prefix + "multiply_transposed", words, true, 0, extent);
                 }
                 for (const std::size_t rows : kListedRows)
                     for (const auto& [zeros, eighths] : kSparsities) {
-                        const std::size_t lacking = panels == 0 ? 0 : kLacking[turn++ % std::size(kLacking)];
-                        const Extent extent{rows, panels, depth, accumulate, lacking};
+                        const Extent extent{rows, panels, depth, accumulate, next_lacking()};
                         listed_product(prefix + "multiply_listed" + zeros, words, false, eighths, extent);
                         listed_product(prefix + "multiply_transposed_listed" + zeros, words, true, eighths, extent);
                     }
             }
+        }
     }
 
     struct Extent {
@@ -159,8 +161,8 @@ class ProductCases : KernelCases {
     }
 
     void multiply_densely(Words words, bool transposed, const Extent& extent, const Operands& of, Matrix& c) {
-        const Product product{of.a.data(), of.a.stride(), of.b.data(),   of.b.stride(), c.data(),
-                              c.stride(),  extent.rows,   extent.panels, of.depth,      extent.accumulate};
+        const Product product{of.a.data(), of.a.stride(), of.b.data(),      of.b.stride(), c.data(),
+                              c.stride(),  extent.rows,   extent.columns(), of.depth,      extent.accumulate};
         const FloatingPointScope scope(table_);
         (transposed ? products_of(words).multiply_transposed : products_of(words).multiply)(product);
     }
@@ -319,7 +321,7 @@ class ProductCases : KernelCases {
         Matrix wide(rows, columns), narrow(rows, columns);
         Floats scratch(narrow_scratch_size(table_));
         const FloatingPointScope scope(table_);
-        multiply(table_, words, read(a), read(b), written(wide), {0, rows}, {0, 1}, depth);
+        multiply(table_, words, read(a), read(b), columns, written(wide), {0, rows}, {0, 1}, depth);
         multiply_narrow(table_, words, read(a), read(b), columns, written(narrow), {0, rows}, depth, scratch.data());
         expect_same(item, narrow, wide);
     }
@@ -331,7 +333,8 @@ class ProductCases : KernelCases {
         Matrix wide(rows, columns), narrow(rows, columns);
         const Range panels{0, n_panels(rows)};
         const FloatingPointScope scope(table_);
-        multiply_transposed(table_, words, read(a), read(b), written(wide), panels, {0, 1}, rows, {0, depth}, false);
+        multiply_transposed(table_, words, read(a), read(b), written(wide), panels, {0, 1}, columns, rows, {0, depth},
+                            false);
         multiply_transposed_narrow(table_, words, read(a), read(b), written(narrow), panels, columns, rows, depth);
         expect_same(item, narrow, wide);
     }
