@@ -189,12 +189,13 @@ def assert_exploded_properly(net: Net, error: NonFiniteLossError) -> None:
 
 
 @pytest.mark.parametrize("seconds_per_call", [0.0, 0.075])
-@pytest.mark.parametrize("snapshot_pause", [0, 3, 10**9])
+@pytest.mark.parametrize(("snapshot_pause", "calls"), [(0, 1), (0, 3), (3, 1), (10**9, 1)])
 def test_non_finite_loss_leaves_the_latest_weights_known_to_be_good(
-    seconds_per_call: float, snapshot_pause: float, monkeypatch: pytest.MonkeyPatch
+    seconds_per_call: float, snapshot_pause: float, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_training, "_SECONDS_PER_CALL", seconds_per_call)
     monkeypatch.setattr(_training, "_SNAPSHOT_PAUSE", snapshot_pause)
+    monkeypatch.setattr(_training, "_CALLS_PER_SNAPSHOT", calls)
     net = new_net(activation="identity")
     error = explode(net)
     assert error.step > 8, "the test wants an explosion in a later epoch; change the rate"

@@ -49,7 +49,7 @@ struct CheckedBatches {
             throw py::value_error("offsets must run from 0 to the length of order");
     }
     ~CheckedBatches() {
-        constexpr std::size_t kMostSpare = std::size_t{1} << 17;  // a megabyte
+        constexpr std::size_t kMostSpare = std::size_t{1} << 18;  // 2 MB
         if (order.capacity() <= kMostSpare) spare_memory = std::move(order);
     }
     CheckedBatches(const CheckedBatches&) = delete;

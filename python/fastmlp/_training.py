@@ -19,7 +19,7 @@ from fastmlp._threads import ThreadCount, n_usable_processors
 from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
-_SECONDS_PER_CALL: Final = 0.075
+_SECONDS_PER_CALL: Final = 0.075  # and twice as many where nobody looks on
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
 _MOST_AT_FIRST: Final = 64  # steps, however little work: samples may have yet to come from a disk
 _CAUTIOUS_RATE: Final = 4e9  # multiply-adds a second, which nearly all steps reach
@@ -27,6 +27,9 @@ _LAYER_WORK: Final = 2**15  # what each layer takes besides in a step, and each 
 _UPDATE_WORK: Final = 20
 _PANEL: Final = 16  # the core fills up each layer's inputs and outputs to a multiple of it
 _SNAPSHOT_PAUSE: Final = 100  # times what the last one cost: 1 % of a long fit, and so long a way to go again
+# Besides, so many calls, or fewer with so many samples, whose order is kept: 2 MB.
+_CALLS_PER_SNAPSHOT: Final = 8
+_SAMPLES_PER_SNAPSHOT: Final = 2**18
 
 
 class CallDone(NamedTuple):
@@ -43,6 +46,11 @@ class _Mark(NamedTuple):
     state: _core.TrainerState
     step: int
     calls: list[Steps]
+
+    def is_far_back(self) -> bool:
+        """Whether the way from here is long enough for a new mark."""
+        n_samples = sum(len(call.order) for call in self.calls)
+        return len(self.calls) >= _CALLS_PER_SNAPSHOT or n_samples >= _SAMPLES_PER_SNAPSHOT
 
 
 class Training:
@@ -96,6 +104,7 @@ class Training:
         self._steps_per_epoch = steps_per_epoch
         self._augmentation = augmentation
         self.steps_per_call = 1
+        self._seconds_per_call = _SECONDS_PER_CALL
         self.interrupted_seconds = 0.0  # that a call took which an exception ended
         self._results: list[_core.RunResult] = []  # of the latest call: none or one
         self._first_step = 0  # of that call
@@ -104,8 +113,9 @@ class Training:
         self._n_assignments = network.n_assignments  # up to which the marks are of use
         self._next_mark = 0.0
 
-    def begin_with_many(self, batch_size: int) -> None:
-        """Let the first call do as many steps as a cautious estimate allows, instead of one."""
+    def expect_no_looks(self, batch_size: int) -> None:
+        """Let calls be longer, and the first one do as many steps as a cautious estimate allows, not one."""
+        self._seconds_per_call = 2 * _SECONDS_PER_CALL
         if self._threads.n_threads > n_usable_processors():  # they would wait for one another
             return
         sizes = [-(-size // _PANEL) * _PANEL for size in self._network.layer_sizes]
@@ -117,7 +127,8 @@ class Training:
     def do(self, steps: Steps, steps_to_pause: Callable[[], int]) -> Iterator[CallDone]:
         """Do steps.
 
-        Control comes back about every 75 ms, and at the latest after as many steps as `steps_to_pause` says.
+        Control comes back about every 75 ms, or 150 if no looks are expected, and at the latest after as many
+        steps as `steps_to_pause` says.
 
         Raises
         ------
@@ -212,14 +223,14 @@ class Training:
         return self._samples.gather(order), self._targets[order], weights, np.arange(len(order))
 
     def _adapt(self, n_steps: int, seconds: float) -> None:
-        wanted = int(n_steps * _SECONDS_PER_CALL / max(seconds, 1e-9))
+        wanted = int(n_steps * self._seconds_per_call / max(seconds, 1e-9))
         self.steps_per_call = max(1, min(wanted, _MOST_GROWTH * n_steps))
 
     def _mark(self) -> _Mark:
         """Return the latest state to go back to, which is a new one from time to time."""
         self._forget_useless_marks()
         begin = time.perf_counter()
-        if not self._marks or begin >= self._next_mark:
+        if not self._marks or (begin >= self._next_mark and self._marks[-1].is_far_back()):
             self._marks.append(_Mark(self._network.snapshot(), len(self._history.step_loss), []))
             end = time.perf_counter()
             self._next_mark = end + _SNAPSHOT_PAUSE * (end - begin)

@@ -465,7 +465,7 @@ class Net:
         # When nobody needs to know of an epoch's end, one call of the core may do several epochs.
         unwatched = not (observers or job.data.validation or run.settings.needs_every_epoch)
         if unwatched:
-            training.begin_with_many(run.batch_size)
+            training.expect_no_looks(run.batch_size)
         with ExitStack() as at_end:  # what it is given happens however this ends, the last first
             at_end.callback(observers.end, checkpoints=False)
             if unwatched:
