@@ -8,6 +8,10 @@
 
 namespace fastmlp {
 
+// What threads that are far (see Team::is_far) have read of a batch's rows since these were written last: gradients are
+// made of all rows by every thread, while a phase's tasks may each go on with rows of their own.
+enum class FarReads { kNothing, kForGradients, kAll };
+
 // Takes the lines of these bytes out of all caches; what they hold stays. Who is about to write what far threads have
 // read does so with lines from memory then, instead of asking for each: see Team::is_far.
 inline void evict([[maybe_unused]] const void* begin, [[maybe_unused]] std::size_t n_bytes) {

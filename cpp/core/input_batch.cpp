@@ -127,8 +127,8 @@ std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmenta
 }
 
 bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
-                      const DropoutMask* dropped, bool far) {
-    if (far) evict_part(part);
+                      const DropoutMask* dropped, FarReads far_reads) {
+    evict_part(part, far_reads);
     const double kept = dropped == nullptr ? 1.0 : 1.0 - dropped->threshold / 0x1p16;
     parts_[part].rows = rows;
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
@@ -219,17 +219,18 @@ void InputBatch::start_lists(std::size_t part) {
     std::fill_n(groups_[part].counts, n_groups_, 0u);
 }
 
-void InputBatch::evict_part(std::size_t part) const {
+void InputBatch::evict_part(std::size_t part, FarReads reads) const {
     const auto& [rows, listed, lists] = parts_[part];
-    if (rows.size() == 0) return;  // not packed yet
+    if (rows.size() == 0 || reads == FarReads::kNothing) return;  // of no rows if not packed yet
     if (!listed) {
-        evict({by_columns_.data(), by_columns_stride_}, rows, {0, n_panels(depth_)});
+        if (words_ == Words::kFloats || reads == FarReads::kAll)
+            evict({by_columns_.data(), by_columns_stride_}, rows, {0, n_panels(depth_)});
         if (by_rows_.size() > 0)
             evict({by_rows_.data(), by_rows_stride_}, {n_words(words_, rows.begin), n_words(words_, rows.end)},
                   {0, n_panels(n_features_)});
         return;
     }
-    for (std::size_t block = 0; lists_rows_ && block < n_blocks_; ++block) {
+    for (std::size_t block = 0; lists_rows_ && reads == FarReads::kAll && block < n_blocks_; ++block) {
         const ListedRows of_block = block_of(parts_[part], block);
         const std::size_t n_bytes = block_counts_[part * n_blocks_ + block] * sizeof(float);
         evict(of_block.words, n_bytes);

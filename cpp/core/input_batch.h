@@ -9,6 +9,7 @@
 
 #include "aligned_buffer.h"
 #include "data.h"
+#include "evict.h"
 #include "gemm.h"
 #include "network.h"
 
@@ -22,9 +23,9 @@ class InputBatch {
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
     // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so,
     // and what the mask of the part drops, if there is one, is 0. Returns whether all input was finite. scratch holds
-    // pack_scratch_size floats. far: whether far threads have read the part since it was packed last; see Team::is_far.
+    // pack_scratch_size floats.
     bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
-              const DropoutMask* dropped = nullptr, bool far = false);
+              const DropoutMask* dropped = nullptr, FarReads far_reads = FarReads::kNothing);
     static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
 
     // Fetches into the cache what packing these rows will read first.
@@ -50,7 +51,7 @@ class InputBatch {
     // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
     bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
     void start_lists(std::size_t part);
-    void evict_part(std::size_t part) const;
+    void evict_part(std::size_t part, FarReads reads) const;
     // n_next: rows that follow these in from and are to be fetched meanwhile, if pixels are listed as they are.
     bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, std::size_t n_next,
                    float* scratch);

@@ -50,6 +50,7 @@ class Step {
           rows_(n_samples),
           place_(place),
           packs_alone_(packs_alone()),
+          far_reads_(far_reads()),
           total_weight_(total_weight(targets, samples, n_samples)) {}
 
     // Packs the batch and computes activations, losses and the deltas of all layers. Sets the flags to false where
@@ -170,6 +171,12 @@ class Step {
         return {row_parts(), 1};
     }
 
+    FarReads far_reads() const {
+        if (!team_.is_far()) return FarReads::kNothing;
+        const auto divides_rows = [&](const Phase& phase) { return grid_of(phase).panel_parts == 1; };
+        return std::ranges::all_of(workspace_.phases, divides_rows) ? FarReads::kForGradients : FarReads::kAll;
+    }
+
     void run(const Phase& phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
              std::atomic<bool>& loss_finite) {
         const std::size_t l = phase.layer, row_part = task % grid.row_parts;
@@ -219,7 +226,7 @@ class Step {
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
         if (!input().pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
-                          team_.is_far() && !packs_alone_))
+                          packs_alone_ ? FarReads::kNothing : far_reads_))
             finite.store(false, std::memory_order_relaxed);
         fetch(samples_, part + 1);
     }
@@ -233,7 +240,7 @@ class Step {
     // Of the first layer, part tells the rows.
     void forward_layer(std::size_t l, std::size_t part, Range rows, Range panels) {
         const Panels z = output(l).matrix();
-        if (team_.is_far()) output(l).evict_all(rows, panels);
+        output(l).evict_read(far_reads_, l + 1 == n_layers(), rows, panels);
         if (l == 0)
             input().multiply(part, network_.weight_operand(layer(l)), layer(l).n_outputs, z, panels);
         else
@@ -328,7 +335,7 @@ class Step {
     // The delta of layer l - 1, from that of layer l.
     void backward_layer(std::size_t l, Range rows, Range panels) {
         const Panels d_output = delta(l - 1).matrix();
-        if (team_.is_far()) delta(l - 1).evict_all(rows, panels);
+        delta(l - 1).evict_read(far_reads_, true, rows, panels);
         multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
                                network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
                                panels, scratch());
@@ -449,6 +456,7 @@ class Step {
     std::size_t rows_;
     EpochPlace place_;
     bool packs_alone_;
+    FarReads far_reads_;
     double total_weight_;  // of the samples
 };
 

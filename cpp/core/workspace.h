@@ -45,11 +45,14 @@ struct Operand {
             {columns, stride, Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
     }
 
-    // See Team::is_far. Rows and panels as above.
-    void evict_all(Range rows, Range panels) {
-        evict({floats.data(), stride}, rows, panels);
+    // Rows and panels as above. has_deltas: the gradient of biases is the sum of the floats themselves.
+    void evict_read(FarReads reads, bool has_deltas, Range rows, Range panels) {
+        if (reads == FarReads::kNothing) return;
+        const bool reads_all = reads == FarReads::kAll;
+        if (words == Words::kFloats || has_deltas || reads_all) evict({floats.data(), stride}, rows, panels);
         if (words == Words::kFloats) return;
-        if (by_columns.size() > 0) evict({by_columns.data(), stride}, rows, {panels.begin / 2, (panels.end + 1) / 2});
+        if (by_columns.size() > 0 && reads_all)
+            evict({by_columns.data(), stride}, rows, {panels.begin / 2, (panels.end + 1) / 2});
         evict({by_rows.data(), rows_stride}, {rows.begin / 2, n_words(words, rows.end)}, panels);
     }
 
