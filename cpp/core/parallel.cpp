@@ -1,10 +1,12 @@
 #include "parallel.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <new>
 #include <thread>
 
 #if defined(_OPENMP)
@@ -96,10 +98,18 @@ const int fork_handler = runtime_handles_forks() ? at_fork(nullptr, nullptr, [] 
 // Throws std::bad_alloc if there is less. (A compiler may leave out `new` with its `delete`, but not these calls.)
 void require_memory(std::size_t bytes) { ::operator delete(::operator new(bytes)); }
 
+// The same of room for pages that are mapped on their own.
+void require_pages(std::size_t bytes) {
+    void* const pages = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) throw std::bad_alloc();
+    munmap(pages, bytes);
+}
+
 // g++'s runtime ends the process if it cannot start a thread, or allocate the little that it keeps of each team.
 // Trying first makes an exception of that: memory each time, threads when a team is larger than what is there.
 void try_to_start(std::size_t threads) {
-    constexpr std::size_t kStack = std::size_t{1} << 23;
+    constexpr std::size_t kStack = (std::size_t{1} << 23) + (std::size_t{1} << 16);  // with what lies around it
+    constexpr std::size_t kRoomOfThread = std::size_t{1} << 16;
     require_memory((std::size_t{1} << 14) + threads * 512);  // more than it takes; freed, malloc has it at hand
     const std::size_t there = others == nullptr ? 0 : others->load();
     // Whom a smaller team does not need is about to end, and no longer counts.
@@ -123,6 +133,9 @@ void try_to_start(std::size_t threads) {
         throw;
     }
     join_all();
+    // Where memory is short, a new thread has no room for a heap of its own: the few things that it allocates, without
+    // which the C library ends the process, take pages each.
+    require_pages(wanted * kRoomOfThread);
 }
 #endif
 
