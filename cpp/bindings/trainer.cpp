@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -32,13 +33,30 @@ struct BoundState {
     Trainer::State state;
 };
 
-// Of this thread's last call, for its next one to copy an order to.
-thread_local std::vector<std::int64_t> spare_memory;
+// The memory of the last copy of an order, for the next one. Whoever finds it in use, by another thread or by one that
+// a child of fork does not have, goes without.
+class SpareMemory {
+ public:
+    std::vector<std::int64_t> take() {
+        const std::unique_lock lock(mutex_, std::try_to_lock);
+        return lock ? std::exchange(memory_, {}) : std::vector<std::int64_t>();
+    }
+    void put(std::vector<std::int64_t> memory) {
+        constexpr std::size_t kMost = std::size_t{1} << 18;  // 2 MB
+        const std::unique_lock lock(mutex_, std::try_to_lock);
+        if (lock && memory.capacity() <= kMost) memory_ = std::move(memory);
+    }
+
+ private:
+    std::mutex mutex_;
+    std::vector<std::int64_t> memory_;
+};
+SpareMemory& spare_memory = *new SpareMemory;  // which a thread that is still at work when the process ends may use
 
 struct CheckedBatches {
     CheckedBatches(const py::array& order_array, const py::array& offsets_array, const py::array& rates_array,
                    std::size_t n_samples)
-        : order(checked_indices(order_array, n_samples, "order", std::exchange(spare_memory, {}))),
+        : order(checked_indices(order_array, n_samples, "order", spare_memory.take())),
           offsets(checked_indices(offsets_array, order.size() + 1, "offsets")) {
         const auto* rates = in_place<double>(rates_array, 1, "learning_rates");
         learning_rates.assign(rates, rates + rates_array.size());
@@ -48,10 +66,7 @@ struct CheckedBatches {
         if (offsets.front() != 0 || static_cast<std::size_t>(offsets.back()) != order.size())
             throw py::value_error("offsets must run from 0 to the length of order");
     }
-    ~CheckedBatches() {
-        constexpr std::size_t kMostSpare = std::size_t{1} << 18;  // 2 MB
-        if (order.capacity() <= kMostSpare) spare_memory = std::move(order);
-    }
+    ~CheckedBatches() { spare_memory.put(std::move(order)); }
     CheckedBatches(const CheckedBatches&) = delete;
     CheckedBatches& operator=(const CheckedBatches&) = delete;
 
