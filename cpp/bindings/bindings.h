@@ -6,7 +6,6 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
-#include <memory>
 #include <optional>
 #include <vector>
 

@@ -100,7 +100,7 @@ void require_memory(std::size_t bytes) { ::operator delete(::operator new(bytes)
 
 // The same of room for pages that are mapped on their own.
 void require_pages(std::size_t bytes) {
-    void* const pages = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* const pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) throw std::bad_alloc();
     munmap(pages, bytes);
 }
@@ -135,7 +135,7 @@ void try_to_start(std::size_t threads) {
     join_all();
     // Where memory is short, a new thread has no room for a heap of its own: the few things that it allocates, without
     // which the C library ends the process, take pages each.
-    require_pages(wanted * kRoomOfThread);
+    require_pages((wanted - there) * kRoomOfThread);
 }
 #endif
 

@@ -173,7 +173,10 @@ class Step {
 
     FarReads far_reads() const {
         if (!team_.is_far()) return FarReads::kNothing;
-        const auto divides_rows = [&](const Phase& phase) { return grid_of(phase).panel_parts == 1; };
+        const auto divides_rows = [&](const Phase& phase) {
+            const Grid grid = grid_of(phase);
+            return grid.panel_parts == 1 && grid.row_parts >= team_.size();
+        };
         return std::ranges::all_of(workspace_.phases, divides_rows) ? FarReads::kForGradients : FarReads::kAll;
     }
 

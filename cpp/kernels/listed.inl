@@ -3,8 +3,6 @@
 // cache must serve several; for the forward pass row by row, or by the same groups.
 #pragma once
 
-#include <type_traits>
-
 #include "product.inl"
 
 namespace fastmlp {

@@ -315,8 +315,10 @@ FASTMLP_INLINE void softmax_cross_entropy_with(const RowLosses& args, Read read)
         float& sum = sums[i % kPanel];
         float& weight = weights[i % kPanel];
         if (args.labels != nullptr) {
-            const auto read_label = static_cast<std::size_t>(args.labels[sample]);
-            const std::size_t label = read_label < args.n_outputs ? read_label : 0;
+            // Read once: it is an address, and another thread may change it.
+            const std::int64_t given = static_cast<const volatile std::int64_t*>(args.labels)[sample];
+            const auto number = static_cast<std::size_t>(given);
+            const std::size_t label = number < args.n_outputs ? number : 0;
             if (args.right != nullptr) args.right[i] = is_right(row, extent.max, label) ? 1 : 0;
             float* true_class = row.element(label);
             float linear = extent.max - *true_class;

@@ -24,7 +24,7 @@
 namespace fastmlp {
 namespace {
 
-constexpr std::size_t kSmallBatchInputPanels = 17;
+constexpr std::size_t kSmallBatchInputPanels = 10;
 
 #if defined(FASTMLP_TARGET_AVX512)
 constexpr int kTileRows = 8;  // 24 of 32 registers accumulate

@@ -19,7 +19,7 @@ from fastmlp._threads import ThreadCount, n_usable_processors
 from fastmlp.errors import NonFiniteLossError
 from fastmlp.history import History
 
-_SECONDS_PER_CALL: Final = 0.075  # and twice as many where nobody looks on
+_SECONDS_PER_CALL: Final = 0.075  # and twice as many without callbacks and validation
 _MOST_GROWTH: Final = 8  # of the steps from one call to the next: a first, cold measurement may mislead
 _MOST_AT_FIRST: Final = 64  # steps, however little work: samples may have yet to come from a disk
 _CAUTIOUS_RATE: Final = 4e9  # multiply-adds a second, which nearly all steps reach
@@ -27,7 +27,8 @@ _LAYER_WORK: Final = 2**15  # what each layer takes besides in a step, and each 
 _UPDATE_WORK: Final = 20
 _PANEL: Final = 16  # the core fills up each layer's inputs and outputs to a multiple of it
 _SNAPSHOT_PAUSE: Final = 100  # times what the last one cost: 1 % of a long fit, and so long a way to go again
-# Besides, so many calls, or fewer with so many samples, whose order is kept: 2 MB.
+# And not before so many seconds, or calls, or samples, whose order is kept until then: 2 MB.
+_SECONDS_PER_SNAPSHOT: Final = 1.0
 _CALLS_PER_SNAPSHOT: Final = 8
 _SAMPLES_PER_SNAPSHOT: Final = 2**18
 
@@ -41,16 +42,20 @@ class CallDone(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """A state that training can go back to: the number of steps before it, and the calls since."""
+    """A state that training can go back to: when it was, how many steps were before it, and the calls since."""
 
     state: _core.TrainerState
+    time: float
     step: int
     calls: list[Steps]
 
-    def is_far_back(self) -> bool:
+    def is_far_back(self, now: float) -> bool:
         """Whether the way from here is long enough for a new mark."""
-        n_samples = sum(len(call.order) for call in self.calls)
-        return len(self.calls) >= _CALLS_PER_SNAPSHOT or n_samples >= _SAMPLES_PER_SNAPSHOT
+        return (
+            now >= self.time + _SECONDS_PER_SNAPSHOT
+            or len(self.calls) >= _CALLS_PER_SNAPSHOT
+            or sum(len(call.order) for call in self.calls) >= _SAMPLES_PER_SNAPSHOT
+        )
 
 
 class Training:
@@ -114,7 +119,11 @@ class Training:
         self._next_mark = 0.0
 
     def expect_no_looks(self, batch_size: int) -> None:
-        """Let calls be longer, and the first one do as many steps as a cautious estimate allows, not one."""
+        """Let calls be longer, and the first one do as many steps as a cautious estimate allows, not one.
+
+        For fits without callbacks and validation. Ctrl-C, a fork, and other threads that look at the weights
+        wait for the end of a call.
+        """
         self._seconds_per_call = 2 * _SECONDS_PER_CALL
         if self._threads.n_threads > n_usable_processors():  # they would wait for one another
             return
@@ -230,8 +239,8 @@ class Training:
         """Return the latest state to go back to, which is a new one from time to time."""
         self._forget_useless_marks()
         begin = time.perf_counter()
-        if not self._marks or (begin >= self._next_mark and self._marks[-1].is_far_back()):
-            self._marks.append(_Mark(self._network.snapshot(), len(self._history.step_loss), []))
+        if not self._marks or (begin >= self._next_mark and self._marks[-1].is_far_back(begin)):
+            self._marks.append(_Mark(self._network.snapshot(), begin, len(self._history.step_loss), []))
             end = time.perf_counter()
             self._next_mark = end + _SNAPSHOT_PAUSE * (end - begin)
         return self._marks[-1]
