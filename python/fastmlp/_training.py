@@ -42,7 +42,7 @@ class CallDone(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """A state that training can go back to: when it was, how many steps were before it, and the calls since."""
+    """A state that training can go back to: when it was, how many steps before it, and the calls since."""
 
     state: _core.TrainerState
     time: float
