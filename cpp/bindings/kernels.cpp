@@ -268,7 +268,7 @@ py::array_t<float> call_sum_rows(const std::string& set, const py::array& a) {
     const PanelMatrix matrix(k.table, a);
     PanelMatrix sums(1, matrix.columns);
     // One row of a panel matrix has its panels one line apart, as the kernel writes them.
-    k.table.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(), sums.data());
+    k.table.float_products.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(), sums.data());
     return sums.to_array(k.table);
 }
 

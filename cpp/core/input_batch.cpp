@@ -126,11 +126,12 @@ std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmenta
     return size;
 }
 
-bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
-                      const DropoutMask* dropped, FarReads far_reads) {
+bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, Range lines,
+                      float* scratch, const DropoutMask* dropped, FarReads far_reads) {
     evict_part(part, far_reads);
     const double kept = dropped == nullptr ? 1.0 : 1.0 - dropped->threshold / 0x1p16;
     parts_[part].rows = rows;
+    parts_[part].lines = lines;
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
     if (parts_[part].listed) start_lists(part);
     bool finite = true;
@@ -158,7 +159,7 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
             index = nullptr;
         }
         finite &= parts_[part].listed ? list_rows(from, index, part, some, lists_fetch ? next.size() : 0, scratch)
-                                      : pack_densely(from, index, some);
+                                      : pack_densely(from, index, part, some);
     }
     return finite;
 }
@@ -199,18 +200,19 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
     return groups < kSparseGroups * all(n_groups_);
 }
 
-bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, Range rows) {
+bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows) {
     const Panels by_columns{by_columns_.data(), by_columns_stride_}, by_rows{by_rows_.data(), by_rows_stride_};
-    return pack_rows(from, index, rows.size(), {by_columns.at(rows.begin, 0), by_columns.stride},
+    const std::size_t line = parts_[part].lines.begin + (rows.begin - parts_[part].rows.begin);
+    return pack_rows(from, index, rows.size(), {by_columns.at(line, 0), by_columns.stride},
                      {by_rows.data == nullptr ? nullptr : by_rows.at(n_words(words_, rows.begin), 0), by_rows.stride});
 }
 
 void InputBatch::start_lists(std::size_t part) {
     const Range rows = parts_[part].rows;
     if (lists_rows_) {
-        const std::size_t first_word = rows.begin * n_blocks_ * (block_ + kRowSlack);
+        const std::size_t line = parts_[part].lines.begin, first_word = line * n_blocks_ * (block_ + kRowSlack);
         parts_[part].lists = {list_words_.get() + first_word, list_places_.get() + first_word,
-                              list_ends_.get() + rows.begin * n_blocks_};
+                              list_ends_.get() + line * n_blocks_};
     }
     if (!with_gradient_) return;
     const std::size_t first_entry = (n_words(words_, rows.begin) + part * kGroupSlack) * n_groups_;
@@ -220,11 +222,11 @@ void InputBatch::start_lists(std::size_t part) {
 }
 
 void InputBatch::evict_part(std::size_t part, FarReads reads) const {
-    const auto& [rows, listed, lists] = parts_[part];
+    const auto& [rows, lines, listed, lists] = parts_[part];
     if (rows.size() == 0 || reads == FarReads::kNothing) return;  // of no rows if not packed yet
     if (!listed) {
         if (words_ == Words::kFloats || reads == FarReads::kAll)
-            evict({by_columns_.data(), by_columns_stride_}, rows, {0, n_panels(depth_)});
+            evict({by_columns_.data(), by_columns_stride_}, lines, {0, n_panels(depth_)});
         if (by_rows_.size() > 0)
             evict({by_rows_.data(), by_rows_stride_}, {n_words(words_, rows.begin), n_words(words_, rows.end)},
                   {0, n_panels(n_features_)});
@@ -311,21 +313,21 @@ bool InputBatch::pack_rows(const Inputs& from, const std::int64_t* index, std::s
 
 void InputBatch::multiply(std::size_t part, ConstPanels weights, std::size_t n_outputs, Panels z, Range panels) const {
     const Part& packed = parts_[part];
-    const Range rows = packed.rows;
+    const Range lines = packed.lines;
     if (!packed.listed) {
-        fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, n_outputs, z, rows,
+        fastmlp::multiply(kernels_, words_, {by_columns_.data(), by_columns_stride_}, weights, n_outputs, z, lines,
                           panels, depth_);
         return;
     }
     const Products& products = products_of(kernels_, words_);
     if (!lists_rows_) {
         products.multiply_grouped({groups_[part], weights.at(0, panels.begin), weights.stride, z.at(0, panels.begin),
-                                   z.stride, rows.begin, rows.size(), columns_in(panels, n_outputs), depth_});
+                                   z.stride, packed.rows.begin, packed.rows.size(), columns_in(panels, n_outputs), depth_});
         return;
     }
     for (std::size_t block = 0; block < n_blocks_; ++block)
         products.multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
-                                  z.at(rows.begin, panels.begin), z.stride, rows.size(), columns_in(panels, n_outputs),
+                                  z.at(lines.begin, panels.begin), z.stride, lines.size(), columns_in(panels, n_outputs),
                                   block > 0});
 }
 

@@ -22,16 +22,16 @@ class InputBatch {
 
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
     // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so,
-    // and what the mask of the part drops, if there is one, is 0. Returns whether all input was finite. scratch holds
-    // pack_scratch_size floats.
-    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, float* scratch,
-              const DropoutMask* dropped = nullptr, FarReads far_reads = FarReads::kNothing);
+    // and what the mask of the part drops, if there is one, is 0. What is not for gradients lies in these lines, as many
+    // as rows. Returns whether all input was finite. scratch holds pack_scratch_size floats.
+    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, Range lines,
+              float* scratch, const DropoutMask* dropped = nullptr, FarReads far_reads = FarReads::kNothing);
     static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
 
     // Fetches into the cache what packing these rows will read first.
     static void fetch(const Inputs& inputs, const std::int64_t* samples, Range rows);
 
-    // z[rows of the part, panels] = input times weights, of n_outputs columns, but for the scale of Inputs.
+    // z[lines of the part, panels] = input times weights, of n_outputs columns, but for the scale of Inputs.
     void multiply(std::size_t part, ConstPanels weights, std::size_t n_outputs, Panels z, Range panels) const;
 
     // c = input[:, a_panels]' delta[:, b_panels], delta having n_outputs columns, over all rows of the first n_parts
@@ -41,7 +41,7 @@ class InputBatch {
 
  private:
     struct Part {
-        Range rows{};
+        Range rows{}, lines{};
         bool listed = false;
         ListedRows lists{};  // of the first block of depth; see block_of
     };
@@ -49,7 +49,7 @@ class InputBatch {
     bool lists_pixels(const Inputs& inputs) const;
     bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const;
     // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
-    bool pack_densely(const Inputs& from, const std::int64_t* index, Range rows);
+    bool pack_densely(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows);
     void start_lists(std::size_t part);
     void evict_part(std::size_t part, FarReads reads) const;
     // n_next: rows that follow these in from and are to be fetched meanwhile, if pixels are listed as they are.

@@ -50,6 +50,7 @@ class Step {
           rows_(n_samples),
           place_(place),
           packs_alone_(packs_alone()),
+          rows_stay_(rows_stay()),
           far_reads_(far_reads()),
           total_weight_(total_weight(targets, samples, n_samples)) {}
 
@@ -180,6 +181,21 @@ class Step {
         return std::ranges::all_of(workspace_.phases, divides_rows) ? FarReads::kForGradients : FarReads::kAll;
     }
 
+    // Whether rows go through all phases in the task that packs them.
+    bool rows_stay() const {
+        const Grid whole_rows{row_parts(), 1};
+        return std::ranges::all_of(workspace_.phases,
+                                   [&](const Phase& phase) { return grid_of(phase) == whole_rows; });
+    }
+    // Where these rows, a task's, lie in matrices that no other task reads. Where rows stay, and gradients are made of
+    // pairs of rows, which have matrices of their own, it is the same lines for all tasks of a thread, so that they are
+    // in its cache: the first ones of the rows that it owns, as others are fetched with a neighbour's.
+    Range lines_of(Range rows) const {
+        if (!rows_stay_ || network_.words() == Words::kFloats || row_parts() < 2 * team_.size()) return rows;
+        const std::size_t first = rows_of(team_.first_task(row_parts(), rank_)).begin;
+        return {first, first + rows.size()};
+    }
+
     void run(const Phase& phase, const Grid& grid, std::size_t task, std::atomic<bool>& input_finite,
              std::atomic<bool>& loss_finite) {
         const std::size_t l = phase.layer, row_part = task % grid.row_parts;
@@ -228,8 +244,8 @@ class Step {
         const Range rows = rows_of(part);
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
-        if (!input().pack(inputs_, samples_, part, rows, scratch(), dropout_.drops(0) ? &mask : nullptr,
-                          packs_alone_ ? FarReads::kNothing : far_reads_))
+        if (!input().pack(inputs_, samples_, part, rows, lines_of(rows), scratch(),
+                          dropout_.drops(0) ? &mask : nullptr, packs_alone_ ? FarReads::kNothing : far_reads_))
             finite.store(false, std::memory_order_relaxed);
         fetch(samples_, part + 1);
     }
@@ -243,22 +259,22 @@ class Step {
     // Of the first layer, part tells the rows.
     void forward_layer(std::size_t l, std::size_t part, Range rows, Range panels) {
         const Panels z = output(l).matrix();
-        output(l).evict_read(far_reads_, l + 1 == n_layers(), rows, panels);
+        output(l).evict_read(far_reads_, rows, panels);
         if (l == 0)
             input().multiply(part, network_.weight_operand(layer(l)), layer(l).n_outputs, z, panels);
         else
-            multiply_hidden(l, rows, z, panels);
+            multiply_hidden(l, lines_of(rows), z, panels);
         if (!layer(l).batch_norm) activate(l, rows, panels, input_scale(l), nullptr);
     }
 
-    void multiply_hidden(std::size_t l, Range rows, Panels z, Range panels) {
+    void multiply_hidden(std::size_t l, Range lines, Panels z, Range panels) {
         const Words words = network_.words();
         const ConstPanels input = output(l - 1).summed_over_columns(), weights = network_.weight_operand(layer(l));
         const std::size_t depth = n_words(words, layer(l).n_inputs);
-        if (layer(l).n_outputs <= kNarrow && rows.size() >= kPanel)
-            multiply_narrow(kernels_, words, input, weights, layer(l).n_outputs, z, rows, depth, scratch());
+        if (layer(l).n_outputs <= kNarrow && lines.size() >= kPanel)
+            multiply_narrow(kernels_, words, input, weights, layer(l).n_outputs, z, lines, depth, scratch());
         else
-            multiply(kernels_, words, input, weights, layer(l).n_outputs, z, rows, panels, depth);
+            multiply(kernels_, words, input, weights, layer(l).n_outputs, z, lines, panels, depth);
     }
 
     void normalize(std::size_t l, Range panels) {
@@ -289,12 +305,13 @@ class Step {
     }
     void activate_panels(std::size_t l, Range rows, Range panels, float scale, const float* scales) {
         const Panels z = output(l).matrix();
+        const Range lines = lines_of(rows);
         const bool last = l + 1 == n_layers(), drops = dropout_.drops(l + 1);
         AlignedBuffer& buffer = workspace_.saved[l];
         float* const saved =
-            buffer.size() == 0 ? nullptr : Panels{buffer.data(), z.stride}.at(rows.begin, panels.begin);
+            buffer.size() == 0 ? nullptr : Panels{buffer.data(), z.stride}.at(lines.begin, panels.begin);
         const bool saves_z = layer(l).activation == Activation::kGelu;
-        kernels_.bias_activation({z.at(rows.begin, panels.begin), z.stride, rows.size(), panels.size(),
+        kernels_.bias_activation({z.at(lines.begin, panels.begin), z.stride, rows.size(), panels.size(),
                                   network_.parameters().data() + layer(l).biases + panels.begin * kPanel, scale,
                                   layer(l).activation, last || drops ? Rounding::kNone : network_.rounding(),
                                   saves_z ? saved : nullptr,
@@ -304,20 +321,21 @@ class Step {
             args.saved = saves_z ? nullptr : saved;
             kernels_.drop_units(args);
         }
-        if (!last) output(l).refresh(kernels_, rows, panels);
+        if (!last) output(l).refresh(kernels_, lines, rows, panels);
     }
 
     // Of a matrix like layer l's output.
     DroppedUnits dropped_units(std::size_t l, Panels matrix, Range rows, Range panels) const {
+        const Range lines = lines_of(rows);
         KeptUnits& kept = workspace_.kept[l];
         return {.mask = dropout_.mask(l + 1, place_, rows.begin),
-                .matrix = matrix.at(rows.begin, panels.begin),
+                .matrix = matrix.at(lines.begin, panels.begin),
                 .panel_stride = matrix.stride,
                 .rows = rows.size(),
                 .first_panel = panels.begin,
                 .panels = panels.size(),
                 .scale = dropout_.scale(l + 1),
-                .kept = kept.at(rows.begin, panels.begin),
+                .kept = kept.at(lines.begin, panels.begin),
                 .kept_stride = kept.stride(),
                 .rounding = network_.rounding(),
                 .saved = nullptr};
@@ -327,10 +345,11 @@ class Step {
         float* losses = workspace_.losses.data();
         Operand& output = workspace_.outputs.back();
         const Panels outputs = output.matrix();
-        take_losses(network_, {{outputs.at(rows.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
+        const Range lines = lines_of(rows);
+        take_losses(network_, {{outputs.at(lines.begin, 0), outputs.stride}, rows.size(), samples_ + rows.begin},
                     targets_, mean_scale(total_weight_), network_.rounding(), losses + rows.begin,
                     workspace_.right.empty() ? nullptr : workspace_.right.data() + rows.begin);
-        output.refresh(kernels_, rows, {0, layer(n_layers() - 1).panels()});
+        output.refresh(kernels_, lines, rows, {0, layer(n_layers() - 1).panels()});
         for (std::size_t i = rows.begin; i < rows.end; ++i)
             if (!std::isfinite(losses[i])) finite.store(false, std::memory_order_relaxed);
     }
@@ -338,24 +357,25 @@ class Step {
     // The delta of layer l - 1, from that of layer l.
     void backward_layer(std::size_t l, Range rows, Range panels) {
         const Panels d_output = delta(l - 1).matrix();
-        delta(l - 1).evict_read(far_reads_, true, rows, panels);
+        delta(l - 1).evict_read(far_reads_, rows, panels);
         multiply_by_transposed(kernels_, network_.words(), delta(l).summed_over_columns(),
-                               network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output, rows,
-                               panels, scratch());
+                               network_.weight_operand(layer(l)), layer(l).n_inputs, layer(l).n_outputs, d_output,
+                               lines_of(rows), panels, scratch());
         for_some_panels(panels, [&](Range some) { finish_delta(l - 1, rows, some); });
     }
 
     // Of layer l, from that of what comes of it.
     void finish_delta(std::size_t l, Range rows, Range panels) {
+        const Range lines = lines_of(rows);
         const Panels d_output = delta(l).matrix();
         if (dropout_.drops(l + 1)) kernels_.drop_deltas(dropped_units(l, d_output, rows, panels));
         AlignedBuffer& saved = workspace_.saved[l].size() > 0 ? workspace_.saved[l] : output(l).floats;
         const bool normalized = layer(l).batch_norm;
-        kernels_.activation_backward({d_output.at(rows.begin, panels.begin),
-                                      Panels{saved.data(), d_output.stride}.at(rows.begin, panels.begin),
+        kernels_.activation_backward({d_output.at(lines.begin, panels.begin),
+                                      Panels{saved.data(), d_output.stride}.at(lines.begin, panels.begin),
                                       d_output.stride, rows.size(), panels.size(), layer(l).activation,
                                       normalized ? Rounding::kNone : network_.rounding()});
-        if (!normalized) delta(l).refresh(kernels_, rows, panels);
+        if (!normalized) delta(l).refresh(kernels_, lines, rows, panels);
     }
 
     // The delta of what was normalized, from that of what came of it.
@@ -368,7 +388,7 @@ class Step {
              statistics.line(BatchStatistics::kBatchVariance, panels.begin), network_.rounding(),
              statistics.line(BatchStatistics::kShiftGradient, panels.begin),
              statistics.line(BatchStatistics::kScaleGradient, panels.begin)});
-        delta(l).refresh(kernels_, {0, rows_}, panels);
+        delta(l).refresh(kernels_, {0, rows_}, {0, rows_}, panels);
     }
 
     // A layer's tiles among an owner's tasks.
@@ -434,8 +454,9 @@ class Step {
             std::copy_n(workspace_.statistics[l].line(line, out.begin), out.size() * kPanel, gradient);
             return;
         }
-        const Panels d_z = delta(l).matrix();
-        kernels_.sum_rows(d_z.at(0, out.begin), d_z.stride, rows_, out.size(), gradient);
+        const ConstPanels d_z = delta(l).summed_over_rows();
+        products_of(kernels_, network_.words())
+            .sum_rows(d_z.at(0, out.begin), d_z.stride, n_words(network_.words(), rows_), out.size(), gradient);
     }
 
     bool update_statistics(std::size_t l, Range out, ParameterUpdate& update) {
@@ -459,6 +480,7 @@ class Step {
     std::size_t rows_;
     EpochPlace place_;
     bool packs_alone_;
+    bool rows_stay_;
     FarReads far_reads_;
     double total_weight_;  // of the samples
 };

@@ -35,21 +35,22 @@ struct Operand {
     ConstPanels summed_over_rows() const {
         return words == Words::kFloats ? ConstPanels{floats.data(), stride} : ConstPanels{by_rows.data(), rows_stride};
     }
-    // To be called when these floats have changed. Rows and panels begin with an even number.
-    void refresh(const KernelTable& kernels, Range rows, Range panels) {
+    // To be called when the floats in these lines have changed, which are of these rows; see Step::lines_of. Rows and
+    // panels begin with an even number.
+    void refresh(const KernelTable& kernels, Range lines, Range rows, Range panels) {
         if (words == Words::kFloats) return;
         float* const columns =
-            by_columns.size() == 0 ? nullptr : Panels{by_columns.data(), stride}.at(rows.begin, panels.begin / 2);
+            by_columns.size() == 0 ? nullptr : Panels{by_columns.data(), stride}.at(lines.begin, panels.begin / 2);
         kernels.pair(
-            matrix().at(rows.begin, panels.begin), stride, rows.size(), panels.size(),
+            matrix().at(lines.begin, panels.begin), stride, rows.size(), panels.size(),
             {columns, stride, Panels{by_rows.data(), rows_stride}.at(rows.begin / 2, panels.begin), rows_stride});
     }
 
-    // Rows and panels as above. has_deltas: the gradient of biases is the sum of the floats themselves.
-    void evict_read(FarReads reads, bool has_deltas, Range rows, Range panels) {
+    // Rows and panels as above.
+    void evict_read(FarReads reads, Range rows, Range panels) {
         if (reads == FarReads::kNothing) return;
         const bool reads_all = reads == FarReads::kAll;
-        if (words == Words::kFloats || has_deltas || reads_all) evict({floats.data(), stride}, rows, panels);
+        if (words == Words::kFloats || reads_all) evict({floats.data(), stride}, rows, panels);
         if (words == Words::kFloats) return;
         if (by_columns.size() > 0 && reads_all)
             evict({by_columns.data(), stride}, rows, {panels.begin / 2, (panels.end + 1) / 2});

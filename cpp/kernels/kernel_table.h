@@ -208,6 +208,9 @@ struct Products {
     // and `columns` columns. out is one panel of the right operand whose depths are w's columns: w transposed.
     void (*transpose_panel)(const float* w, std::size_t w_panel_stride, std::size_t depths, std::size_t columns,
                             float* out);
+    // sums[0..16 panels) = sum over the rows of a panel matrix of words, in rising order; pairs are of rows.
+    void (*sum_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
+                     float* sums);
 };
 
 // A matrix of numbers as words of bfloat16, once in pairs of neighbouring columns and once in pairs of neighbouring
@@ -476,10 +479,6 @@ struct KernelTable {
     // The reverse: panel matrix to row-major, unaligned.
     void (*unpack)(const float* panels, std::size_t in_panel_stride, std::size_t rows, std::size_t columns, float* out,
                    std::size_t row_stride);
-
-    // sums[0..16 panels) = sum over the rows of a panel matrix, in rising order.
-    void (*sum_rows)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
-                     float* sums);
 
     void (*bias_activation)(const BiasActivation& args);
     void (*activation_backward)(const ActivationBackward& args);

@@ -71,6 +71,7 @@ constexpr Products make_products() {
         .list_pixel_groups = nullptr,
 #endif
         .transpose_panel = transpose_panel<Word>,
+        .sum_rows = sum_rows<Word>,
     };
 }
 
@@ -106,7 +107,6 @@ constexpr KernelTable make_table(const char* name) {
         .count_nonzeros_uint8 = count_nonzeros_uint8,
         .count_nonzeros_float = count_nonzeros_float,
         .unpack = unpack,
-        .sum_rows = sum_rows,
         .bias_activation = bias_activation,
         .activation_backward = activation_backward,
         .batch_normalize = batch_normalize,

@@ -156,26 +156,27 @@ void multiply_transposed(const Product& p) {
 }
 
 // kPanels side by side: the next sum of one panel waits for its last.
-template <int kPanels>
+template <class Word, int kPanels>
 FASTMLP_INLINE void sum_rows_of(const float* line, std::size_t panel_stride, std::size_t rows, float* sums) {
     Line sum[kPanels];
 #pragma GCC unroll 4
     for (int j = 0; j < kPanels; ++j) sum[j] = splat_line(0.0f);
     for (std::size_t row = 0; row < rows; ++row, line += kPanel)
 #pragma GCC unroll 4
-        for (int j = 0; j < kPanels; ++j) sum[j] = sum[j] + load_line(line + j * panel_stride);
+        for (int j = 0; j < kPanels; ++j) sum[j] = Word::add(sum[j], load_line(line + j * panel_stride));
 #pragma GCC unroll 4
     for (int j = 0; j < kPanels; ++j) store_line(sums + j * kPanel, sum[j]);
 }
 
+template <class Word>
 void sum_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels, float* sums) {
     constexpr std::size_t kSideBySide = 4;
     std::size_t panel = 0;
     for (; panel + kSideBySide <= panels; panel += kSideBySide)
-        sum_rows_of<kSideBySide>(matrix + panel * matrix_panel_stride, matrix_panel_stride, rows,
+        sum_rows_of<Word, kSideBySide>(matrix + panel * matrix_panel_stride, matrix_panel_stride, rows,
                                  sums + panel * kPanel);
     for (; panel < panels; ++panel)
-        sum_rows_of<1>(matrix + panel * matrix_panel_stride, matrix_panel_stride, rows, sums + panel * kPanel);
+        sum_rows_of<Word, 1>(matrix + panel * matrix_panel_stride, matrix_panel_stride, rows, sums + panel * kPanel);
 }
 
 }  // namespace

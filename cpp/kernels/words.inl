@@ -14,6 +14,8 @@ struct FloatWord {
         return lower ? fma_lower(a, b, c) : fma(a, b, c);
     }
     static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return fastmlp::nonzero_mask(words); }
+    // sum and the numbers of these words, one after the other.
+    static FASTMLP_INLINE Line add(const Line& sum, const Line& words) { return sum + words; }
     // kPanel / kNumbers lines of the operand to as many of its transpose.
     static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_floats(in, out); }
 };
@@ -25,6 +27,11 @@ struct PairWord {
         return lower ? dot_pairs_lower(a, b, c) : dot_pairs(a, b, c);
     }
     static FASTMLP_INLINE unsigned nonzero_mask(const Line& words) { return nonzero_bits_mask(words); }
+    static FASTMLP_INLINE Line add(const Line& sum, const Line& words) {
+        const Line first = map([](Vec pairs) { return from_bits(shift_left<16>(bits(pairs))); }, words);
+        const Line second = map([](Vec pairs) { return from_bits(bits(pairs) & splat_bits(0xffff0000u)); }, words);
+        return sum + first + second;
+    }
     static FASTMLP_INLINE void transpose(const float* in, float* out) { transpose_pairs(in, out); }
 };
 #endif

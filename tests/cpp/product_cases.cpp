@@ -358,7 +358,7 @@ class ProductCases : KernelCases {
                 Floats sums(panels * kPanel);
                 {
                     const FloatingPointScope scope(table_);
-                    table_.sum_rows(matrix.data(), matrix.stride(), rows, panels, sums.data());
+                    table_.float_products.sum_rows(matrix.data(), matrix.stride(), rows, panels, sums.data());
                 }
                 for (std::size_t j = 0; j < panels * kPanel; ++j) {
                     double sum = 0.0, magnitude = 0.0;
