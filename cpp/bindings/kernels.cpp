@@ -36,7 +36,7 @@ struct PanelMatrix {
           buffer(panel_matrix_size(rows, n_columns)) {}
     PanelMatrix(const KernelTable& table, const py::array& array)
         : PanelMatrix(extent_of(array, 0), extent_of(array, 1)) {
-        table.pack_float(in_place<float>(array, 2, "a matrix"), columns, nullptr, rows, columns, Rounding::kNone,
+        table.pack_float({in_place<float>(array, 2, "a matrix"), columns, nullptr, rows, columns}, Rounding::kNone,
                          buffer.data(), stride);
     }
     py::array_t<float> to_array(const KernelTable& table) const {
@@ -268,7 +268,8 @@ py::array_t<float> call_sum_rows(const std::string& set, const py::array& a) {
     const PanelMatrix matrix(k.table, a);
     PanelMatrix sums(1, matrix.columns);
     // One row of a panel matrix has its panels one line apart, as the kernel writes them.
-    k.table.float_products.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(), sums.data());
+    k.table.float_products.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(),
+                                    sums.data());
     return sums.to_array(k.table);
 }
 
@@ -277,7 +278,7 @@ py::array_t<float> call_pack_uint8(const std::string& set, const py::array& a, c
     const auto* data = in_place<std::uint8_t>(a, 2, "a matrix");
     const std::vector<std::int64_t> rows = checked_indices(index, extent(a, 0), "index");
     PanelMatrix out(extent(index, 0), extent(a, 1));
-    k.table.pack_uint8(data, out.columns, rows.data(), out.rows, out.columns, out.data(), out.stride);
+    k.table.pack_uint8({data, out.columns, rows.data(), out.rows, out.columns}, out.data(), out.stride);
     return out.to_array(k.table);
 }
 
@@ -286,8 +287,8 @@ std::pair<py::array_t<float>, bool> call_pack_float(const std::string& set, cons
     const Kernels k(set);
     const auto* data = in_place<float>(a, 2, "a matrix");
     PanelMatrix out(extent(a, 0), extent(a, 1));
-    const bool finite = k.table.pack_float(data, out.columns, nullptr, out.rows, out.columns, rounding_of(to_bfloat16),
-                                           out.data(), out.stride);
+    const bool finite = k.table.pack_float({data, out.columns, nullptr, out.rows, out.columns},
+                                           rounding_of(to_bfloat16), out.data(), out.stride);
     return {out.to_array(k.table), finite};
 }
 
@@ -298,7 +299,7 @@ std::pair<py::array_t<float>, py::array_t<float>> call_pack_uint8_pairs(const st
     const auto* data = in_place<std::uint8_t>(a, 2, "a matrix");
     const std::vector<std::int64_t> rows = checked_indices(index, extent(a, 0), "index");
     Pairs out(rows.size(), extent(a, 1));
-    k.table.pack_uint8_pairs(data, extent(a, 1), rows.data(), rows.size(), extent(a, 1), out.view());
+    k.table.pack_uint8_pairs({data, extent(a, 1), rows.data(), rows.size(), extent(a, 1)}, out.view());
     return out.to_arrays(k.table);
 }
 
@@ -311,7 +312,7 @@ std::tuple<py::array_t<float>, py::array_t<float>, bool> call_pack_float_pairs(c
     const std::vector<std::int64_t> rows = checked_indices(index, extent(a, 0), "index");
     Pairs out(rows.size(), extent(a, 1));
     const bool finite =
-        k.table.pack_float_pairs(data, extent(a, 1), rows.data(), rows.size(), extent(a, 1), out.view());
+        k.table.pack_float_pairs({data, extent(a, 1), rows.data(), rows.size(), extent(a, 1)}, out.view());
     const auto [by_columns, by_rows] = out.to_arrays(k.table);
     return {by_columns, by_rows, finite};
 }

@@ -138,12 +138,13 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     const bool from_pixels = parts_[part].listed && lists_pixels(inputs);
     std::size_t at_a_time = kRowsAtATime;
     if (from_pixels) at_a_time = with_gradient_ ? kPixelRowsAtATime : kPixelRowsWithoutGroups;
-    const bool lists_fetch =
-        from_pixels && with_gradient_ && dropped == nullptr && inputs.augmented.augmentation == nullptr;
+    // Lists of groups, and matrices, are made on the way over all columns.
+    const bool fetches_next =
+        (!from_pixels || with_gradient_) && dropped == nullptr && inputs.augmented.augmentation == nullptr;
     for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
         const Range some{row, std::min(row + at_a_time, rows.end)};
         const Range next{some.end, std::min(some.end + at_a_time, rows.end)};
-        if (!lists_fetch) prefetch(inputs, samples, next);
+        if (!fetches_next) prefetch(inputs, samples, next);
         Inputs from = inputs.from(samples == nullptr ? row : 0);
         const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
         float* free = scratch + packing_size(words_, n_features_);
@@ -158,8 +159,9 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
             from = without_dropped(kernels_, from, index, some.size(), mask, free - dropping_size(n_features_));
             index = nullptr;
         }
-        finite &= parts_[part].listed ? list_rows(from, index, part, some, lists_fetch ? next.size() : 0, scratch)
-                                      : pack_densely(from, index, part, some);
+        const std::size_t n_next = fetches_next ? next.size() : 0;
+        finite &= parts_[part].listed ? list_rows(from, index, part, some, n_next, scratch)
+                                      : pack_densely(from, index, part, some, n_next);
     }
     return finite;
 }
@@ -200,10 +202,11 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
     return groups < kSparseGroups * all(n_groups_);
 }
 
-bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows) {
+bool InputBatch::pack_densely(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows,
+                              std::size_t n_next) {
     const Panels by_columns{by_columns_.data(), by_columns_stride_}, by_rows{by_rows_.data(), by_rows_stride_};
     const std::size_t line = parts_[part].lines.begin + (rows.begin - parts_[part].rows.begin);
-    return pack_rows(from, index, rows.size(), {by_columns.at(line, 0), by_columns.stride},
+    return pack_rows(from, index, rows.size(), n_next, {by_columns.at(line, 0), by_columns.stride},
                      {by_rows.data == nullptr ? nullptr : by_rows.at(n_words(words_, rows.begin), 0), by_rows.stride});
 }
 
@@ -265,8 +268,8 @@ bool InputBatch::list_rows(const Inputs& from, const std::int64_t* index, std::s
     }
     const Panels by_columns{scratch, panel_stride(kRowsAtATime)};
     const Panels by_rows{scratch + panel_matrix_size(kRowsAtATime, depth_), panel_stride(kRowsAtATime / 2)};
-    const bool finite =
-        pack_rows(from, index, rows.size(), by_columns, {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
+    const bool finite = pack_rows(from, index, rows.size(), n_next, by_columns,
+                                  {with_gradient_ ? by_rows.data : nullptr, by_rows.stride});
     if (lists_rows_)
         for_each_block_of_lists(part, rows, [&](std::size_t block, std::uint32_t listed, ListedRows lists) {
             products.list_rows(by_columns.at(0, block * block_ / kPanel), by_columns.stride, rows.size(),
@@ -295,19 +298,18 @@ ListedRows InputBatch::block_of(const Part& part, std::size_t block) const {
     return {part.lists.words + first_word, part.lists.places + first_word, part.lists.ends + block * part.rows.size()};
 }
 
-bool InputBatch::pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, Panels by_columns,
-                           Panels by_rows) const {
+bool InputBatch::pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, std::size_t n_next,
+                           Panels by_columns, Panels by_rows) const {
+    const FloatRows values{from.values, n_features_, index, n_rows, n_features_, n_next};
+    const PixelRows pixels{from.pixels, n_features_, index, n_rows, n_features_, n_next};
     const PairedMatrix pairs{by_columns.data, by_columns.stride, by_rows.data, by_rows.stride};
     if (words_ == Words::kFloats) {
-        if (from.values != nullptr)
-            return kernels_.pack_float(from.values, n_features_, index, n_rows, n_features_, rounding_, by_columns.data,
-                                       by_columns.stride);
-        kernels_.pack_uint8(from.pixels, n_features_, index, n_rows, n_features_, by_columns.data, by_columns.stride);
+        if (from.values != nullptr) return kernels_.pack_float(values, rounding_, by_columns.data, by_columns.stride);
+        kernels_.pack_uint8(pixels, by_columns.data, by_columns.stride);
         return true;
     }
-    if (from.values != nullptr)
-        return kernels_.pack_float_pairs(from.values, n_features_, index, n_rows, n_features_, pairs);
-    kernels_.pack_uint8_pairs(from.pixels, n_features_, index, n_rows, n_features_, pairs);
+    if (from.values != nullptr) return kernels_.pack_float_pairs(values, pairs);
+    kernels_.pack_uint8_pairs(pixels, pairs);
     return true;
 }
 
@@ -322,13 +324,14 @@ void InputBatch::multiply(std::size_t part, ConstPanels weights, std::size_t n_o
     const Products& products = products_of(kernels_, words_);
     if (!lists_rows_) {
         products.multiply_grouped({groups_[part], weights.at(0, panels.begin), weights.stride, z.at(0, panels.begin),
-                                   z.stride, packed.rows.begin, packed.rows.size(), columns_in(panels, n_outputs), depth_});
+                                   z.stride, packed.rows.begin, packed.rows.size(), columns_in(panels, n_outputs),
+                                   depth_});
         return;
     }
     for (std::size_t block = 0; block < n_blocks_; ++block)
         products.multiply_listed({block_of(packed, block), weights.at(block * block_, panels.begin), weights.stride,
-                                  z.at(lines.begin, panels.begin), z.stride, lines.size(), columns_in(panels, n_outputs),
-                                  block > 0});
+                                  z.at(lines.begin, panels.begin), z.stride, lines.size(),
+                                  columns_in(panels, n_outputs), block > 0});
 }
 
 void InputBatch::multiply_transposed(std::size_t n_parts, ConstPanels delta, std::size_t n_outputs, Panels c,

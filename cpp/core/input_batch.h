@@ -22,8 +22,8 @@ class InputBatch {
 
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
     // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so,
-    // and what the mask of the part drops, if there is one, is 0. What is not for gradients lies in these lines, as many
-    // as rows. Returns whether all input was finite. scratch holds pack_scratch_size floats.
+    // and what the mask of the part drops, if there is one, is 0. What is not for gradients lies in these lines, as
+    // many as rows. Returns whether all input was finite. scratch holds pack_scratch_size floats.
     bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, Range lines,
               float* scratch, const DropoutMask* dropped = nullptr, FarReads far_reads = FarReads::kNothing);
     static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
@@ -48,18 +48,18 @@ class InputBatch {
 
     bool lists_pixels(const Inputs& inputs) const;
     bool is_sparse(const Inputs& inputs, const std::int64_t* samples, Range rows, double kept) const;
-    // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null.
-    bool pack_densely(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows);
+    // These take the rows' own samples: index[0], index[1], ... of from, or its first ones if index is null. n_next:
+    // rows that follow these in from and are to be fetched meanwhile.
+    bool pack_densely(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, std::size_t n_next);
     void start_lists(std::size_t part);
     void evict_part(std::size_t part, FarReads reads) const;
-    // n_next: rows that follow these in from and are to be fetched meanwhile, if pixels are listed as they are.
     bool list_rows(const Inputs& from, const std::int64_t* index, std::size_t part, Range rows, std::size_t n_next,
                    float* scratch);
     template <class List>
     void for_each_block_of_lists(std::size_t part, Range rows, List list);
     void list_pixels(const PixelRows& from, std::size_t part, Range rows);
-    bool pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, Panels by_columns,
-                   Panels by_rows) const;
+    bool pack_rows(const Inputs& from, const std::int64_t* index, std::size_t n_rows, std::size_t n_next,
+                   Panels by_columns, Panels by_rows) const;
     ListedRows block_of(const Part& part, std::size_t block) const;
 
     const KernelTable& kernels_;

@@ -96,10 +96,10 @@ void Network::read_biases(const AlignedBuffer& arena, const Layer& layer, float*
 }
 
 void Network::write_layer(AlignedBuffer& arena, const Layer& layer, const float* weights, const float* biases) const {
-    kernels_.pack_float(weights, layer.n_outputs, nullptr, layer.n_inputs, layer.n_outputs, Rounding::kNone,
+    kernels_.pack_float({weights, layer.n_outputs, nullptr, layer.n_inputs, layer.n_outputs}, Rounding::kNone,
                         arena.data() + layer.weights, layer.weights_stride());
     for (std::size_t row = 0; row < layer.n_bias_rows(); ++row)
-        kernels_.pack_float(biases + row * layer.n_outputs, layer.n_outputs, nullptr, 1, layer.n_outputs,
+        kernels_.pack_float({biases + row * layer.n_outputs, layer.n_outputs, nullptr, 1, layer.n_outputs},
                             Rounding::kNone, arena.data() + layer.bias_row(row), kPanel);
 }
 

@@ -184,8 +184,7 @@ class Step {
     // Whether rows go through all phases in the task that packs them.
     bool rows_stay() const {
         const Grid whole_rows{row_parts(), 1};
-        return std::ranges::all_of(workspace_.phases,
-                                   [&](const Phase& phase) { return grid_of(phase) == whole_rows; });
+        return std::ranges::all_of(workspace_.phases, [&](const Phase& phase) { return grid_of(phase) == whole_rows; });
     }
     // Where these rows, a task's, lie in matrices that no other task reads. Where rows stay, and gradients are made of
     // pairs of rows, which have matrices of their own, it is the same lines for all tasks of a thread, so that they are
@@ -244,8 +243,8 @@ class Step {
         const Range rows = rows_of(part);
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
-        if (!input().pack(inputs_, samples_, part, rows, lines_of(rows), scratch(),
-                          dropout_.drops(0) ? &mask : nullptr, packs_alone_ ? FarReads::kNothing : far_reads_))
+        if (!input().pack(inputs_, samples_, part, rows, lines_of(rows), scratch(), dropout_.drops(0) ? &mask : nullptr,
+                          packs_alone_ ? FarReads::kNothing : far_reads_))
             finite.store(false, std::memory_order_relaxed);
         fetch(samples_, part + 1);
     }

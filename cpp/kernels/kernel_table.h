@@ -143,15 +143,19 @@ struct ListedGroups {
 // Words that a listed_depth_block may have.
 inline constexpr std::size_t kMostListedDepth = 256;
 
-// One to kPanel rows of pixels: row i is row index[i] (i if index is null) of a row-major matrix. Unaligned.
-struct PixelRows {
-    const std::uint8_t* data;
+// Rows of a row-major matrix: row i is row index[i] (i if index is null). Unaligned.
+template <class Element>
+struct RowsOf {
+    const Element* data;
     std::size_t row_stride;
     const std::int64_t* index;
     std::size_t rows;
     std::size_t columns;
-    std::size_t next = 0;  // so many rows after these are fetched into the cache by list_pixel_groups on its way
+    std::size_t next =
+        0;  // so many rows after these, at most as many, are fetched on the way by who goes over all columns
 };
+using FloatRows = RowsOf<float>;
+using PixelRows = RowsOf<std::uint8_t>;
 
 // c (rows x columns) = [c +] a' b. a is listed: rows of c are its columns from group first_group on, and each of the
 // parts, at least one, has the next of its rows. The padding of b, and of c if it is added to, is 0, and stays so in c.
@@ -199,8 +203,8 @@ struct Products {
     // Appends rows, numbered from first_row on, to the lists of their groups; out begins with the group of column 0.
     void (*list_groups)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t columns,
                         std::size_t first_row, ListedGroups out);
-    // The same of pixels, in columns first_column to first_column + columns - 1, of at most kMostListedDepth words, and
-    // in all of them. Both null where the set has no faster way than by a matrix of words.
+    // The same of one to kPanel rows of pixels, in columns first_column to first_column + columns - 1, of at most
+    // kMostListedDepth words, and in all of them. Both null where the set has no faster way than by a matrix of words.
     void (*list_pixel_rows)(const PixelRows& from, std::size_t first_column, std::size_t columns, std::uint32_t first,
                             ListedRows out);
     void (*list_pixel_groups)(const PixelRows& from, std::size_t first_row, ListedGroups out);
@@ -458,18 +462,13 @@ struct KernelTable {
     std::uint64_t (*enter)();
     void (*leave)(std::uint64_t state);
 
-    // Row index[i] (i if index is null) of a row-major (. x columns) matrix becomes row i of the panel matrix out;
-    // padding is zero. data is unaligned. The uint8 kernels convert values, 0 to 255. Those of floats return whether
-    // all elements are finite, also when rounded.
-    void (*pack_uint8)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                       std::size_t columns, float* out, std::size_t out_panel_stride);
-    bool (*pack_float)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                       std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride);
+    // These rows become rows of the panel matrix out; padding is zero. The uint8 kernels convert values, 0 to 255.
+    // Those of floats return whether all elements are finite, also when rounded.
+    void (*pack_uint8)(const PixelRows& from, float* out, std::size_t out_panel_stride);
+    bool (*pack_float)(const FloatRows& from, Rounding rounding, float* out, std::size_t out_panel_stride);
     // The same into pairs. Null where the set has no products of pairs.
-    void (*pack_uint8_pairs)(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index,
-                             std::size_t rows, std::size_t columns, const PairedMatrix& out);
-    bool (*pack_float_pairs)(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                             std::size_t columns, const PairedMatrix& out);
+    void (*pack_uint8_pairs)(const PixelRows& from, const PairedMatrix& out);
+    bool (*pack_float_pairs)(const FloatRows& from, const PairedMatrix& out);
     // Pairs of a panel matrix. Null where the set has no products of pairs.
     void (*pair)(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
                  const PairedMatrix& out);

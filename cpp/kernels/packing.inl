@@ -10,15 +10,22 @@ FASTMLP_INLINE std::size_t source_row(const std::int64_t* index, std::size_t row
     return index == nullptr ? row : static_cast<std::size_t>(index[row]);
 }
 
-FASTMLP_INLINE const std::uint8_t* pixels_of(const PixelRows& from, std::size_t row) {
+template <class Element>
+FASTMLP_INLINE const Element* row_of(const RowsOf<Element>& from, std::size_t row) {
     return from.data + source_row(from.index, row) * from.row_stride;
 }
 
-// Of the rows that come next, fetches the line at this column, to be called for rising ones.
-FASTMLP_INLINE void prefetch_next(const PixelRows& from, std::size_t column) {
-    constexpr std::size_t kCacheLine = 64;
-    if (column % kCacheLine != 0) return;
-    for (std::size_t row = 0; row < from.next; ++row) __builtin_prefetch(pixels_of(from, from.rows + row) + column);
+// The row that is to be fetched while this one is gone over, or null.
+template <class Element>
+FASTMLP_INLINE const Element* next_row_of(const RowsOf<Element>& from, std::size_t row) {
+    return row < from.next ? row_of(from, from.rows + row) : nullptr;
+}
+
+// Fetches its line at this column, to be called for rising ones that are multiples of kPanel.
+template <class Element>
+FASTMLP_INLINE void prefetch_next(const Element* next_row, std::size_t column) {
+    constexpr std::size_t kColumnsOfLine = 64 / sizeof(Element);
+    if (next_row != nullptr && column % kColumnsOfLine == 0) __builtin_prefetch(next_row + column);
 }
 
 // Columns whole panels cover, and those left for a last, padded one.
@@ -57,22 +64,30 @@ struct FiniteCheck {
     FASTMLP_INLINE bool all_finite() const { return sum_lanes(sum) == 0.0f; }
 };
 
-void pack_uint8(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                std::size_t columns, float* out, std::size_t out_panel_stride) {
-    for (std::size_t row = 0; row < rows; ++row)
-        for_each_line(data + source_row(index, row) * row_stride, columns, [&](std::size_t panel, const Line& x) {
-            store_line(out + panel * out_panel_stride + row * kPanel, x);
+// Calls put(row, panel, line) for each panel of each row.
+template <class Element, class Put>
+FASTMLP_INLINE void for_each_line(const RowsOf<Element>& from, Put put) {
+    for (std::size_t row = 0; row < from.rows; ++row) {
+        const Element* const next = next_row_of(from, row);
+        for_each_line(row_of(from, row), from.columns, [&](std::size_t panel, const Line& x) {
+            prefetch_next(next, panel * kPanel);
+            put(row, panel, x);
         });
+    }
 }
 
-bool pack_float(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                std::size_t columns, Rounding rounding, float* out, std::size_t out_panel_stride) {
+void pack_uint8(const PixelRows& from, float* out, std::size_t out_panel_stride) {
+    for_each_line(from, [&](std::size_t row, std::size_t panel, const Line& x) {
+        store_line(out + panel * out_panel_stride + row * kPanel, x);
+    });
+}
+
+bool pack_float(const FloatRows& from, Rounding rounding, float* out, std::size_t out_panel_stride) {
     FiniteCheck check;
-    for (std::size_t row = 0; row < rows; ++row)
-        for_each_line(data + source_row(index, row) * row_stride, columns, [&](std::size_t panel, const Line& x) {
-            rounding == Rounding::kNone ? check.see(x) : check.see_bfloat16(x);
-            store_line(out + panel * out_panel_stride + row * kPanel, rounded(x, rounding));
-        });
+    for_each_line(from, [&](std::size_t row, std::size_t panel, const Line& x) {
+        rounding == Rounding::kNone ? check.see(x) : check.see_bfloat16(x);
+        store_line(out + panel * out_panel_stride + row * kPanel, rounded(x, rounding));
+    });
     return check.all_finite();
 }
 

@@ -48,13 +48,16 @@ FASTMLP_INLINE Line load_row(const Element* source, std::size_t column, std::siz
 }
 
 template <class Element>
-FASTMLP_INLINE bool pack_pairs(const Element* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                               std::size_t columns, const PairedMatrix& out) {
+FASTMLP_INLINE bool pack_pairs(const RowsOf<Element>& from, const PairedMatrix& out) {
     FiniteCheck check;
+    const std::size_t rows = from.rows, columns = from.columns;
     for (std::size_t row = 0; row < rows; row += 2) {
-        const Element* first = data + source_row(index, row) * row_stride;
-        const Element* second = row + 1 < rows ? data + source_row(index, row + 1) * row_stride : nullptr;
+        const Element* const first = row_of(from, row);
+        const Element* const second = row + 1 < rows ? row_of(from, row + 1) : nullptr;
+        const Element* const next[] = {next_row_of(from, row), next_row_of(from, row + 1)};
         for (std::size_t column = 0; column < columns; column += kPanel) {
+            prefetch_next(next[0], column);
+            prefetch_next(next[1], column);
             const Line a = load_row(first, column, columns);
             check.see_bfloat16(a);
             if (second == nullptr) {
@@ -70,15 +73,8 @@ FASTMLP_INLINE bool pack_pairs(const Element* data, std::size_t row_stride, cons
     return check.all_finite();
 }
 
-void pack_uint8_pairs(const std::uint8_t* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                      std::size_t columns, const PairedMatrix& out) {
-    pack_pairs(data, row_stride, index, rows, columns, out);
-}
-
-bool pack_float_pairs(const float* data, std::size_t row_stride, const std::int64_t* index, std::size_t rows,
-                      std::size_t columns, const PairedMatrix& out) {
-    return pack_pairs(data, row_stride, index, rows, columns, out);
-}
+void pack_uint8_pairs(const PixelRows& from, const PairedMatrix& out) { pack_pairs(from, out); }
+bool pack_float_pairs(const FloatRows& from, const PairedMatrix& out) { return pack_pairs(from, out); }
 
 void pair(const float* matrix, std::size_t matrix_panel_stride, std::size_t rows, std::size_t panels,
           const PairedMatrix& out) {

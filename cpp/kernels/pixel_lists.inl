@@ -25,7 +25,7 @@ void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_
     const std::size_t whole = columns / Words::kPixels * Words::kPixels;
     std::uint32_t end = first;
     for (std::size_t row = 0; row < from.rows; ++row) {
-        const std::uint8_t* pixels = pixels_of(from, row) + first_column;
+        const std::uint8_t* pixels = row_of(from, row) + first_column;
         std::uint32_t place = 0;
         for (std::size_t column = 0; column < whole; column += Words::kPixels, place += kPanel * kPanel)
             end = Words::append_to_row(pixels + column, Words::kPixels, place, end, out);

@@ -78,13 +78,13 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
     constexpr std::size_t kGroups = kPanel / kListedColumns;
     const auto first_place = static_cast<std::uint32_t>(first_row * kPanel);
     const std::uint8_t* rows[kPanel];
-    for (std::size_t row = 0; row < kPanel; ++row) rows[row] = pixels_of(from, row < from.rows ? row : 0);
+    for (std::size_t row = 0; row < kPanel; ++row) rows[row] = row_of(from, row < from.rows ? row : 0);
     const std::uint64_t present = ~std::uint64_t{0} >> 4 * (kPanel - from.rows);
     const Columns split = split_columns(from.columns);
     ListedWords* entries = out.entries;
     std::uint32_t* counts = out.counts;
     for (std::size_t column = 0; column < split.whole; column += kPanel) {
-        prefetch_next(from, column);
+        for (std::size_t row = 0; row < from.next; ++row) prefetch_next(next_row_of(from, row), column);
         append_to_groups(listed_groups(rows, column) & present, rows, column, first_place, kGroups, entries,
                          out.capacity, counts);
         entries += kGroups * out.capacity;

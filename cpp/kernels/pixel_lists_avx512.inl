@@ -144,10 +144,10 @@ void list_pixel_groups(const PixelRows& from, std::size_t first_row, ListedGroup
     const std::size_t n_columns = from.columns, n_rows = from.rows;
     const std::size_t n_groups = (n_columns + kListedColumns - 1) / kListedColumns;
     const std::uint8_t* rows[kPanel];
-    for (std::size_t row = 0; row < n_rows; ++row) rows[row] = pixels_of(from, row);
+    for (std::size_t row = 0; row < n_rows; ++row) rows[row] = row_of(from, row);
     for (std::size_t first = 0; first < n_groups; first += kPanel / kListedColumns) {
         const std::size_t column = first * kListedColumns, n_left = n_columns - column;
-        prefetch_next(from, column);
+        for (std::size_t row = 0; row < from.next; ++row) prefetch_next(next_row_of(from, row), column);
         const PanelGroups panel = n_rows == kPanel && n_left >= kPanel
                                       ? load_groups<true>(rows, n_rows, column, n_left)
                                       : load_groups<false>(rows, n_rows, column, n_left);

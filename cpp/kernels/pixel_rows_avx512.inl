@@ -76,7 +76,7 @@ void list_pixel_rows(const PixelRows& from, std::size_t first_column, std::size_
     const std::size_t whole = columns / kBytes * kBytes;
     const __mmask64 rest = (std::uint64_t{1} << (columns - whole)) - 1;
     for (std::size_t row = 0; row < from.rows; ++row) {
-        const std::uint8_t* pixels = pixels_of(from, row) + first_column;
+        const std::uint8_t* pixels = row_of(from, row) + first_column;
         for (std::size_t column = 0; column < whole; column += kBytes)
             choose(_mm512_loadu_si512(pixels + column), column);
         if (whole < columns) choose(_mm512_maskz_loadu_epi8(rest, pixels + whole), whole);

@@ -174,7 +174,7 @@ void sum_rows(const float* matrix, std::size_t matrix_panel_stride, std::size_t 
     std::size_t panel = 0;
     for (; panel + kSideBySide <= panels; panel += kSideBySide)
         sum_rows_of<Word, kSideBySide>(matrix + panel * matrix_panel_stride, matrix_panel_stride, rows,
-                                 sums + panel * kPanel);
+                                       sums + panel * kPanel);
     for (; panel < panels; ++panel)
         sum_rows_of<Word, 1>(matrix + panel * matrix_panel_stride, matrix_panel_stride, rows, sums + panel * kPanel);
 }

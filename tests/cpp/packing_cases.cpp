@@ -62,7 +62,7 @@ class PackingCases : KernelCases {
         Matrix out(rows, columns);
         {
             const FloatingPointScope scope(table_);
-            table_.pack_uint8(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns, out.data(),
+            table_.pack_uint8({data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns}, out.data(),
                               out.stride());
         }
         for (std::size_t i = 0; i < rows; ++i)
@@ -84,7 +84,7 @@ class PackingCases : KernelCases {
         Matrix out(rows, columns);
         {
             const FloatingPointScope scope(table_);
-            item.require(table_.pack_float(data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns,
+            item.require(table_.pack_float({data.data(), row_stride, indexed ? index.data() : nullptr, rows, columns},
                                            rounding, out.data(), out.stride()),
                          "finite numbers were taken for others");
         }
@@ -173,7 +173,7 @@ class PackingCases : KernelCases {
             Pairs out(rows, columns);
             {
                 const FloatingPointScope scope(table_);
-                table_.pack_uint8_pairs(pixels.data(), row_stride, index, rows, columns, out.view(with_rows));
+                table_.pack_uint8_pairs({pixels.data(), row_stride, index, rows, columns}, out.view(with_rows));
             }
             out.expect(item, with_rows, [&](std::size_t i, std::size_t j) { return pixels[place(i, j)]; });
         }
@@ -181,8 +181,9 @@ class PackingCases : KernelCases {
         Pairs out(rows, columns);
         {
             const FloatingPointScope scope(table_);
-            item.require(table_.pack_float_pairs(values.data(), row_stride, index, rows, columns, out.view(with_rows)),
-                         "finite numbers were taken for others");
+            item.require(
+                table_.pack_float_pairs({values.data(), row_stride, index, rows, columns}, out.view(with_rows)),
+                "finite numbers were taken for others");
         }
         out.expect(item, with_rows, [&](std::size_t i, std::size_t j) { return flushed(values[place(i, j)]); });
     }
@@ -296,11 +297,9 @@ class PackingCases : KernelCases {
         }
         Matrix by_columns(from.rows, n_words(words, from.columns)), by_rows(n_words(words, from.rows), from.columns);
         if (words == Words::kFloats)
-            table_.pack_uint8(from.data, from.row_stride, from.index, from.rows, from.columns, by_columns.data(),
-                              by_columns.stride());
+            table_.pack_uint8(from, by_columns.data(), by_columns.stride());
         else
-            table_.pack_uint8_pairs(from.data, from.row_stride, from.index, from.rows, from.columns,
-                                    {by_columns.data(), by_columns.stride(), by_rows.data(), by_rows.stride()});
+            table_.pack_uint8_pairs(from, {by_columns.data(), by_columns.stride(), by_rows.data(), by_rows.stride()});
         products.list_rows(by_columns.data() + block.begin / kPanel * by_columns.stride(), by_columns.stride(),
                            from.rows, block.size(), listed, rows);
         const Matrix& matrix = words == Words::kFloats ? by_columns : by_rows;
@@ -338,12 +337,12 @@ class PackingCases : KernelCases {
                 Matrix out(rows, columns);
                 Pairs pairs(rows, columns);
                 const FloatingPointScope scope(table_);
-                const bool finite = table_.pack_float(data.data(), row_stride, nullptr, rows, columns, Rounding::kNone,
-                                                      out.data(), out.stride());
+                const bool finite = table_.pack_float({data.data(), row_stride, nullptr, rows, columns},
+                                                      Rounding::kNone, out.data(), out.stride());
                 const bool outside = place / row_stride >= rows || place % row_stride >= columns;
                 item.require(finite == outside, "a number that is not finite was missed, or seen where none is");
                 if (has_pairs())
-                    item.require(table_.pack_float_pairs(data.data(), row_stride, nullptr, rows, columns,
+                    item.require(table_.pack_float_pairs({data.data(), row_stride, nullptr, rows, columns},
                                                          pairs.view(true)) == outside,
                                  "pairs: a number that is not finite was missed, or seen where none is");
             }
