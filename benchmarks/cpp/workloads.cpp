@@ -229,7 +229,7 @@ struct FirstLayer {
 
     void pack() {
         for (std::size_t part = 0; part < parts; ++part)
-            input.pack(lesson.inputs, order.data(), part, even_part(order.size(), part, parts, 2), scratch.data());
+            input.pack(lesson.inputs, order.data(), part, {even_part(order.size(), part, parts, 2)}, scratch.data());
     }
     void multiply() {
         for (std::size_t part = 0; part < parts; ++part)

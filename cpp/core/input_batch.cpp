@@ -19,10 +19,10 @@ constexpr std::size_t kRowsAtATime = 8;
 constexpr std::size_t kPixelRowsAtATime = kPanel;
 constexpr std::size_t kPixelRowsWithoutGroups = 2;
 
-// What is fetched ahead of the next batch, and of rows looked at: more would push out what is about to be read.
+// What is fetched ahead of the next batch or part: more would push out what is about to be read.
 constexpr std::size_t kFetchedBytes = std::size_t{1} << 15;
 
-// Rows looked at to tell whether a part is sparse, which is cheap and, as results do not depend on it, enough.
+// A part's first rows, which have been fetched ahead, tell whether it is sparse: results do not depend on it.
 constexpr std::size_t kRowsLookedAt = 8;
 
 // Lists pay below these fractions of elements that are not 0, where there are lists of rows, and of groups that have
@@ -126,12 +126,13 @@ std::size_t InputBatch::pack_scratch_size(const Network& network, const Augmenta
     return size;
 }
 
-bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, Range lines,
+bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, const PartRows& part_rows,
                       float* scratch, const DropoutMask* dropped, FarReads far_reads) {
     evict_part(part, far_reads);
     const double kept = dropped == nullptr ? 1.0 : 1.0 - dropped->threshold / 0x1p16;
+    const auto& [rows, first_line, n_next_rows] = part_rows;
     parts_[part].rows = rows;
-    parts_[part].lines = lines;
+    parts_[part].lines = {first_line, first_line + rows.size()};
     parts_[part].listed = is_sparse(inputs, samples, rows, kept);
     if (parts_[part].listed) start_lists(part);
     bool finite = true;
@@ -141,9 +142,10 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     // Lists of groups, and matrices, are made on the way over all columns.
     const bool fetches_next =
         (!from_pixels || with_gradient_) && dropped == nullptr && inputs.augmented.augmentation == nullptr;
+    const std::size_t end_of_next = rows.end + std::min(n_next_rows, kFetchedBytes / row_bytes(inputs));
     for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
         const Range some{row, std::min(row + at_a_time, rows.end)};
-        const Range next{some.end, std::min(some.end + at_a_time, rows.end)};
+        const Range next{some.end, std::min(some.end + at_a_time, end_of_next)};
         if (!fetches_next) prefetch(inputs, samples, next);
         Inputs from = inputs.from(samples == nullptr ? row : 0);
         const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
@@ -179,13 +181,9 @@ bool InputBatch::is_sparse(const Inputs& inputs, const std::int64_t* samples, Ra
     // Places are 16 times a row, and a part's words are counted, in 32 bits.
     if (rows.end >= UINT32_MAX / (2 * kPanel) || depth_ >= UINT32_MAX / (2 * (rows.size() + 1))) return false;
     const std::size_t n_rows = std::min(rows.size(), kRowsLookedAt);
-    const auto looked_at = [&](std::size_t i) { return rows.begin + rows.size() * i / n_rows; };
-    const std::size_t n_fetched = std::min(n_rows, kFetchedBytes / row_bytes(inputs));  // wider ones come one by one
-    for (std::size_t i = 0; i < n_fetched; ++i) prefetch(inputs, samples, {looked_at(i), looked_at(i) + 1});
     const auto count = [&](std::size_t together) {
         std::size_t nonzeros = 0;
-        for (std::size_t i = 0; i < n_rows; ++i) {
-            const std::size_t row = looked_at(i);
+        for (std::size_t row = rows.begin; row < rows.begin + n_rows; ++row) {
             const std::size_t sample = samples == nullptr ? row : static_cast<std::size_t>(samples[row]);
             nonzeros +=
                 inputs.pixels != nullptr

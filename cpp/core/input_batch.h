@@ -15,6 +15,13 @@
 
 namespace fastmlp {
 
+// Rows of a batch that are packed together.
+struct PartRows {
+    Range rows;
+    std::size_t first_line = rows.begin;  // of as many in which all of them lies that is not for gradients
+    std::size_t n_next = 0;               // rows behind them, of which the same thread packs the first ones next
+};
+
 class InputBatch {
  public:
     // with_gradient: whether multiply_transposed will be called.
@@ -22,9 +29,9 @@ class InputBatch {
 
     // Packs samples[rows], or rows themselves if samples is null, as this part; every row in a part of its own, in
     // rising order, and all parts but the last with an even number of rows. Images are distorted if inputs say so,
-    // and what the mask of the part drops, if there is one, is 0. What is not for gradients lies in these lines, as
-    // many as rows. Returns whether all input was finite. scratch holds pack_scratch_size floats.
-    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, Range rows, Range lines,
+    // and what the mask of the part drops, if there is one, is 0. Returns whether all input was finite. scratch holds
+    // pack_scratch_size floats.
+    bool pack(const Inputs& inputs, const std::int64_t* samples, std::size_t part, const PartRows& part_rows,
               float* scratch, const DropoutMask* dropped = nullptr, FarReads far_reads = FarReads::kNothing);
     static std::size_t pack_scratch_size(const Network& network, const Augmentation* augmentation, bool drops = false);
 

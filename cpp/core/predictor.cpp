@@ -74,8 +74,8 @@ template <class Look = LookAtNone>
 bool forward_rows(const Network& network, const Inputs& inputs, std::size_t n_layers, Range rows, Scratch& scratch,
                   Look look = {}) {
     const KernelTable& kernels = network.kernels();
-    const bool finite = scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {0, rows.size()}, {0, rows.size()},
-                                           scratch.packing.data());
+    const bool finite =
+        scratch.input.pack(inputs.from(rows.begin), nullptr, 0, {{0, rows.size()}}, scratch.packing.data());
     InputBatch::fetch(inputs, nullptr, {rows.end, inputs.n_samples});  // which this thread will mostly take next
     for (std::size_t l = 0; l < n_layers; ++l) {
         const Layer& layer = network.layers()[l];

@@ -78,7 +78,10 @@ class Step {
 
     // To be called before the update, which takes long enough for memory to answer: the samples of a next batch of as
     // many. Each thread fetches what it will pack first.
-    void fetch_next(const std::int64_t* samples) const { fetch(samples, packed_parts().begin); }
+    void fetch_next(const std::int64_t* samples) const {
+        const Range parts = packed_parts();
+        if (parts.size() > 0) InputBatch::fetch(inputs_, samples, rows_of(parts.begin));
+    }
 
     // Gradients of all layers, each tile of parameters updated as soon as its gradient is there. Sets parameters_finite
     // to false where that is so.
@@ -240,19 +243,14 @@ class Step {
     }
 
     void pack(std::size_t part, std::atomic<bool>& finite) {
-        const Range rows = rows_of(part);
+        const Range rows = rows_of(part), parts = packed_parts();
+        const bool goes_on = part >= parts.begin && part + 1 < parts.end;
         DropoutMask mask{};
         if (dropout_.drops(0)) mask = dropout_.mask(0, place_, rows.begin);
-        if (!input().pack(inputs_, samples_, part, rows, lines_of(rows), scratch(), dropout_.drops(0) ? &mask : nullptr,
+        if (!input().pack(inputs_, samples_, part, {rows, lines_of(rows).begin, goes_on ? rows_of(part + 1).size() : 0},
+                          scratch(), dropout_.drops(0) ? &mask : nullptr,
                           packs_alone_ ? FarReads::kNothing : far_reads_))
             finite.store(false, std::memory_order_relaxed);
-        fetch(samples_, part + 1);
-    }
-
-    // What is packed first of this part, if that is the thread's.
-    void fetch(const std::int64_t* samples, std::size_t part) const {
-        const Range parts = packed_parts();
-        if (part >= parts.begin && part < parts.end) InputBatch::fetch(inputs_, samples, rows_of(part));
     }
 
     // Of the first layer, part tells the rows.
