@@ -21,6 +21,12 @@ inline Range even_part(std::size_t n, std::size_t part, std::size_t parts, std::
     return {std::min(n, units * part / parts * unit), std::min(n, units * (part + 1) / parts * unit)};
 }
 
+// The same of a range.
+inline Range even_part(Range of, std::size_t part, std::size_t parts, std::size_t unit = 1) {
+    const Range some = even_part(of.size(), part, parts, unit);
+    return {of.begin + some.begin, of.begin + some.end};
+}
+
 template <class Element>
 struct PanelsOf {
     Element* data;

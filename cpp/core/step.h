@@ -395,19 +395,27 @@ class Step {
         Range tasks;        // of the owner's
         std::size_t first;  // of them among all of the layer's tiles
         std::size_t in_parts, out_parts;
+        bool halves;  // the last tile is two tasks, each of half of its outputs
     };
 
     // Of the layer with an owner's task i; each thread owns a range of each layer's tiles.
     LayerTiles tiles_with(std::size_t most_input_panels, std::size_t owner, std::size_t i) const {
-        LayerTiles tiles{0, owner, {0, 0}, 0, 0, 0};
+        LayerTiles tiles{0, owner, {0, 0}, 0, 0, 0, false};
         for (;; ++tiles.layer) {
             tiles.in_parts = input_parts(layer(tiles.layer), input_panels(tiles.layer, most_input_panels));
             tiles.out_parts = output_parts(tiles.layer, tiles.in_parts);
             const std::size_t n_tiles = tiles.in_parts * tiles.out_parts;
             tiles.first = team_.first_task(n_tiles, owner);
-            tiles.tasks = {tiles.tasks.end, tiles.tasks.end + team_.first_task(n_tiles, owner + 1) - tiles.first};
+            const std::size_t n_owned = team_.first_task(n_tiles, owner + 1) - tiles.first;
+            tiles.halves = n_owned > 0 && halves_last_tile(tiles.layer, tiles.out_parts);
+            tiles.tasks = {tiles.tasks.end, tiles.tasks.end + n_owned + (tiles.halves ? 1 : 0)};
             if (i < tiles.tasks.end || tiles.layer + 1 == n_layers()) return tiles;
         }
+    }
+
+    // So that nobody has to wait for a whole one that is begun when nothing else is left.
+    bool halves_last_tile(std::size_t l, std::size_t out_parts) const {
+        return team_.size() > 1 && !is_bound(rows_, team_.size()) && layer(l).panels() >= 2 * kPanelUnit * out_parts;
     }
 
     // Calls body(l, input part, inputs' panels, outputs' panels) for each tile of each layer's gradient, with parts of
@@ -423,10 +431,12 @@ class Step {
             if (owner != tiles.owner || i < tiles.tasks.begin || i >= tiles.tasks.end)
                 tiles = tiles_with(most_input_panels, owner, i);
             // Neighbouring tasks have the same deltas, and neighbouring rows of weights.
-            const std::size_t l = tiles.layer, task = tiles.first + i - tiles.tasks.begin;
+            const std::size_t left = tiles.tasks.end - i, l = tiles.layer;
+            const std::size_t task = tiles.first + i - tiles.tasks.begin - (tiles.halves && left == 1 ? 1 : 0);
             const std::size_t in_part = task % tiles.in_parts, out_part = task / tiles.in_parts;
-            body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, tiles.in_parts),
-                 even_part(layer(l).panels(), out_part, tiles.out_parts, kPanelUnit));
+            Range out = even_part(layer(l).panels(), out_part, tiles.out_parts, kPanelUnit);
+            if (tiles.halves && left <= 2) out = even_part(out, 2 - left, 2, kPanelUnit);
+            body(l, in_part, even_part(n_panels(layer(l).n_inputs), in_part, tiles.in_parts), out);
         };
         team_.for_each_owned(rank_, n_tasks_of, run, is_bound(rows_, team_.size()));
     }
