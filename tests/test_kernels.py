@@ -223,6 +223,16 @@ def test_sum_of_rows_at_all_sizes_is_one_chain_in_rising_order(instruction_set):
         np.testing.assert_array_equal(kernels.sum_rows(instruction_set, a), chain[np.newaxis])
 
 
+@every_set_with_pairs
+def test_sum_of_rows_in_pairs_has_the_bits_of_that_of_the_rounded_floats(instruction_set):
+    rng = np.random.default_rng(3)
+    for rows, columns in itertools.product((*ROWS, 300), COLUMNS):
+        a = rng.normal(size=(rows, columns)).astype(np.float32)
+        rounded = round_to_bfloat16(a).astype(np.float32)
+        of_pairs = kernels.sum_rows(instruction_set, a, pairs=True)
+        assert of_pairs.tobytes() == kernels.sum_rows(instruction_set, rounded).tobytes(), (rows, columns)
+
+
 @every_instruction_set
 def test_pack_uint8_of_all_sizes_picks_rows_in_any_order(instruction_set):
     rng = np.random.default_rng(4)

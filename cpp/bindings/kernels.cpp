@@ -263,13 +263,15 @@ py::array_t<float> call_multiply_transposed_listed(const std::string& set, const
     return c.to_array(k.table);
 }
 
-py::array_t<float> call_sum_rows(const std::string& set, const py::array& a) {
+py::array_t<float> call_sum_rows(const std::string& set, const py::array& a, bool pairs) {
     const Kernels k(set);
-    const PanelMatrix matrix(k.table, a);
+    const Words words = words_of(k.table, pairs);
+    const Operand operand(k.table, a, words);
+    const PanelMatrix& matrix = operand.over_rows();
     PanelMatrix sums(1, matrix.columns);
     // One row of a panel matrix has its panels one line apart, as the kernel writes them.
-    k.table.float_products.sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(),
-                                    sums.data());
+    products_of(k.table, words)
+        .sum_rows(matrix.buffer.data(), matrix.stride, matrix.rows, matrix.n_panels_of_columns(), sums.data());
     return sums.to_array(k.table);
 }
 
@@ -547,7 +549,8 @@ void bind_kernels(py::module_& m) {
     kernels.def("multiply_transposed_listed", &call_multiply_transposed_listed, "instruction_set"_a, "a"_a, "b"_a,
                 "n_parts"_a = 1, "pairs"_a = false,
                 "a.T @ b, without the words of a that are 0; its rows are listed in n_parts parts.");
-    kernels.def("sum_rows", &call_sum_rows, "instruction_set"_a, "a"_a, "Sums of the columns, as one row.");
+    kernels.def("sum_rows", &call_sum_rows, "instruction_set"_a, "a"_a, "pairs"_a = false,
+                "Sums of the columns, as one row.");
     kernels.def("pack_uint8", &call_pack_uint8, "instruction_set"_a, "a"_a, "index"_a, "a[index] as float32.");
     kernels.def("pack_float", &call_pack_float, "instruction_set"_a, "a"_a, "to_bfloat16"_a,
                 "a, rounded if asked for, and whether all of it is finite.");

@@ -335,7 +335,7 @@ class kernels:
         """a.T @ b, without the words of a that are 0; its rows are listed in n_parts parts."""
 
     @staticmethod
-    def sum_rows(instruction_set: str, a: NDArray[np.float32]) -> NDArray[np.float32]:
+    def sum_rows(instruction_set: str, a: NDArray[np.float32], pairs: bool = False) -> NDArray[np.float32]:
         """Sums of the columns, as one row."""
 
     @staticmethod

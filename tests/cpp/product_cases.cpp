@@ -45,7 +45,8 @@ class ProductCases : KernelCases {
         products();
         narrow_products(Words::kFloats, "");
         if (has_pairs()) narrow_products(Words::kBfloat16Pairs, "pairs_");
-        sums_of_rows();
+        sums_of_rows(Words::kFloats, "");
+        if (has_pairs()) sums_of_rows(Words::kBfloat16Pairs, "pairs_");
     }
 
  private:
@@ -349,24 +350,26 @@ class ProductCases : KernelCases {
         item.require(narrow.frame_is_untouched(), "wrote outside the result");
     }
 
-    void sums_of_rows() {
+    void sums_of_rows(Words words, const std::string& prefix) {
+        const std::size_t numbers = words == Words::kFloats ? 1 : 2;
         for (const std::size_t rows : kRows)
             for (const std::size_t panels : {0, 1, 3, 4, 5, 9}) {
-                Item item(set_, "sum_rows " + shape(rows, panels));
-                Matrix matrix(rows, panels * kPanel);
-                matrix.fill_randomly(random_);
+                Item item(set_, prefix + "sum_rows " + shape(rows, panels));
+                const Matrix matrix = random_words(words, rows, panels * kPanel);
                 Floats sums(panels * kPanel);
                 {
                     const FloatingPointScope scope(table_);
-                    table_.float_products.sum_rows(matrix.data(), matrix.stride(), rows, panels, sums.data());
+                    products_of(words).sum_rows(matrix.data(), matrix.stride(), rows, panels, sums.data());
                 }
                 for (std::size_t j = 0; j < panels * kPanel; ++j) {
                     double sum = 0.0, magnitude = 0.0;
-                    for (std::size_t i = 0; i < rows; ++i) {
-                        sum += matrix.at(i, j);
-                        magnitude += std::fabs(matrix.at(i, j));
+                    for (std::size_t i = 0; i < numbers * rows; ++i) {
+                        const float word = matrix.at(i / numbers, j);
+                        const float x = words == Words::kFloats ? word : half_of(word, i % 2);
+                        sum += x;
+                        magnitude += std::fabs(x);
                     }
-                    item.expect(sums[j], {sum, static_cast<double>(rows) * kU * magnitude});
+                    item.expect(sums[j], {sum, static_cast<double>(numbers * rows) * kU * magnitude});
                 }
             }
     }
