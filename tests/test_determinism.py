@@ -491,10 +491,12 @@ def test_philox_permutation_is_a_permutation(seed, stream, n):
     np.testing.assert_array_equal(permutation, _core.philox_permutation(seed, 3, stream, n))
 
 
+@pytest.mark.parametrize("n", [0, 70, 8000])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("n_streams", [0, 1, 3])
-def test_permutations_of_several_streams_are_theirs_one_after_the_other(n_streams):
-    together = _core.philox_permutation(1, 3, 7, 70, n_streams)
-    apart = [_core.philox_permutation(1, 3, 7 + i, 70) for i in range(n_streams)]
+def test_permutations_of_several_streams_are_theirs_one_after_the_other(n_streams, threads, n):
+    together = _core.philox_permutation(1, 3, 7, n, n_streams, threads)
+    apart = [_core.philox_permutation(1, 3, 7 + i, n) for i in range(n_streams)]
     np.testing.assert_array_equal(together, np.array(apart, np.int64).ravel())
 
 

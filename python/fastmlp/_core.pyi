@@ -30,7 +30,9 @@ def supported_instruction_sets() -> list[str]:
 def selected_instruction_set() -> tuple[str, str]:
     """Name of the set a new Network uses, and why; RuntimeError if FASTMLP_ISA names one that is lacking."""
 
-def philox_permutation(seed: int, purpose: int, stream: int, n: int, n_streams: int = 1) -> NDArray[np.int64]:
+def philox_permutation(
+    seed: int, purpose: int, stream: int, n: int, n_streams: int = 1, threads: int = 1
+) -> NDArray[np.int64]:
     """A uniform permutation of range(n); depends on (seed, purpose, stream, n) alone.
 
     With n_streams, those of so many streams from this one on, one after the other: (n_streams * n,).

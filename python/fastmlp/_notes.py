@@ -14,7 +14,7 @@ from fastmlp._samples import CHUNK_BYTES, CoreSamples, Samples
 
 _MOST_ROWS: Final = 1000
 _FEWEST_ROWS: Final = 100  # a unit that is silent for fewer than these may speak for others
-_ROWS_PER_LOOK: Final = 250
+_ROWS_PER_LOOK: Final = 500  # which two threads share
 _SHARE_OF_TRAINING: Final = 20  # rows trained on for each row looked at: at most 1/40 of the work is to look
 _SHARE_WORTH_A_NOTE: Final = 0.25  # a few units die in most nets, and are not missed
 _CAN_DIE: Final = ("relu", "gelu")  # whose output and slope are exactly 0 for inputs that are negative enough

@@ -198,11 +198,11 @@ class Run:
         n_epochs, n_steps = divmod(self.n_open_steps, self.steps_per_epoch)
         return n_epochs * self.n_samples + n_steps * self.batch_size
 
-    def steps_ahead(self, seed: int, n_epochs: int) -> Steps:
+    def steps_ahead(self, seed: int, n_epochs: int, threads: int = 1) -> Steps:
         """Return all steps of the next epochs that have no entry in the history yet: so many, or all."""
         first = self.history.n_epochs
         n_epochs = min(n_epochs, self.n_epochs - first)
-        order = self._order(seed, self.first_epoch + first, n_epochs)
+        order = self._order(seed, self.first_epoch + first, n_epochs, threads)
         starts = np.arange(0, self.n_samples, self.batch_size)
         epochs = self.n_samples * np.arange(n_epochs)[:, np.newaxis]
         offsets = np.append((epochs + starts).ravel(), len(order))
@@ -216,9 +216,11 @@ class Run:
         rates = self.settings.optimizer.learning_rate * factors
         return Steps(order[: offsets[-1]], offsets, rates, self.first_epoch + first)
 
-    def _order(self, seed: int, net_epoch: int, n_epochs: int) -> NDArray[np.int64]:
+    def _order(self, seed: int, net_epoch: int, n_epochs: int, threads: int) -> NDArray[np.int64]:
         if self.settings.shuffle:
-            return _core.philox_permutation(seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples, n_epochs)
+            return _core.philox_permutation(
+                seed, PURPOSE_SHUFFLE, net_epoch, self.n_samples, n_epochs, threads
+            )
         return np.tile(np.arange(self.n_samples), n_epochs)
 
     def check_epochs(self) -> None:

@@ -27,10 +27,10 @@ _LAYER_WORK: Final = 2**15  # what each layer takes besides in a step, and each 
 _UPDATE_WORK: Final = 20
 _PANEL: Final = 16  # the core fills up each layer's inputs and outputs to a multiple of it
 _SNAPSHOT_PAUSE: Final = 100  # times what the last one cost: 1 % of a long fit, and so long a way to go again
-# And not before so many seconds, or calls, or samples, whose order is kept until then: 2 MB.
+# And not before so many seconds, or calls, or samples, whose order is kept until then: 4 MB.
 _SECONDS_PER_SNAPSHOT: Final = 1.0
 _CALLS_PER_SNAPSHOT: Final = 8
-_SAMPLES_PER_SNAPSHOT: Final = 2**18
+_SAMPLES_PER_SNAPSHOT: Final = 2**19
 
 
 class CallDone(NamedTuple):
@@ -117,6 +117,11 @@ class Training:
         self._marks: list[_Mark] = []
         self._n_assignments = network.n_assignments  # up to which the marks are of use
         self._next_mark = 0.0
+
+    @property
+    def team_size(self) -> int:
+        """Threads of the latest call, or 1."""
+        return 1 if self.last_run is None else self.last_run.team_size
 
     def expect_no_looks(self, batch_size: int) -> None:
         """Let calls be longer, and the first one do as many steps as a cautious estimate allows, not one.

@@ -485,7 +485,7 @@ class Net:
                 n_epochs = max(n_epochs, -(-run.n_open_steps // run.steps_per_epoch))
                 fit.epoch = history.n_epochs + 1
                 self.n_epochs = run.first_epoch + min(history.n_epochs + n_epochs, run.n_epochs)
-                steps = run.steps_ahead(self.seed, n_epochs)
+                steps = run.steps_ahead(self.seed, n_epochs, training.team_size)
                 if run.n_open_steps == 0:
                     run.epoch_seconds = 0.0
                 rest = steps.part(len(steps) if fit.stopped else run.n_open_steps, len(steps))
