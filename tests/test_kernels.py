@@ -44,7 +44,7 @@ kernels = _core.kernels
 # less, as many, one more, some odd numbers, and none.
 ROWS = (0, 1, 2, 3, 5, 6, 7, 8, 9, 13, 16, 17, 95, 96, 97)
 COLUMNS = (0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97, 129)
-DEPTHS = (0, 1, 2, 15, 16, 17, 33, 127, 128, 129, 255, 256, 257, 515)
+DEPTHS = (0, 1, 2, 15, 16, 17, 33, 127, 128, 129, 255, 256, 257, 515, 1027)
 CLASSES = (1, 2, 3, 10, 15, 16, 17, 31, 32, 33, 100)
 
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -129,7 +129,7 @@ def test_pair_products_are_those_of_the_sets_named_after_them():
 def test_product_of_small_integers_at_all_sizes_is_exact(product, instruction_set, pairs):
     # float32 holds these sums exactly, and bfloat16 the integers, whatever their order: one element too many
     # or too few shows.
-    numbers = np.random.default_rng(1).integers(-8, 9, 2**17).astype(np.float32)
+    numbers = np.random.default_rng(1).integers(-8, 9, 2**18).astype(np.float32)
     shapes_of, expected = PRODUCTS[product]
     for size in itertools.product(ROWS, COLUMNS, DEPTHS):
         a, b = (numbers[i : i + math.prod(shape)].reshape(shape) for i, shape in enumerate(shapes_of(*size)))

@@ -45,6 +45,16 @@ bool has_bfloat16() {
 }
 #endif
 
+bool is_amd() {
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_AMD_ebx && c == signature_AMD_ecx &&
+           d == signature_AMD_edx;
+#else
+    return false;
+#endif
+}
+
 std::vector<InstructionSet> detect() {
 #if defined(__x86_64__)
     // These ask the operating system's state (XCR0) too.
@@ -62,6 +72,7 @@ std::vector<InstructionSet> detect() {
     const std::size_t cache_size = l2_cache_size();
     const double far_from = far_from_here();
     for (InstructionSet& set : sets) {
+        if (is_amd()) set.kernels.depth_block = set.kernels.depth_block_on_amd;
         set.kernels.row_block = row_block_for(set.kernels, cache_size);
         set.kernels.far_from = far_from;
     }
@@ -128,15 +139,7 @@ std::size_t row_block_for(const KernelTable& kernels, std::size_t cache_size) {
     return std::clamp(static_cast<std::size_t>(rows) / kUnit * kUnit, kUnit, kMost);
 }
 
-double far_from_here() {
-#if defined(__x86_64__)
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    if (__get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_AMD_ebx && c == signature_AMD_ecx &&
-        d == signature_AMD_edx)
-        return 80.0;
-#endif
-    return std::numeric_limits<double>::infinity();
-}
+double far_from_here() { return is_amd() ? 80.0 : std::numeric_limits<double>::infinity(); }
 
 std::string cpu_name() {
 #if defined(__x86_64__)

@@ -445,6 +445,7 @@ struct KernelTable {
     // operand, a tile wide, stays in the L1 cache while all rows go by; those with a listed left operand, whose loops
     // run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
+    std::size_t depth_block_on_amd;  // which takes its place there
     std::size_t listed_depth_block;
     // Of inputs, at most, in a task that makes the gradient of weights, and in one of a small batch (division.h of
     // core).

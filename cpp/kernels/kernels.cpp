@@ -85,6 +85,7 @@ constexpr KernelTable make_table(const char* name) {
         .pair_products = {},
 #endif
         .depth_block = kDepthBlock,
+        .depth_block_on_amd = kDepthBlockOnAmd,
         .listed_depth_block = kListedDepthBlock,
         .gradient_input_panels = kGradientInputPanels,
         .small_batch_input_panels = kSmallBatchInputPanels,
