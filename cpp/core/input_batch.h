@@ -18,8 +18,8 @@ namespace fastmlp {
 // Rows of a batch that are packed together.
 struct PartRows {
     Range rows;
-    std::size_t first_line = rows.begin;  // of as many in which all of them lies that is not for gradients
-    std::size_t n_next = 0;               // rows behind them, of which the same thread packs the first ones next
+    std::size_t first_line = rows.begin;  // where all lies that is not for gradients, in as many lines as rows
+    std::size_t n_next = 0;               // of the rows that follow; the same thread packs them next
 };
 
 class InputBatch {
