@@ -71,7 +71,8 @@ py::array_t<std::int64_t> permutations(std::uint64_t seed, std::uint32_t purpose
         throw py::value_error("there are 2^32 streams");
     if (n_streams > 0 && n > std::numeric_limits<std::size_t>::max() / n_streams) throw std::bad_alloc();
     const KernelTable& kernels = kernels_chosen();
-    Team team(n_streams > 1 && n_streams * n >= kNumbersForTeam ? thread_limit(threads) : 1);
+    const std::size_t limit = thread_limit(threads);
+    Team team(n_streams > 1 && n_streams * n >= kNumbersForTeam ? limit : 1);
     return generate<std::int64_t>(n_streams * n, [&](std::int64_t* out) {
         run_team(team, [&](std::size_t rank) {
             team.for_each(rank, n == 0 ? 0 : n_streams, [&](std::size_t i) {

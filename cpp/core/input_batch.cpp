@@ -22,7 +22,7 @@ constexpr std::size_t kPixelRowsWithoutGroups = 2;
 // What is fetched ahead of the next batch or part: more would push out what is about to be read.
 constexpr std::size_t kFetchedBytes = std::size_t{1} << 15;
 
-// A part's first rows, which have been fetched ahead, tell whether it is sparse: results do not depend on it.
+// A part's first rows, which have mostly been fetched ahead, tell whether it is sparse: results do not depend on it.
 constexpr std::size_t kRowsLookedAt = 8;
 
 // Lists pay below these fractions of elements that are not 0, where there are lists of rows, and of groups that have
@@ -146,7 +146,9 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
     for (std::size_t row = rows.begin; row < rows.end; row += at_a_time) {
         const Range some{row, std::min(row + at_a_time, rows.end)};
         const Range next{some.end, std::min(some.end + at_a_time, end_of_next)};
-        if (!fetches_next) prefetch(inputs, samples, next);
+        std::size_t n_next = fetches_next ? next.size() : 0;
+        if (!from_pixels) n_next = std::min(n_next, some.size());
+        prefetch(inputs, samples, {next.begin + n_next, next.end});
         Inputs from = inputs.from(samples == nullptr ? row : 0);
         const std::int64_t* index = samples == nullptr ? nullptr : samples + row;
         float* free = scratch + packing_size(words_, n_features_);
@@ -161,7 +163,6 @@ bool InputBatch::pack(const Inputs& inputs, const std::int64_t* samples, std::si
             from = without_dropped(kernels_, from, index, some.size(), mask, free - dropping_size(n_features_));
             index = nullptr;
         }
-        const std::size_t n_next = fetches_next ? next.size() : 0;
         finite &= parts_[part].listed ? list_rows(from, index, part, some, n_next, scratch)
                                       : pack_densely(from, index, part, some, n_next);
     }

@@ -18,8 +18,9 @@ namespace fastmlp {
 // Rows of a batch that are packed together.
 struct PartRows {
     Range rows;
-    std::size_t first_line = rows.begin;  // where all lies that is not for gradients, in as many lines as rows
-    std::size_t n_next = 0;               // of the rows that follow; the same thread packs them next
+    // Where all lies that is not for gradients, in as many lines as rows. As floats are for gradients, too: rows.begin.
+    std::size_t first_line = rows.begin;
+    std::size_t n_next = 0;  // of the rows that follow; the same thread packs them next
 };
 
 class InputBatch {

@@ -46,7 +46,7 @@ std::atomic<std::chrono::steady_clock::rep> busy_until{0};
 using LivingThreads = std::atomic<std::size_t>;
 thread_local std::shared_ptr<LivingThreads> others;
 
-// What this thread has asked OpenMP for last, and got.
+// What this thread has asked OpenMP for last, and got; but for teams that tell nothing new, of no more than these.
 thread_local std::size_t threads_asked = 0, threads_granted = 0;
 
 class Counted {
@@ -271,8 +271,10 @@ void run_region(Team& team, void (*body)(void*, std::size_t), void* context) {
             body(context, static_cast<std::size_t>(rank));
         }
         omp_set_dynamic(dynamic);
-        threads_asked = threads;
-        threads_granted = team.size();
+        if (threads > threads_granted || team.size() < threads) {
+            threads_asked = threads;
+            threads_granted = team.size();
+        }
         return;
     }
 #endif

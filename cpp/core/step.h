@@ -395,7 +395,7 @@ class Step {
         Range tasks;        // of the owner's
         std::size_t first;  // of them among all of the layer's tiles
         std::size_t in_parts, out_parts;
-        bool halves;  // the last tile is two tasks, each of half of its outputs
+        bool halves;  // the owner's last tile is two tasks, each of half of its outputs
     };
 
     // Of the layer with an owner's task i; each thread owns a range of each layer's tiles.

@@ -151,8 +151,8 @@ struct RowsOf {
     const std::int64_t* index;
     std::size_t rows;
     std::size_t columns;
-    std::size_t next =
-        0;  // so many rows after these, at most as many, are fetched on the way by who goes over all columns
+    // So many rows after these are fetched on the way by who goes over all columns; who packs takes at most as many.
+    std::size_t next = 0;
 };
 using FloatRows = RowsOf<float>;
 using PixelRows = RowsOf<std::uint8_t>;
@@ -442,8 +442,8 @@ struct KernelTable {
     Products pair_products;  // all null where the set has no dot products of bfloat16
 
     // Products with a greater depth are made in blocks of at most this many words, so that a block of the right
-    // operand, a tile wide, stays in the L1 cache while all rows go by; those with a listed left operand, whose loops
-    // run over what is not 0 alone, in blocks of a size of their own.
+    // operand, a tile wide, stays in the L1 cache while all rows go by, or where that is no gain in the L2 cache; those
+    // with a listed left operand, whose loops run over what is not 0 alone, in blocks of a size of their own.
     std::size_t depth_block;
     std::size_t depth_block_on_amd;  // which takes its place there
     std::size_t listed_depth_block;

@@ -35,7 +35,8 @@ def philox_permutation(
 ) -> NDArray[np.int64]:
     """A uniform permutation of range(n); depends on (seed, purpose, stream, n) alone.
 
-    With n_streams, those of so many streams from this one on, one after the other: (n_streams * n,).
+    With n_streams, those of so many streams from this one on, one after the other: (n_streams * n,); by so
+    many threads, 0 for as many as there are processors, if that is worth it.
     """
 
 def philox_uniform(seed: int, purpose: int, stream: int, n: int) -> NDArray[np.float64]:
