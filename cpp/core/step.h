@@ -50,7 +50,7 @@ class Step {
           rows_(n_samples),
           place_(place),
           packs_alone_(packs_alone()),
-          rows_stay_(rows_stay()),
+          has_own_lines_(has_own_lines()),
           far_reads_(far_reads()),
           total_weight_(total_weight(targets, samples, n_samples)) {}
 
@@ -184,16 +184,17 @@ class Step {
         return std::ranges::all_of(workspace_.phases, divides_rows) ? FarReads::kForGradients : FarReads::kAll;
     }
 
-    // Whether rows go through all phases in the task that packs them.
-    bool rows_stay() const {
+    // Whether a thread has the same lines for all its tasks: where gradients are made of pairs of rows, which have
+    // matrices of their own, and rows go through all phases in the task that packs them.
+    bool has_own_lines() const {
+        if (network_.words() == Words::kFloats || row_parts() < 2 * team_.size()) return false;
         const Grid whole_rows{row_parts(), 1};
         return std::ranges::all_of(workspace_.phases, [&](const Phase& phase) { return grid_of(phase) == whole_rows; });
     }
-    // Where these rows, a task's, lie in matrices that no other task reads. Where rows stay, and gradients are made of
-    // pairs of rows, which have matrices of their own, it is the same lines for all tasks of a thread, so that they are
-    // in its cache: the first ones of the rows that it owns, as others are fetched with a neighbour's.
+    // Where these rows, a task's, lie in matrices that no other task reads. A thread's own lines, which are in its
+    // cache, are the first ones of the rows that it owns, as others are fetched with a neighbour's.
     Range lines_of(Range rows) const {
-        if (!rows_stay_ || network_.words() == Words::kFloats || row_parts() < 2 * team_.size()) return rows;
+        if (!has_own_lines_) return rows;
         const std::size_t first = rows_of(team_.first_task(row_parts(), rank_)).begin;
         return {first, first + rows.size()};
     }
@@ -487,7 +488,7 @@ class Step {
     std::size_t rows_;
     EpochPlace place_;
     bool packs_alone_;
-    bool rows_stay_;
+    bool has_own_lines_;
     FarReads far_reads_;
     double total_weight_;  // of the samples
 };

@@ -71,8 +71,9 @@ std::vector<InstructionSet> detect() {
 #endif
     const std::size_t cache_size = l2_cache_size();
     const double far_from = far_from_here();
+    const bool amd = is_amd();
     for (InstructionSet& set : sets) {
-        if (is_amd()) set.kernels.depth_block = set.kernels.depth_block_on_amd;
+        if (amd) set.kernels.depth_block = set.kernels.depth_block_on_amd;
         set.kernels.row_block = row_block_for(set.kernels, cache_size);
         set.kernels.far_from = far_from;
     }
